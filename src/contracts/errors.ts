@@ -1,0 +1,152 @@
+import { z } from 'zod';
+
+/** Every code that an error of Lessor can carry, with what it means. Codes are never reused. */
+export const ERROR_CODES = {
+  invalid_payload: 'a payload or argument does not fit the contract',
+  unknown_company: 'the company is not registered and COMPANY_REGISTRATION=known',
+  company_archived: 'the company is archived',
+  foreign_run: 'the run belongs to another company',
+  unknown_environment: 'no such environment',
+  environment_archived: 'the environment is archived',
+  foreign_environment: 'the environment belongs to another company',
+  driver_unavailable: 'no driver of this worker knows the kind of environment',
+  workspace_held: 'another run holds the execution workspace',
+  not_storable: 'Postgres refused what the operation wanted to store',
+  run_ended: 'the run had ended already',
+  unknown_lease: 'no such lease',
+  invalid_transition: 'the lease cannot go from its status to the one asked for',
+  lease_wait_timeout: 'no lease was granted in time',
+  lease_lost: 'the lease ended, or could not be renewed in time, while its holder was at work',
+  job_failed: 'the job failed for a reason that is not a refusal',
+  queue_unreachable: 'the queue could not be reached in time',
+  store_unreachable: 'Postgres could not be reached',
+  schema_outdated: 'the database lacks migrations',
+  invalid_configuration: 'a setting is missing or wrong',
+} as const;
+export type ErrorCode = keyof typeof ERROR_CODES;
+
+/** Reasons for which a job is refused for good: it is never retried. */
+export const REFUSAL_CODES = [
+  'invalid_payload',
+  'unknown_company',
+  'company_archived',
+  'foreign_run',
+  'unknown_environment',
+  'environment_archived',
+  'foreign_environment',
+  'driver_unavailable',
+  'workspace_held',
+  'not_storable',
+] as const satisfies readonly ErrorCode[];
+export type RefusalCode = (typeof REFUSAL_CODES)[number];
+
+/** Why an operation was refused: the code is for programs, the reason for people. */
+export interface Refusal {
+  code: RefusalCode;
+  reason: string;
+}
+
+/** What all errors of Lessor have in common: a stable `code` of {@link ERROR_CODES}. */
+export class LessorError extends Error {
+  readonly code: ErrorCode;
+
+  constructor(code: ErrorCode, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = new.target.name;
+    this.code = code;
+  }
+}
+
+/** The input does not fit the contract. The message names each field and its reason, one a line. */
+export class InvalidPayloadError extends LessorError {
+  constructor(what: string, error: z.ZodError) {
+    super('invalid_payload', `${what} does not fit the contract:\n${z.prettifyError(error)}`);
+  }
+}
+
+/** The operation was refused for good; `code` says why. Publishing it again changes nothing until the cause is gone. */
+export class LeaseDeniedError extends LessorError {
+  declare readonly code: RefusalCode;
+
+  constructor(refusal: Refusal) {
+    super(refusal.code, refusal.reason);
+  }
+}
+
+/** The job ran out of attempts on errors that were not its own. It stays in the failed set for an operator. */
+export class JobFailedError extends LessorError {
+  constructor(jobId: string, failedReason: string) {
+    super('job_failed', `job ${jobId} failed: ${failedReason}`);
+  }
+}
+
+/** The queue could not be reached in time. Publishing again is safe: the job's id is derived from the run. */
+export class QueueUnreachableError extends LessorError {
+  constructor(detail: string, options?: ErrorOptions) {
+    super('queue_unreachable', `the queue cannot be reached: ${detail}; check QUEUE_URL and that it is up`, options);
+  }
+}
+
+/** No lease was granted within the time the caller wanted to wait. The run may still be granted one later. */
+export class LeaseWaitTimeoutError extends LessorError {
+  constructor(runId: string, timeoutMs: number) {
+    super(
+      'lease_wait_timeout',
+      `run ${runId} was granted no lease within ${timeoutMs} ms; is a worker running, and is its execution workspace free?`,
+    );
+  }
+}
+
+/** The run had ended before, so it holds no lease and will not be granted one. */
+export class RunEndedError extends LessorError {
+  constructor(runId: string) {
+    super('run_ended', `run ${runId} has ended already and is granted no lease; start a run under a new id`);
+  }
+}
+
+/** The holder must stop: its lease ended or could not be renewed before it lapses. */
+export class LeaseLostError extends LessorError {
+  constructor(leaseId: string, detail: string) {
+    super('lease_lost', `lease ${leaseId} is lost: ${detail}`);
+  }
+}
+
+/** No lease with this id. */
+export class UnknownLeaseError extends LessorError {
+  constructor(leaseId: string) {
+    super('unknown_lease', `there is no lease ${leaseId}`);
+  }
+}
+
+/** The lease cannot go to the status asked for. */
+export class InvalidTransitionError extends LessorError {
+  constructor(leaseId: string, detail: string) {
+    super('invalid_transition', `lease ${leaseId} ${detail}`);
+  }
+}
+
+/** The database lacks migrations that this version needs. */
+export class SchemaOutdatedError extends LessorError {
+  constructor(detail: string) {
+    super('schema_outdated', `${detail}; run \`lessor migrate\` with the same DATABASE_URL and QUEUE_URL`);
+  }
+}
+
+/** A setting is missing or wrong. The message names the setting, never its value. */
+export class InvalidConfigurationError extends LessorError {
+  constructor(message: string) {
+    super('invalid_configuration', message);
+  }
+}
+
+/** How a refusal stands in a failed job's reason, readable by people and by {@link parseRefusal}. */
+export function formatRefusal(refusal: Refusal): string {
+  return `${refusal.code}: ${refusal.reason}`;
+}
+
+/** Reads a refusal back from a failed job's reason; undefined when the job failed of something else. */
+export function parseRefusal(failedReason: string): Refusal | undefined {
+  const separator = failedReason.indexOf(': ');
+  const code = REFUSAL_CODES.find((known) => known === failedReason.slice(0, separator));
+  return code === undefined ? undefined : { code, reason: failedReason.slice(separator + 2) };
+}

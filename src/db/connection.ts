@@ -1,0 +1,42 @@
+import { drizzle } from 'drizzle-orm/postgres-js';
+import type { PgDatabase, PgTransaction } from 'drizzle-orm/pg-core';
+import type { PostgresJsQueryResultHKT } from 'drizzle-orm/postgres-js';
+import postgres from 'postgres';
+
+/** A connection pool to Lessor's database, or a transaction that the caller has open on one. */
+export type Db = PgDatabase<PostgresJsQueryResultHKT>;
+
+/** An open transaction. What must be atomic asks for one, so that it cannot be run outside. */
+export type Transaction = PgTransaction<PostgresJsQueryResultHKT, Record<string, never>, Record<string, never>>;
+
+/** A {@link Db} that owns its connections. */
+export interface DbPool extends Db {
+  /** Ends all connections, after the queries that are under way, at most `timeoutSeconds` later (default 5). */
+  close(timeoutSeconds?: number): Promise<void>;
+}
+
+/** How to connect. */
+export interface DbOptions {
+  /** Most connections at once; default 10. */
+  maximumConnections?: number;
+  /** Name that `pg_stat_activity` shows; default `lessor`. */
+  applicationName?: string;
+}
+
+const CONNECT_TIMEOUT_SECONDS = 10;
+const CLOSE_TIMEOUT_SECONDS = 5;
+
+/**
+ * Connects to Lessor's database. Connections are opened when first needed.
+ * @param url `postgres://user:password@host:port/database`
+ */
+export function createDb(url: string, options: DbOptions = {}): DbPool {
+  const client = postgres(url, {
+    max: options.maximumConnections ?? 10,
+    connect_timeout: CONNECT_TIMEOUT_SECONDS,
+    connection: { application_name: options.applicationName ?? 'lessor' },
+    onnotice: () => undefined,
+  });
+  const close = (timeoutSeconds = CLOSE_TIMEOUT_SECONDS) => client.end({ timeout: timeoutSeconds });
+  return Object.assign(drizzle(client), { close });
+}

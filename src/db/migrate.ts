@@ -1,0 +1,50 @@
+import { fileURLToPath } from 'node:url';
+import { sql } from 'drizzle-orm';
+import { readMigrationFiles } from 'drizzle-orm/migrator';
+import { drizzle } from 'drizzle-orm/postgres-js';
+import { migrate as applyMigrations } from 'drizzle-orm/postgres-js/migrator';
+import postgres from 'postgres';
+import { SchemaOutdatedError } from '../contracts/index.ts';
+import type { Db } from './connection.ts';
+
+const MIGRATIONS = {
+  migrationsFolder: fileURLToPath(new URL('migrations', import.meta.url)),
+  migrationsSchema: 'lessor',
+  migrationsTable: 'migrations',
+};
+
+/** Any constant that no one else in the database uses: 'lessor' in ASCII. */
+const MIGRATION_LOCK = 0x6c6573736f72;
+
+/**
+ * Brings the database's `lessor` schema up to this version. Any number of callers may race: an advisory lock lets
+ * one migrate while the others wait, and those then find nothing to do.
+ */
+export async function migrate(url: string): Promise<void> {
+  const client = postgres(url, { max: 1, onnotice: () => undefined });
+  try {
+    await client`select pg_advisory_lock(${MIGRATION_LOCK})`;
+    await applyMigrations(drizzle(client), MIGRATIONS);
+  } finally {
+    // Ending the only connection also gives the lock back.
+    await client.end();
+  }
+}
+
+/**
+ * Refuses a database that this version cannot work with.
+ * @throws {SchemaOutdatedError} when migrations are missing
+ */
+export async function assertMigrated(db: Db): Promise<void> {
+  const [ledger] = await db.execute<{ exists: boolean }>(
+    sql`select to_regclass('lessor.migrations') is not null as "exists"`,
+  );
+  if (!ledger?.exists) throw new SchemaOutdatedError('the database has no lessor schema yet');
+  const [newest] = await db.execute<{ appliedMillis: string | null }>(
+    sql`select max(created_at) as "appliedMillis" from lessor.migrations`,
+  );
+  const pending = readMigrationFiles(MIGRATIONS).filter(
+    (migration) => migration.folderMillis > Number(newest?.appliedMillis ?? 0),
+  );
+  if (pending.length > 0) throw new SchemaOutdatedError(`the database lacks ${pending.length} migration(s)`);
+}

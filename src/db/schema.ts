@@ -1,0 +1,231 @@
+import { sql } from 'drizzle-orm';
+import {
+  bigint,
+  check,
+  foreignKey,
+  index,
+  integer,
+  jsonb,
+  pgSchema,
+  text,
+  timestamp,
+  unique,
+  uniqueIndex,
+  uuid,
+} from 'drizzle-orm/pg-core';
+import type { AnyPgColumn } from 'drizzle-orm/pg-core';
+import {
+  ACTIVITY_ACTIONS,
+  ACTOR_TYPES,
+  CLEANUP_STATUSES,
+  COMPANY_STATUSES,
+  ENDED_LEASE_STATUSES,
+  ENTITY_TYPES,
+  ENVIRONMENT_DRIVERS,
+  ENVIRONMENT_STATUSES,
+  LEASE_POLICIES,
+  LEASE_STATUSES,
+  LIVE_LEASE_STATUSES,
+  OPEN_LEASE_STATUSES,
+  RUN_STATUSES,
+  TERMINAL_RUN_STATUSES,
+} from '../contracts/index.ts';
+import type { Metadata } from '../contracts/index.ts';
+
+/** Everything of Lessor stands in one Postgres schema, so that it can share a database with its control plane. */
+export const lessorSchema = pgSchema('lessor');
+
+const instant = (name: string) => timestamp(name, { withTimezone: true, mode: 'date' });
+const createdAt = () => instant('created_at').notNull().defaultNow();
+const updatedAt = () => instant('updated_at').notNull().defaultNow();
+
+/** A list of constants as SQL, for checks and index predicates: both are fixed when the migration is generated. */
+const words = (values: readonly string[]) => sql.raw(values.map((value) => `'${value}'`).join(', '));
+const isOneOf = (column: AnyPgColumn, values: readonly string[]) => sql`${column} in (${words(values)})`;
+
+/** The tenants. */
+export const companies = lessorSchema.table(
+  'companies',
+  {
+    id: uuid('id').primaryKey().defaultRandom(),
+    name: text('name'),
+    status: text('status', { enum: COMPANY_STATUSES }).notNull().default('active'),
+    createdAt: createdAt(),
+    updatedAt: updatedAt(),
+  },
+  (company) => [check('companies_status_check', isOneOf(company.status, COMPANY_STATUSES))],
+);
+
+/** Places where runs execute. */
+export const environments = lessorSchema.table(
+  'environments',
+  {
+    id: uuid('id').primaryKey().defaultRandom(),
+    companyId: uuid('company_id')
+      .notNull()
+      .references(() => companies.id),
+    name: text('name').notNull(),
+    description: text('description'),
+    driver: text('driver', { enum: ENVIRONMENT_DRIVERS }).notNull(),
+    status: text('status', { enum: ENVIRONMENT_STATUSES }).notNull().default('active'),
+    config: jsonb('config').$type<Metadata>().notNull().default({}),
+    metadata: jsonb('metadata').$type<Metadata>(),
+    createdAt: createdAt(),
+    updatedAt: updatedAt(),
+  },
+  (environment) => [
+    check('environments_driver_check', isOneOf(environment.driver, ENVIRONMENT_DRIVERS)),
+    check('environments_status_check', isOneOf(environment.status, ENVIRONMENT_STATUSES)),
+    // one-local
+    uniqueIndex('environments_one_local').on(environment.companyId).where(sql`${environment.driver} = 'local'`),
+    // same-company: what leases refer to; also serves listing a company's environments
+    unique('environments_company_id_id').on(environment.companyId, environment.id),
+  ],
+);
+
+/** The run ledger. A terminal row that arrived first is the tombstone that keeps any-order. */
+export const heartbeatRuns = lessorSchema.table(
+  'heartbeat_runs',
+  {
+    id: uuid('id').primaryKey().defaultRandom(),
+    companyId: uuid('company_id')
+      .notNull()
+      .references(() => companies.id),
+    agentId: uuid('agent_id'),
+    issueId: uuid('issue_id'),
+    projectId: uuid('project_id'),
+    invocationSource: text('invocation_source').notNull().default('heartbeat'),
+    status: text('status', { enum: RUN_STATUSES }).notNull().default('queued'),
+    failureReason: text('failure_reason'),
+    contextSnapshot: jsonb('context_snapshot').$type<Metadata>().notNull().default({}),
+    startedAt: instant('started_at'),
+    finishedAt: instant('finished_at'),
+    createdAt: createdAt(),
+    updatedAt: updatedAt(),
+  },
+  (run) => [
+    check('heartbeat_runs_status_check', isOneOf(run.status, RUN_STATUSES)),
+    check(
+      'heartbeat_runs_finished_check',
+      sql`(${run.status} in (${words(TERMINAL_RUN_STATUSES)})) = (${run.finishedAt} is not null)`,
+    ),
+    check('heartbeat_runs_context_check', sql`jsonb_typeof(${run.contextSnapshot}) = 'object'`),
+    // same-company: what leases refer to
+    unique('heartbeat_runs_company_id_id').on(run.companyId, run.id),
+  ],
+);
+
+/**
+ * Fencing tokens of all leases. Tokens of one environment only grow (invariant fenced), because whoever draws one
+ * holds the lock of the environment's company.
+ */
+export const fencingTokens = lessorSchema.sequence('fencing_tokens');
+
+/** Which run holds which environment, since when, until when, and how it ended. */
+export const environmentLeases = lessorSchema.table(
+  'environment_leases',
+  {
+    id: uuid('id').primaryKey().defaultRandom(),
+    companyId: uuid('company_id').notNull(),
+    environmentId: uuid('environment_id').notNull(),
+    heartbeatRunId: uuid('heartbeat_run_id'),
+    executionWorkspaceId: uuid('execution_workspace_id'),
+    issueId: uuid('issue_id'),
+    status: text('status', { enum: LEASE_STATUSES }).notNull().default('active'),
+    leasePolicy: text('lease_policy', { enum: LEASE_POLICIES }).notNull().default('ephemeral'),
+    provider: text('provider'),
+    providerLeaseId: text('provider_lease_id'),
+    fencingToken: bigint('fencing_token', { mode: 'number' })
+      .notNull()
+      .default(sql`nextval('lessor.fencing_tokens')`),
+    ttlSeconds: integer('ttl_seconds').notNull(),
+    acquiredAt: instant('acquired_at').notNull().defaultNow(),
+    lastUsedAt: instant('last_used_at').notNull().defaultNow(),
+    // always-bounded
+    expiresAt: instant('expires_at').notNull(),
+    releasedAt: instant('released_at'),
+    failureReason: text('failure_reason'),
+    cleanupStatus: text('cleanup_status', { enum: CLEANUP_STATUSES }),
+    metadata: jsonb('metadata').$type<Metadata>(),
+    createdAt: createdAt(),
+    updatedAt: updatedAt(),
+  },
+  (lease) => [
+    check('environment_leases_status_check', isOneOf(lease.status, LEASE_STATUSES)),
+    check('environment_leases_policy_check', isOneOf(lease.leasePolicy, LEASE_POLICIES)),
+    check('environment_leases_cleanup_check', isOneOf(lease.cleanupStatus, CLEANUP_STATUSES)),
+    check('environment_leases_ttl_check', sql`${lease.ttlSeconds} > 0`),
+    // always-explained
+    check(
+      'environment_leases_explained_check',
+      sql`case
+        when ${isOneOf(lease.status, LIVE_LEASE_STATUSES)} then ${lease.cleanupStatus} is null
+        when ${lease.status} in ('failed', 'expired') then
+          ${lease.cleanupStatus} is not null and coalesce(${lease.failureReason}, '') <> ''
+        else ${lease.cleanupStatus} is not null
+      end`,
+    ),
+    check(
+      'environment_leases_released_check',
+      sql`(${lease.status} in (${words(ENDED_LEASE_STATUSES)})) = (${lease.releasedAt} is not null)`,
+    ),
+    // same-company
+    foreignKey({
+      name: 'environment_leases_environment_fk',
+      columns: [lease.companyId, lease.environmentId],
+      foreignColumns: [environments.companyId, environments.id],
+    }),
+    foreignKey({
+      name: 'environment_leases_run_fk',
+      columns: [lease.companyId, lease.heartbeatRunId],
+      foreignColumns: [heartbeatRuns.companyId, heartbeatRuns.id],
+    }),
+    // one-lease; the sweep finds live leases of ended runs through it
+    uniqueIndex('environment_leases_one_lease')
+      .on(lease.heartbeatRunId, lease.environmentId)
+      .where(isOneOf(lease.status, LIVE_LEASE_STATUSES)),
+    // single-flight
+    uniqueIndex('environment_leases_single_flight')
+      .on(lease.environmentId, lease.executionWorkspaceId)
+      .where(
+        sql`${isOneOf(lease.status, LIVE_LEASE_STATUSES)} and ${lease.leasePolicy} = 'ephemeral' and ${lease.executionWorkspaceId} is not null`,
+      ),
+    // fenced; also serves listing an environment's leases, newest first
+    uniqueIndex('environment_leases_fenced').on(lease.environmentId, lease.fencingToken),
+    // the leases of a run, ended ones included
+    index('environment_leases_run').on(lease.heartbeatRunId),
+    // the sweep's lapsed leases
+    index('environment_leases_lapsing').on(lease.expiresAt).where(isOneOf(lease.status, OPEN_LEASE_STATUSES)),
+  ],
+);
+
+/** The audit trail: append only, each row written in the transaction whose transition it tells (always-told). */
+export const activityLog = lessorSchema.table(
+  'activity_log',
+  {
+    id: bigint('id', { mode: 'number' }).primaryKey().generatedAlwaysAsIdentity(),
+    companyId: uuid('company_id')
+      .notNull()
+      .references(() => companies.id),
+    actorType: text('actor_type', { enum: ACTOR_TYPES }).notNull().default('system'),
+    actorId: text('actor_id').notNull(),
+    action: text('action', { enum: ACTIVITY_ACTIONS }).notNull(),
+    entityType: text('entity_type', { enum: ENTITY_TYPES }).notNull(),
+    entityId: uuid('entity_id').notNull(),
+    agentId: uuid('agent_id'),
+    runId: uuid('run_id'),
+    details: jsonb('details').$type<Metadata>().notNull().default({}),
+    createdAt: createdAt(),
+  },
+  (event) => [
+    check('activity_log_actor_type_check', isOneOf(event.actorType, ACTOR_TYPES)),
+    check('activity_log_action_check', isOneOf(event.action, ACTIVITY_ACTIONS)),
+    check('activity_log_entity_type_check', isOneOf(event.entityType, ENTITY_TYPES)),
+    // a run is told once that it was denied, however often its start is delivered
+    uniqueIndex('activity_log_denied_once')
+      .on(event.companyId, event.runId)
+      .where(sql`${event.action} = 'environment.lease_denied'`),
+    index('activity_log_company').on(event.companyId, event.id),
+    index('activity_log_run').on(event.runId, event.id),
+  ],
+);

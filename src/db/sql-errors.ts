@@ -1,0 +1,58 @@
+/** What an error from Postgres means for the operation that met it. */
+export type SqlErrorKind =
+  /** The store cannot be reached or is starting, stopping or failing over: nothing was wrong with the operation. */
+  | 'unreachable'
+  /** The operation lost against another one, or against a timeout: again, it can succeed. */
+  | 'transient'
+  /** Postgres understood and refused: the same operation is refused again. */
+  | 'refused';
+
+/** SQLSTATEs that are not a refusal, by code or by class (the first two characters). */
+const KIND_BY_SQLSTATE: Readonly<Record<string, SqlErrorKind>> = {
+  '08': 'unreachable', // connection exception
+  '53': 'unreachable', // insufficient resources: disk full, out of memory, too many connections
+  '57P01': 'unreachable', // admin shutdown
+  '57P02': 'unreachable', // crash shutdown
+  '57P03': 'unreachable', // cannot connect now
+  '57P05': 'unreachable', // idle session timeout
+  '58': 'unreachable', // system error, such as an I/O error
+  '25006': 'unreachable', // read-only transaction: a replica, before or after a failover
+  '40': 'transient', // serialization failure, deadlock
+  '55P03': 'transient', // lock not available
+  '57014': 'transient', // query canceled: statement or lock timeout
+};
+
+/** Codes of Node and of postgres.js for a connection that could not be made or was lost. */
+const UNREACHABLE_CODES = new Set([
+  'CONNECTION_CLOSED',
+  'CONNECTION_DESTROYED',
+  'CONNECTION_ENDED',
+  'CONNECT_TIMEOUT',
+  'EAI_AGAIN',
+  'ECONNREFUSED',
+  'ECONNRESET',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+  'ENOTFOUND',
+  'EPIPE',
+  'ETIMEDOUT',
+]);
+
+/** The error that Postgres or the network gave: drizzle wraps it, and its own message carries parameter values. */
+export function sqlErrorOf(error: unknown): { code: string; message: string } | undefined {
+  for (let cause = error; cause instanceof Error; cause = cause.cause) {
+    if ('code' in cause && typeof cause.code === 'string') return { code: cause.code, message: cause.message };
+  }
+  return undefined;
+}
+
+/** Decides by code; undefined for an error that did not come from Postgres, such as a fault of our own. */
+export function kindOfSqlError(error: unknown): SqlErrorKind | undefined {
+  const sqlError = sqlErrorOf(error);
+  if (sqlError === undefined) return undefined;
+  const { code } = sqlError;
+  if (UNREACHABLE_CODES.has(code)) return 'unreachable';
+  const isSqlState = /^[0-9A-Z]{5}$/.test(code);
+  if (!isSqlState) return undefined;
+  return KIND_BY_SQLSTATE[code] ?? KIND_BY_SQLSTATE[code.slice(0, 2)] ?? 'refused';
+}

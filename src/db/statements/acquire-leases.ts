@@ -1,0 +1,74 @@
+import { sql } from 'drizzle-orm';
+import type { GrantedLease, LeasePolicy, Metadata } from '../../contracts/index.ts';
+import type { Transaction } from '../connection.ts';
+import type { Actor } from './activity.ts';
+import { grantedLeaseJson } from './lease-json.ts';
+import { jsonRows } from './parameters.ts';
+
+/** A lease to be made. */
+export interface NewLease {
+  companyId: string;
+  environmentId: string;
+  runId?: string | undefined;
+  executionWorkspaceId?: string | undefined;
+  issueId?: string | undefined;
+  leasePolicy: LeasePolicy;
+  provider?: string | undefined;
+  providerLeaseId?: string | undefined;
+  ttlSeconds: number;
+  /** An exact end instead of now + ttl. */
+  expiresAt?: string | undefined;
+  metadata?: Metadata | undefined;
+}
+
+/**
+ * Makes leases active, writes each placement into its run's context snapshot and tells `lease_acquired`, all in one
+ * statement (always-told, always-bounded). Fencing tokens are drawn in the order given, under the companies' locks,
+ * so those of one environment only grow (fenced). A second live lease of a run (one-lease) or of an execution
+ * workspace (single-flight) is refused by its unique index.
+ *
+ * @returns the leases, in the order given
+ */
+export async function acquireLeases(
+  tx: Transaction,
+  leases: readonly NewLease[],
+  actor: Actor,
+): Promise<GrantedLease[]> {
+  const rows = leases.map((lease, ordinal) => ({ ordinal, ...lease }));
+  const granted = await tx.execute<{ lease: GrantedLease }>(sql`
+    with lease as (
+      insert into lessor.environment_leases (company_id, environment_id, heartbeat_run_id, execution_workspace_id,
+        issue_id, status, lease_policy, provider, provider_lease_id, ttl_seconds, expires_at, metadata)
+      select "companyId", "environmentId", "runId", "executionWorkspaceId", "issueId", 'active', "leasePolicy",
+        coalesce(wanted.provider, environment.driver), "providerLeaseId", "ttlSeconds",
+        coalesce("expiresAt", now() + make_interval(secs => "ttlSeconds")), wanted.metadata
+      from jsonb_to_recordset(${jsonRows(rows)}) as wanted (
+        ordinal int, "companyId" uuid, "environmentId" uuid, "runId" uuid, "executionWorkspaceId" uuid,
+        "issueId" uuid, "leasePolicy" text, provider text, "providerLeaseId" text, "ttlSeconds" int,
+        "expiresAt" timestamptz, metadata jsonb)
+      join lessor.environments environment on environment.id = "environmentId"
+      order by ordinal
+      returning *
+    ), placed as (
+      update lessor.heartbeat_runs run set
+        context_snapshot = run.context_snapshot || jsonb_build_object('paperclipEnvironment', jsonb_build_object(
+          'id', environment.id, 'name', environment.name, 'driver', environment.driver, 'leaseId', lease.id)),
+        updated_at = now()
+      from lease join lessor.environments environment on environment.id = lease.environment_id
+      where run.id = lease.heartbeat_run_id
+      returning run.id, run.agent_id
+    ), told as (
+      insert into lessor.activity_log
+        (company_id, actor_type, actor_id, action, entity_type, entity_id, agent_id, run_id, details)
+      select lease.company_id, ${actor.type}, ${actor.id}, 'environment.lease_acquired', 'environment_lease', lease.id,
+        placed.agent_id, lease.heartbeat_run_id, jsonb_strip_nulls(jsonb_build_object(
+          'environmentId', lease.environment_id, 'executionWorkspaceId', lease.execution_workspace_id,
+          'leasePolicy', lease.lease_policy, 'fencingToken', lease.fencing_token, 'expiresAt', lease.expires_at))
+      from lease left join placed on placed.id = lease.heartbeat_run_id
+      order by lease.fencing_token
+    )
+    select ${grantedLeaseJson} as lease
+    from lease join lessor.environments environment on environment.id = lease.environment_id
+    order by lease.fencing_token`);
+  return granted.map((row) => row.lease);
+}

@@ -1,0 +1,52 @@
+import { sql } from 'drizzle-orm';
+import type { ActivityAction, ActorType, EntityType, Metadata, Refusal } from '../../contracts/index.ts';
+import type { Transaction } from '../connection.ts';
+import { jsonRows } from './parameters.ts';
+
+/** Who made a transition happen. */
+export interface Actor {
+  type: ActorType;
+  id: string;
+}
+
+/** An event that no set-based statement writes itself. */
+export interface ActivityEvent {
+  companyId: string;
+  action: ActivityAction;
+  entityType: EntityType;
+  entityId: string;
+  details: Metadata;
+}
+
+/** Tells a transition, in the transaction that makes it (always-told). */
+export async function recordActivity(tx: Transaction, event: ActivityEvent, actor: Actor): Promise<void> {
+  await tx.execute(sql`
+    insert into lessor.activity_log (company_id, actor_type, actor_id, action, entity_type, entity_id, details)
+    values (${event.companyId}, ${actor.type}, ${actor.id}, ${event.action}, ${event.entityType}, ${event.entityId},
+      ${JSON.stringify(event.details)}::text::jsonb)`);
+}
+
+/** A run that was refused a lease. */
+export interface Denial {
+  companyId: string;
+  runId: string;
+  agentId?: string | undefined;
+  environmentId?: string | undefined;
+  refusal: Refusal;
+}
+
+/**
+ * Tells that runs were denied a lease, where the company is known, once a run however often its start is delivered.
+ */
+export async function recordDenials(tx: Transaction, denials: readonly Denial[], actor: Actor): Promise<void> {
+  const rows = denials.map(({ refusal, ...denial }) => ({ ...denial, ...refusal }));
+  await tx.execute(sql`
+    insert into lessor.activity_log
+      (company_id, actor_type, actor_id, action, entity_type, entity_id, agent_id, run_id, details)
+    select company.id, ${actor.type}, ${actor.id}, 'environment.lease_denied', 'heartbeat_run', "runId", "agentId",
+      "runId", jsonb_strip_nulls(jsonb_build_object('code', code, 'reason', reason, 'environmentId', "environmentId"))
+    from jsonb_to_recordset(${jsonRows(rows)}) as denied (
+      "companyId" uuid, "runId" uuid, "agentId" uuid, "environmentId" uuid, code text, reason text)
+    join lessor.companies company on company.id = "companyId"
+    on conflict (company_id, run_id) where action = 'environment.lease_denied' do nothing`);
+}

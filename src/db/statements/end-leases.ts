@@ -1,0 +1,146 @@
+import { sql } from 'drizzle-orm';
+import type { SQL } from 'drizzle-orm';
+import type { CleanupStatus, LeaseStatus } from '../../contracts/index.ts';
+import type { Transaction } from '../connection.ts';
+import type { Actor } from './activity.ts';
+import { jsonRows, uuidArray } from './parameters.ts';
+
+/** A lease that was just ended, or retained after its run. */
+export interface EndedLease {
+  id: string;
+  companyId: string;
+  runId: string | null;
+  status: LeaseStatus;
+}
+
+/**
+ * Takes leases from one status to another and tells each transition, in one statement (always-told,
+ * always-explained). `ending` selects `lease_id, from_status, status, failure_reason, cleanup_status`; a lease whose
+ * status is no longer `from_status` once its row is locked is left alone, so no transition is told twice.
+ */
+async function endLeases(tx: Transaction, ending: SQL, actor: Actor): Promise<EndedLease[]> {
+  return tx.execute<EndedLease & Record<string, unknown>>(sql`
+    with ending as (${ending}),
+    lease as (
+      update lessor.environment_leases lease set
+        status = ending.status,
+        failure_reason = ending.failure_reason,
+        cleanup_status = ending.cleanup_status,
+        released_at = case when ending.status <> 'retained' then now() end,
+        expires_at = case when ending.status = 'retained'
+          then greatest(lease.expires_at, now() + make_interval(secs => lease.ttl_seconds)) else lease.expires_at end,
+        last_used_at = now(),
+        updated_at = now()
+      from ending
+      where lease.id = ending.lease_id and lease.status = ending.from_status
+      returning lease.*
+    ), told as (
+      insert into lessor.activity_log
+        (company_id, actor_type, actor_id, action, entity_type, entity_id, agent_id, run_id, details)
+      select lease.company_id, ${actor.type}, ${actor.id}, 'environment.lease_' || lease.status, 'environment_lease',
+        lease.id, run.agent_id, lease.heartbeat_run_id, jsonb_strip_nulls(jsonb_build_object(
+          'environmentId', lease.environment_id, 'executionWorkspaceId', lease.execution_workspace_id,
+          'runStatus', run.status, 'failureReason', lease.failure_reason, 'cleanupStatus', lease.cleanup_status,
+          'fencingToken', lease.fencing_token))
+      from lease left join lessor.heartbeat_runs run on run.id = lease.heartbeat_run_id
+      order by lease.fencing_token
+    )
+    select id, company_id as "companyId", heartbeat_run_id as "runId", status from lease order by fencing_token`);
+}
+
+/** Cleanup of a lease whose driver has no effects outside Postgres is done once its row is written. */
+const cleanupOfEndedLease = sql.raw(`case lease.provider when 'local' then 'success' else 'pending' end`);
+
+/** How a run's end ends its leases (DESIGN: released, failed with the run's reason, or retained on failure). */
+function endingOfEndedRuns(leases: SQL): SQL {
+  return sql`
+    select lease.id as lease_id, lease.status as from_status,
+      case
+        when run.status in ('succeeded', 'cancelled') then 'released'
+        when lease.lease_policy = 'retain_on_failure' then 'retained'
+        else 'failed'
+      end as status,
+      case run.status
+        when 'failed' then coalesce(nullif(run.failure_reason, ''), 'the run failed and gave no reason')
+        when 'timed_out' then coalesce(nullif(run.failure_reason, ''), 'the run timed out')
+      end as failure_reason,
+      case
+        when run.status in ('failed', 'timed_out') and lease.lease_policy = 'retain_on_failure' then 'pending'
+        else ${cleanupOfEndedLease}
+      end as cleanup_status
+    from lessor.environment_leases lease
+    join lessor.heartbeat_runs run on run.id = lease.heartbeat_run_id
+    where lease.status in ('pending', 'active') and run.status in ('succeeded', 'failed', 'cancelled', 'timed_out')
+      and ${leases}`;
+}
+
+/** Ends the live leases of those of the runs that have ended (no-leak). */
+export async function endLeasesOfRuns(
+  tx: Transaction,
+  runIds: readonly string[],
+  actor: Actor,
+): Promise<EndedLease[]> {
+  return endLeases(tx, endingOfEndedRuns(sql`lease.heartbeat_run_id = any(${uuidArray(runIds)})`), actor);
+}
+
+/**
+ * Ends those of the leases that are live though their run has ended. Rows that someone else has locked are skipped:
+ * they are being ended already, and the sweep never waits, so it can neither block nor deadlock with an operation.
+ */
+export async function endOrphanedLeases(
+  tx: Transaction,
+  leaseIds: readonly string[],
+  actor: Actor,
+): Promise<EndedLease[]> {
+  const orphaned = sql`lease.id = any(${uuidArray(leaseIds)}) for update of lease skip locked`;
+  return endLeases(tx, endingOfEndedRuns(orphaned), actor);
+}
+
+const lapsed = sql.raw(`lease.status in ('pending', 'active', 'retained') and lease.expires_at <= now()`);
+
+/** Expires those of the leases that have lapsed, skipping locked rows as {@link endOrphanedLeases} does. */
+export async function expireLapsedLeases(
+  tx: Transaction,
+  leaseIds: readonly string[],
+  actor: Actor,
+): Promise<EndedLease[]> {
+  return endLeases(
+    tx,
+    sql`
+      select lease.id as lease_id, lease.status as from_status, 'expired' as status,
+        concat_ws('; ', lease.failure_reason,
+          case lease.status when 'retained' then 'kept after its run until ' else 'not renewed before ' end
+            || to_char(lease.expires_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')) as failure_reason,
+        ${cleanupOfEndedLease} as cleanup_status
+      from lessor.environment_leases lease
+      where lease.id = any(${uuidArray(leaseIds)}) and ${lapsed}
+      for update of lease skip locked`,
+    actor,
+  );
+}
+
+/** A lease to be ended for a reason of the caller's. */
+export interface LeaseEnding {
+  leaseId: string;
+  fromStatus: LeaseStatus;
+  status: LeaseStatus;
+  failureReason: string | null;
+  cleanupStatus: CleanupStatus;
+}
+
+/** Ends leases as told: releases by a service, and holders of a workspace that are superseded. */
+export async function endLeasesAsTold(
+  tx: Transaction,
+  endings: readonly LeaseEnding[],
+  actor: Actor,
+): Promise<EndedLease[]> {
+  return endLeases(
+    tx,
+    sql`
+      select "leaseId" as lease_id, "fromStatus" as from_status, status, "failureReason" as failure_reason,
+        "cleanupStatus" as cleanup_status
+      from jsonb_to_recordset(${jsonRows(endings)}) as ending (
+        "leaseId" uuid, "fromStatus" text, status text, "failureReason" text, "cleanupStatus" text)`,
+    actor,
+  );
+}

@@ -1,0 +1,33 @@
+import { sql } from 'drizzle-orm';
+import type { CompanyStatus } from '../../contracts/index.ts';
+import type { Transaction } from '../connection.ts';
+import { uuidArray } from './parameters.ts';
+
+/** Whether a company that was never seen before is registered or unknown. */
+export type CompanyRegistration = 'first-sight' | 'known';
+
+/**
+ * Takes the locks under which everything else of a transaction happens: per company, operations are serialized.
+ *
+ * Locks are taken in the order of ids, and new companies are inserted (in that order too) before any existing one is
+ * locked, so that two transactions cannot wait for each other. `no key update` lets rows that refer to the company
+ * be inserted elsewhere meanwhile.
+ *
+ * @returns the status of every company that is registered
+ */
+export async function lockCompanies(
+  tx: Transaction,
+  companyIds: readonly string[],
+  registration: CompanyRegistration,
+): Promise<Map<string, CompanyStatus>> {
+  const ids = uuidArray(companyIds);
+  if (registration === 'first-sight') {
+    await tx.execute(sql`
+      insert into lessor.companies (id)
+      select id from unnest(${ids}) as seen (id) order by id
+      on conflict (id) do nothing`);
+  }
+  const companies = await tx.execute<{ id: string; status: CompanyStatus }>(sql`
+    select id, status from lessor.companies where id = any(${ids}) order by id for no key update`);
+  return new Map(companies.map((company) => [company.id, company.status]));
+}

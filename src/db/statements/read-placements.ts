@@ -1,0 +1,67 @@
+import { sql } from 'drizzle-orm';
+import type { EnvironmentDriver, EnvironmentStatus, GrantedLease } from '../../contracts/index.ts';
+import type { Transaction } from '../connection.ts';
+import { grantedLeaseJson } from './lease-json.ts';
+import { jsonRows } from './parameters.ts';
+
+/** Where a run wants to execute. Without an environment it is the company's `Local`. */
+export interface WantedPlacement {
+  companyId: string;
+  runId?: string | undefined;
+  environmentId?: string | undefined;
+  executionWorkspaceId?: string | undefined;
+}
+
+/** What stands in the database about a wanted placement. */
+export interface FoundPlacement {
+  environment: { id: string; companyId: string; driver: EnvironmentDriver; status: EnvironmentStatus } | null;
+  /** The newest lease that the run has or had on the environment. */
+  lease: GrantedLease | null;
+  /** Who holds the execution workspace there with a live ephemeral lease. */
+  holder: WorkspaceHolder | null;
+}
+
+/** The live lease on an execution workspace. */
+export interface WorkspaceHolder {
+  leaseId: string;
+  runId: string | null;
+  acquiredAt: string;
+  /** Whether its time is over, though no sweep has ended it yet. */
+  lapsed: boolean;
+  /** Whether its run has ended, though the lease has not. */
+  runEnded: boolean;
+}
+
+/** Reads what decides about placements, in the order given. The companies' locks must be held. */
+export async function readPlacements(tx: Transaction, wanted: readonly WantedPlacement[]): Promise<FoundPlacement[]> {
+  const rows = wanted.map((placement, ordinal) => ({ ordinal, ...placement }));
+  return tx.execute<FoundPlacement & Record<string, unknown>>(sql`
+    select
+      case when environment.id is not null then jsonb_build_object(
+        'id', environment.id, 'companyId', environment.company_id,
+        'driver', environment.driver, 'status', environment.status) end as environment,
+      newest.lease,
+      holding.holder
+    from jsonb_to_recordset(${jsonRows(rows)}) as wanted (
+      ordinal int, "companyId" uuid, "runId" uuid, "environmentId" uuid, "executionWorkspaceId" uuid)
+    left join lessor.environments environment on environment.id = coalesce(
+      "environmentId",
+      (select id from lessor.environments own where own.company_id = "companyId" and own.driver = 'local'))
+    left join lateral (
+      select ${grantedLeaseJson} as lease
+      from lessor.environment_leases lease
+      where lease.heartbeat_run_id = "runId" and lease.environment_id = environment.id
+      order by lease.fencing_token desc limit 1
+    ) newest on true
+    left join lateral (
+      select jsonb_build_object(
+        'leaseId', held.id, 'runId', held.heartbeat_run_id, 'acquiredAt', held.acquired_at,
+        'lapsed', held.expires_at <= now(),
+        'runEnded', coalesce(run.status not in ('queued', 'running'), false)) as holder
+      from lessor.environment_leases held
+      left join lessor.heartbeat_runs run on run.id = held.heartbeat_run_id
+      where held.environment_id = environment.id and held.execution_workspace_id = "executionWorkspaceId"
+        and held.status in ('pending', 'active') and held.lease_policy = 'ephemeral'
+    ) holding on true
+    order by ordinal`);
+}
