@@ -1,5 +1,5 @@
 import { drizzle } from 'drizzle-orm/postgres-js';
-import type { PgDatabase, PgTransaction } from 'drizzle-orm/pg-core';
+import type { PgDatabase } from 'drizzle-orm/pg-core';
 import type { PostgresJsQueryResultHKT } from 'drizzle-orm/postgres-js';
 import postgres from 'postgres';
 
@@ -7,7 +7,7 @@ import postgres from 'postgres';
 export type Db = PgDatabase<PostgresJsQueryResultHKT>;
 
 /** An open transaction. What must be atomic asks for one, so that it cannot be run outside. */
-export type Transaction = PgTransaction<PostgresJsQueryResultHKT, Record<string, never>, Record<string, never>>;
+export type Transaction = Parameters<Parameters<Db['transaction']>[0]>[0];
 
 /** A {@link Db} that owns its connections. */
 export interface DbPool extends Db {

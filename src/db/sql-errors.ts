@@ -1,6 +1,6 @@
 /** What an error from Postgres means for the operation that met it. */
 export type SqlErrorKind =
-  /** The store cannot be reached or is starting, stopping or failing over: nothing was wrong with the operation. */
+  /** The store cannot be used now, whatever the operation: it is away, failing over, or lacks tables or rights. */
   | 'unreachable'
   /** The operation lost against another one, or against a timeout: again, it can succeed. */
   | 'transient'
@@ -10,6 +10,10 @@ export type SqlErrorKind =
 /** SQLSTATEs that are not a refusal, by code or by class (the first two characters). */
 const KIND_BY_SQLSTATE: Readonly<Record<string, SqlErrorKind>> = {
   '08': 'unreachable', // connection exception
+  '28': 'unreachable', // invalid authorization
+  '3D': 'unreachable', // no such database
+  '3F': 'unreachable', // no such schema
+  '42': 'unreachable', // missing tables or rights: statements are constants, so no operation can be at fault
   '53': 'unreachable', // insufficient resources: disk full, out of memory, too many connections
   '57P01': 'unreachable', // admin shutdown
   '57P02': 'unreachable', // crash shutdown
@@ -20,6 +24,7 @@ const KIND_BY_SQLSTATE: Readonly<Record<string, SqlErrorKind>> = {
   '40': 'transient', // serialization failure, deadlock
   '55P03': 'transient', // lock not available
   '57014': 'transient', // query canceled: statement or lock timeout
+  XX: 'transient', // internal error
 };
 
 /** Codes of Node and of postgres.js for a connection that could not be made or was lost. */

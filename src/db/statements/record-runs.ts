@@ -10,7 +10,8 @@ export interface StartedRun {
   agentId?: string | undefined;
   issueId?: string | undefined;
   projectId?: string | undefined;
-  startedAt: string;
+  /** Without it, now. */
+  startedAt?: string | undefined;
 }
 
 /**
@@ -21,7 +22,7 @@ export async function recordStartedRuns(tx: Transaction, runs: readonly StartedR
   await tx.execute(sql`
     insert into lessor.heartbeat_runs as run
       (id, company_id, agent_id, issue_id, project_id, status, started_at)
-    select "runId", "companyId", "agentId", "issueId", "projectId", 'running', "startedAt"
+    select "runId", "companyId", "agentId", "issueId", "projectId", 'running', coalesce("startedAt", now())
     from jsonb_to_recordset(${jsonRows(runs)}) as started (
       "runId" uuid, "companyId" uuid, "agentId" uuid, "issueId" uuid, "projectId" uuid, "startedAt" timestamptz)
     on conflict (id) do update set

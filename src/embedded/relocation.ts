@@ -1,0 +1,94 @@
+import { chmod, cp, lstat, mkdtemp, readdir, rename, rm } from 'node:fs/promises';
+import { join, relative } from 'node:path';
+import { EmbeddedPostgresError, hasErrno } from './errors.ts';
+import { findMissingLinks, makeLinks } from './library-links.ts';
+import type { PlatformPackage } from './platform-package.ts';
+
+/**
+ * Copies the package's native folder to where everybody can run it, once per version, and returns the copy's root.
+ * The copy appears by one rename, so that processes racing for it are safe.
+ */
+export async function relocatePackage(source: PlatformPackage, cacheParent: string): Promise<string> {
+  // One per user: nobody trusts (or can replace) what another user has put there.
+  const owner = process.getuid?.() ?? 'user';
+  const cache = join(cacheParent, `lessor-postgres-${source.platform}-${source.version}-${owner}`);
+  if (await isTrustedCopy(cache)) {
+    if (await isComplete(source.root, cache)) return cache;
+    await discard(cache);
+  }
+  await publishCopy(source.root, cache);
+  return cache;
+}
+
+/** Refuses whatever another user could have put, or could still change, at that well-known name. */
+async function isTrustedCopy(cache: string): Promise<boolean> {
+  const stats = await lstat(cache).catch((error: unknown) => {
+    if (hasErrno(error, 'ENOENT')) return undefined;
+    throw error;
+  });
+  if (!stats) return false;
+  const ours = process.getuid === undefined || (stats.uid === process.getuid() && (stats.mode & 0o022) === 0);
+  if (stats.isDirectory() && ours) return true;
+  throw new EmbeddedPostgresError(
+    'cache_untrusted',
+    `Not running PostgreSQL from ${cache}: it must be a directory of the current user that nobody else may write to. ` +
+      'Remove it, or set TMPDIR to another directory.',
+  );
+}
+
+/** Cleaners of temporary directories take old files one by one, so a copy may have lost some. */
+async function isComplete(sourceRoot: string, cache: string): Promise<boolean> {
+  const [wanted, present] = await Promise.all([listFiles(sourceRoot), listFiles(cache)]);
+  const missingLinks = await findMissingLinks(cache);
+  return missingLinks.length === 0 && [...wanted].every((file) => present.has(file));
+}
+
+async function listFiles(root: string): Promise<Set<string>> {
+  const entries = await listEntries(join(root, 'native'));
+  return new Set(entries.filter((entry) => entry.isFile()).map((entry) => relative(root, pathOf(entry))));
+}
+
+async function discard(cache: string): Promise<void> {
+  const aside = await mkdtemp(`${cache}-discarded-`);
+  try {
+    await rename(cache, aside);
+  } catch (error) {
+    // Another process that found it incomplete was quicker.
+    if (!hasErrno(error, 'ENOENT')) throw error;
+  }
+  await rm(aside, { recursive: true });
+}
+
+async function publishCopy(sourceRoot: string, cache: string): Promise<void> {
+  const staging = await mkdtemp(`${cache}-copying-`);
+  try {
+    await cp(join(sourceRoot, 'native'), join(staging, 'native'), { recursive: true, verbatimSymlinks: true });
+    await makeLinks(staging, await findMissingLinks(staging));
+    await makeRunnableByAll(staging);
+    await rename(staging, cache);
+  } catch (error) {
+    await rm(staging, { recursive: true });
+    const lostTheRace = hasErrno(error, 'ENOTEMPTY', 'EEXIST', 'EPERM') && (await isTrustedCopy(cache));
+    if (!lostTheRace) throw error;
+  }
+}
+
+/** The source may have been installed under a strict umask. */
+async function makeRunnableByAll(root: string): Promise<void> {
+  await chmod(root, 0o755);
+  await chmod(join(root, 'native'), 0o755);
+  for (const entry of await listEntries(join(root, 'native'))) {
+    if (entry.isSymbolicLink()) continue;
+    const path = pathOf(entry);
+    const runnable = entry.isDirectory() || ((await lstat(path)).mode & 0o100) !== 0;
+    await chmod(path, runnable ? 0o755 : 0o644);
+  }
+}
+
+function listEntries(folder: string) {
+  return readdir(folder, { recursive: true, withFileTypes: true });
+}
+
+function pathOf(entry: { parentPath: string; name: string }): string {
+  return join(entry.parentPath, entry.name);
+}

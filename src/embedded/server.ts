@@ -1,0 +1,143 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Cluster } from './cluster.ts';
+import { EmbeddedPostgresError, type EmbeddedPostgresErrorCode } from './errors.ts';
+import type { OutputTail } from './output-tail.ts';
+import { startProgram, type RunningProgram } from './program.ts';
+import type { ServerAccount } from './server-account.ts';
+
+/** A server that accepts connections. */
+export interface Server {
+  readonly port: number;
+  readonly output: OutputTail;
+  /** Resolves when the server is gone, for whatever reason. */
+  readonly ended: Promise<number | NodeJS.Signals>;
+  stop(): Promise<void>;
+}
+
+export interface ServerLaunch {
+  readonly postgres: string;
+  readonly cluster: Cluster;
+  readonly account: ServerAccount | undefined;
+  readonly settings: Readonly<Record<string, string>>;
+  readonly signal: AbortSignal;
+}
+
+/** Long enough for a kept directory to recover from a crash. */
+const START_DEADLINE_MS = 60_000;
+
+/** Fast shutdown, then immediate, then the last resort, each with the time it is given. */
+const STOP_STEPS = [
+  ['SIGINT', 10_000],
+  ['SIGQUIT', 5_000],
+  ['SIGKILL', 5_000],
+] as const;
+
+/** Starts Postgres on this port and waits until it accepts connections; on any failure nothing is left running. */
+export async function startServer(launch: ServerLaunch, port: number): Promise<Server> {
+  launch.signal.throwIfAborted();
+  const { postgres, cluster, account, settings } = launch;
+  const running = startProgram({
+    path: postgres,
+    args: ['-D', cluster.data, ...serverFlags({ ...settings, ...fixedSettings(port) })],
+    account,
+    workingDirectory: cluster.data,
+  });
+  try {
+    await waitUntilReady(running, launch.signal);
+  } catch (error) {
+    await endServer(running);
+    throw error;
+  }
+  return { port, output: running.output, ended: running.ended, stop: () => stopServer(running) };
+}
+
+/** What no setting of the caller may change: this module relies on it. */
+function fixedSettings(port: number): Record<string, string> {
+  return {
+    listen_addresses: '127.0.0.1',
+    port: String(port),
+    // No socket file: their directories come with permissions and length limits of their own.
+    unix_socket_directories: '',
+    // The guardian reads the log to see that the server is ready, and quotes it on failure.
+    log_destination: 'stderr',
+    logging_collector: 'off',
+    log_min_messages: 'warning',
+    lc_messages: 'C',
+  };
+}
+
+function serverFlags(settings: Record<string, string>): string[] {
+  return Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`]);
+}
+
+async function waitUntilReady({ child, output, ended }: RunningProgram, signal: AbortSignal): Promise<void> {
+  const settled = new AbortController();
+  const within = AbortSignal.any([signal, settled.signal]);
+  const ready = new Promise<'ready'>((resolve) => {
+    const look = () => {
+      if (output.includes(/database system is ready to accept connections/)) resolve('ready');
+    };
+    child.stderr.on('data', look);
+    within.addEventListener('abort', () => child.stderr.off('data', look), { once: true });
+  });
+  try {
+    const outcome = await Promise.race([ready, ended, delay(START_DEADLINE_MS, 'late' as const, { signal: within })]);
+    if (outcome === 'ready') return;
+    if (outcome === 'late') {
+      throw new EmbeddedPostgresError(
+        'start_timeout',
+        `PostgreSQL was not ready in time. Its last words:\n${output.text}`,
+      );
+    }
+    throw startFailure(outcome, output);
+  } finally {
+    settled.abort();
+  }
+}
+
+function startFailure(end: number | NodeJS.Signals, output: OutputTail): EmbeddedPostgresError {
+  const [code, advice] = diagnose(output);
+  return new EmbeddedPostgresError(code, `PostgreSQL ended with ${end} ${advice}. Its last words:\n${output.text}`);
+}
+
+function diagnose(output: OutputTail): [EmbeddedPostgresErrorCode, string] {
+  if (output.includes(/lock file "postmaster\.pid" already exists|pre-existing shared memory block/)) {
+    return [
+      'data_directory_in_use',
+      'because another server runs on its data: stop that one, or set DATABASE_URL to it',
+    ];
+  }
+  if (output.includes(/Address already in use|Only one usage of each socket address/)) {
+    return ['port_in_use', 'because its port is taken: choose another port, or none for any that is free'];
+  }
+  return ['server_failed', 'before it was ready'];
+}
+
+async function stopServer(running: RunningProgram): Promise<void> {
+  await endServer(running);
+  const end = await running.ended;
+  if (end === 0) return;
+  const message = `PostgreSQL ended with ${end} instead of shutting down. Its last words:\n${running.output.text}`;
+  throw new EmbeddedPostgresError('server_failed', message);
+}
+
+async function endServer({ child, output, ended }: RunningProgram): Promise<void> {
+  for (const [signal, patience] of STOP_STEPS) {
+    child.kill(signal);
+    if (await endsWithin(ended, patience)) return;
+  }
+  throw new EmbeddedPostgresError(
+    'server_failed',
+    `PostgreSQL (pid ${child.pid}) does not end. Its last words:\n${output.text}`,
+  );
+}
+
+async function endsWithin(ended: Promise<unknown>, milliseconds: number): Promise<boolean> {
+  const settled = new AbortController();
+  try {
+    const late = delay(milliseconds, 'late' as const, { signal: settled.signal });
+    return (await Promise.race([ended, late])) !== 'late';
+  } finally {
+    settled.abort();
+  }
+}

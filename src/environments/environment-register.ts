@@ -1,0 +1,150 @@
+import { isDeepStrictEqual } from 'node:util';
+import { and, asc, eq, sql } from 'drizzle-orm';
+import type { z } from 'zod';
+import { idSchema, parse } from '../contracts/index.ts';
+import type { ActivityAction, Metadata } from '../contracts/index.ts';
+import type { Db, Transaction } from '../db/connection.ts';
+import { environments } from '../db/schema.ts';
+import { recordActivity } from '../db/statements/activity.ts';
+import type { Actor } from '../db/statements/activity.ts';
+import { ensureLocalEnvironments } from '../db/statements/ensure-local-environments.ts';
+import { lockCompanies } from '../db/statements/lock-companies.ts';
+import { denied } from './service-errors.ts';
+import { environmentChangesSchema, environmentFiltersSchema, newEnvironmentSchema } from './service-input.ts';
+import type { EnvironmentChanges, EnvironmentFilters, NewEnvironment } from './service-input.ts';
+
+/** A place where runs execute. */
+export type Environment = typeof environments.$inferSelect;
+
+/** The environments of companies. */
+export interface EnvironmentRegister {
+  /** A company's environments, oldest first. */
+  list(companyId: string, filters?: EnvironmentFilters): Promise<Environment[]>;
+  getById(id: string): Promise<Environment | null>;
+  /**
+   * Makes an environment and tells `environment.created`.
+   * @throws {LeaseDeniedError} `not_storable` for a second `local` one of the company (one-local)
+   */
+  create(companyId: string, environment: NewEnvironment): Promise<Environment>;
+  /** Changes an environment and tells `environment.updated`; null when there is none. Nothing to change tells nothing. */
+  update(id: string, changes: EnvironmentChanges): Promise<Environment | null>;
+  /** Lets no new lease be granted on it, and tells `environment.archived`, once. Leases it has run their course. */
+  archive(id: string): Promise<Environment | null>;
+  /** The company's `Local`, made if there is none; an archived or renamed one is returned as it is (one-local). */
+  ensureLocalEnvironment(companyId: string): Promise<Environment>;
+}
+
+/** @internal */
+export function environmentRegister(db: Db, actor: Actor): EnvironmentRegister {
+  return {
+    async list(companyId, filters = {}) {
+      const { status, driver } = parse(environmentFiltersSchema, filters, 'environment filter');
+      return db
+        .select()
+        .from(environments)
+        .where(
+          and(
+            eq(environments.companyId, parse(idSchema, companyId, 'company id')),
+            status === undefined ? undefined : eq(environments.status, status),
+            driver === undefined ? undefined : eq(environments.driver, driver),
+          ),
+        )
+        .orderBy(asc(environments.createdAt), asc(environments.id));
+    },
+
+    async getById(id) {
+      return readEnvironment(db, parse(idSchema, id, 'environment id'));
+    },
+
+    async create(companyId, input) {
+      const company = parse(idSchema, companyId, 'company id');
+      const values = parse(newEnvironmentSchema, input, 'environment');
+      return db.transaction(async (tx) => {
+        await lockCompanies(tx, [company], 'first-sight');
+        if (values.driver === 'local' && (await readLocalEnvironment(tx, company)) !== undefined) {
+          throw denied('not_storable', `company ${company} has its Local environment already`);
+        }
+        const [created] = await tx
+          .insert(environments)
+          .values({ companyId: company, ...values })
+          .returning();
+        await tell(tx, created!, 'environment.created', actor);
+        return created!;
+      });
+    },
+
+    async update(id, changes) {
+      return changeEnvironment(db, id, parse(environmentChangesSchema, changes, 'environment changes'), actor);
+    },
+
+    async archive(id) {
+      return changeEnvironment(db, id, { status: 'archived' }, actor);
+    },
+
+    async ensureLocalEnvironment(companyId) {
+      const company = parse(idSchema, companyId, 'company id');
+      return db.transaction(async (tx) => {
+        await lockCompanies(tx, [company], 'first-sight');
+        await ensureLocalEnvironments(tx, [company], actor);
+        return (await readLocalEnvironment(tx, company))!;
+      });
+    },
+  };
+}
+
+async function readEnvironment(db: Db, id: string): Promise<Environment | null> {
+  const [environment] = await db.select().from(environments).where(eq(environments.id, id));
+  return environment ?? null;
+}
+
+async function readLocalEnvironment(tx: Transaction, companyId: string): Promise<Environment | undefined> {
+  const [local] = await tx
+    .select()
+    .from(environments)
+    .where(and(eq(environments.companyId, companyId), eq(environments.driver, 'local')));
+  return local;
+}
+
+async function changeEnvironment(
+  db: Db,
+  environmentId: string,
+  changes: z.output<typeof environmentChangesSchema>,
+  actor: Actor,
+): Promise<Environment | null> {
+  const id = parse(idSchema, environmentId, 'environment id');
+  return db.transaction(async (tx) => {
+    const companyId = (await readEnvironment(tx, id))?.companyId;
+    if (companyId === undefined) return null;
+    await lockCompanies(tx, [companyId], 'known');
+    const before = (await readEnvironment(tx, id))!;
+    const changed = Object.entries(changes).filter(
+      ([field, value]) => value !== undefined && !isDeepStrictEqual(value, before[field as keyof Environment]),
+    );
+    if (changed.length === 0) return before;
+    const [after] = await tx
+      .update(environments)
+      .set({ ...Object.fromEntries(changed), updatedAt: sql`now()` })
+      .where(eq(environments.id, id))
+      .returning();
+    const isArchiving = before.status === 'active' && after!.status === 'archived';
+    await tell(tx, after!, isArchiving ? 'environment.archived' : 'environment.updated', actor, {
+      changed: changed.map(([field]) => field),
+    });
+    return after!;
+  });
+}
+
+async function tell(
+  tx: Transaction,
+  environment: Environment,
+  action: ActivityAction,
+  actor: Actor,
+  details: Metadata = {},
+): Promise<void> {
+  const { id, companyId, name, driver } = environment;
+  await recordActivity(
+    tx,
+    { companyId, action, entityType: 'environment', entityId: id, details: { name, driver, ...details } },
+    actor,
+  );
+}

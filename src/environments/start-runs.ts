@@ -1,0 +1,132 @@
+import type { CompanyStatus, Refusal, RunStarted, RunStartedResult } from '../contracts/index.ts';
+import type { Transaction } from '../db/connection.ts';
+import { acquireLeases } from '../db/statements/acquire-leases.ts';
+import type { NewLease } from '../db/statements/acquire-leases.ts';
+import { recordDenials } from '../db/statements/activity.ts';
+import type { Actor } from '../db/statements/activity.ts';
+import { ensureLocalEnvironments } from '../db/statements/ensure-local-environments.ts';
+import { readPlacements } from '../db/statements/read-placements.ts';
+import type { FoundPlacement } from '../db/statements/read-placements.ts';
+import { readRuns, recordStartedRuns } from '../db/statements/record-runs.ts';
+import type { RecordedRun } from '../db/statements/record-runs.ts';
+import { done } from './outcome.ts';
+import type { Outcome } from './outcome.ts';
+import { endSuperseded, place } from './placement.ts';
+import type { Placing } from './placement.ts';
+import { refusalOfCompany, refusalOfRun } from './refusals.ts';
+import { namedEnvironment, refusalOfDriver, refusalOfEnvironment } from './selection.ts';
+
+/** What start operations need to know besides their payloads. */
+export interface StartContext {
+  actor: Actor;
+  companies: ReadonlyMap<string, CompanyStatus>;
+  defaultTtlSeconds: number;
+}
+
+/** What is to be done about one start, decided from what was read under the companies' locks. */
+type Decision = { kind: 'settled'; outcome: Outcome<RunStartedResult> } | Placing;
+
+/**
+ * Grants a lease to each run that has started, all of them with one set of statements. The companies' locks must be
+ * held. Each run may be given once. Outcomes are in the order given.
+ */
+export async function startRuns(
+  tx: Transaction,
+  starts: readonly RunStarted[],
+  context: StartContext,
+): Promise<Outcome<RunStartedResult>[]> {
+  const served = starts.filter((start) => refusalOfCompany(context.companies, start.companyId) === undefined);
+  await recordStartedRuns(tx, served);
+  await ensureLocalEnvironments(tx, companiesWantingLocal(served), context.actor);
+  const runs = await readRuns(
+    tx,
+    starts.map((start) => start.runId),
+  );
+  const placements = await readPlacements(
+    tx,
+    starts.map((start) => ({ ...start, environmentId: namedEnvironment(start) })),
+  );
+
+  const taken = new Map<string, string | null>();
+  const decisions = starts.map((start, position) =>
+    decide(start, runs.get(start.runId), placements[position]!, taken, context),
+  );
+  const outcomes = await carryOut(tx, decisions, context.actor);
+  await tellDenials(tx, starts, outcomes, context.actor);
+  return outcomes;
+}
+
+function companiesWantingLocal(starts: readonly RunStarted[]): string[] {
+  const wanting = starts.filter((start) => namedEnvironment(start) === undefined).map((start) => start.companyId);
+  return [...new Set(wanting)];
+}
+
+function decide(
+  start: RunStarted,
+  run: RecordedRun | undefined,
+  found: FoundPlacement,
+  taken: Map<string, string | null>,
+  context: StartContext,
+): Decision {
+  const refusal =
+    refusalOfCompany(context.companies, start.companyId) ??
+    refusalOfRun(run, start) ??
+    // A lease the run has already is returned even where a new one would be refused by now (one-lease).
+    (found.lease === null ? refusalOfNewLease(start, found) : undefined);
+  if (refusal !== undefined) return { kind: 'settled', outcome: { kind: 'refused', refusal } };
+  if (found.lease !== null) return { kind: 'settled', outcome: done(found.lease) };
+  if (run!.status !== 'running') return { kind: 'settled', outcome: done(null) };
+  return place(leaseFor(start, found.environment!.id, context.defaultTtlSeconds), found.holder, taken);
+}
+
+function refusalOfNewLease(start: RunStarted, { environment }: FoundPlacement): Refusal | undefined {
+  return refusalOfEnvironment(environment, start.companyId, namedEnvironment(start)) ?? refusalOfDriver(environment);
+}
+
+function leaseFor(start: RunStarted, environmentId: string, defaultTtlSeconds: number): NewLease {
+  return {
+    companyId: start.companyId,
+    environmentId,
+    runId: start.runId,
+    executionWorkspaceId: start.executionWorkspaceId,
+    issueId: start.issueId,
+    leasePolicy: start.leasePolicy ?? 'ephemeral',
+    ttlSeconds: start.ttlSeconds ?? defaultTtlSeconds,
+    metadata: start.metadata,
+  };
+}
+
+async function carryOut(
+  tx: Transaction,
+  decisions: readonly Decision[],
+  actor: Actor,
+): Promise<Outcome<RunStartedResult>[]> {
+  const acquiring = decisions.filter((decision) => decision.kind === 'acquire');
+  const superseded = acquiring.flatMap((decision) => decision.superseded ?? []);
+  await endSuperseded(tx, superseded, actor);
+  const granted = await acquireLeases(
+    tx,
+    acquiring.map((decision) => decision.lease),
+    actor,
+  );
+  const leases = new Map(granted.map((lease) => [lease.runId, lease]));
+  return decisions.map((decision) => {
+    if (decision.kind === 'settled') return decision.outcome;
+    return decision.kind === 'waiting' ? decision : done(leases.get(decision.lease.runId!)!);
+  });
+}
+
+async function tellDenials(
+  tx: Transaction,
+  starts: readonly RunStarted[],
+  outcomes: readonly Outcome<RunStartedResult>[],
+  actor: Actor,
+): Promise<void> {
+  const denials = starts.flatMap((start, position) => {
+    const outcome = outcomes[position]!;
+    if (outcome.kind !== 'refused') return [];
+    const { companyId, runId, agentId } = start;
+    return [{ companyId, runId, agentId, environmentId: namedEnvironment(start), refusal: outcome.refusal }];
+  });
+  if (denials.length > 0) await recordDenials(tx, denials, actor);
+}
