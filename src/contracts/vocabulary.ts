@@ -10,6 +10,10 @@ export type RunStatus = (typeof RUN_STATUSES)[number];
 export const TERMINAL_RUN_STATUSES = ['succeeded', 'failed', 'cancelled', 'timed_out'] as const;
 export type TerminalRunStatus = (typeof TERMINAL_RUN_STATUSES)[number];
 
+export function isTerminal(status: RunStatus): status is TerminalRunStatus {
+  return status !== 'queued' && status !== 'running';
+}
+
 export const LEASE_STATUSES = [
   'pending',
   'active',

@@ -77,7 +77,9 @@ export const environments = lessorSchema.table(
     check('environments_driver_check', isOneOf(environment.driver, ENVIRONMENT_DRIVERS)),
     check('environments_status_check', isOneOf(environment.status, ENVIRONMENT_STATUSES)),
     // one-local
-    uniqueIndex('environments_one_local').on(environment.companyId).where(sql`${environment.driver} = 'local'`),
+    uniqueIndex('environments_one_local')
+      .on(environment.companyId)
+      .where(sql`${environment.driver} = 'local'`),
     // same-company: what leases refer to; also serves listing a company's environments
     unique('environments_company_id_id').on(environment.companyId, environment.id),
   ],

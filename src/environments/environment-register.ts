@@ -117,8 +117,9 @@ async function changeEnvironment(
     if (companyId === undefined) return null;
     await lockCompanies(tx, [companyId], 'known');
     const before = (await readEnvironment(tx, id))!;
+    const previous = new Map<string, unknown>(Object.entries(before));
     const changed = Object.entries(changes).filter(
-      ([field, value]) => value !== undefined && !isDeepStrictEqual(value, before[field as keyof Environment]),
+      ([field, value]) => value !== undefined && !isDeepStrictEqual(value, previous.get(field)),
     );
     if (changed.length === 0) return before;
     const [after] = await tx

@@ -1,4 +1,5 @@
-import type { CompanyStatus, RunFinished, RunFinishedResult, TerminalRunStatus } from '../contracts/index.ts';
+import { isTerminal } from '../contracts/index.ts';
+import type { CompanyStatus, RunFinished, RunFinishedResult } from '../contracts/index.ts';
 import type { Transaction } from '../db/connection.ts';
 import type { Actor } from '../db/statements/activity.ts';
 import { endLeasesOfRuns } from '../db/statements/end-leases.ts';
@@ -33,7 +34,8 @@ export async function finishRuns(
     const run = runs.get(runId);
     const refusal = refusalOfUnknownCompany(companies, companyId) ?? refusalOfRun(run, { companyId, runId });
     if (refusal !== undefined) return { kind: 'refused', refusal };
+    if (run === undefined || !isTerminal(run.status)) throw new Error(`run ${runId} has no end after it was recorded`);
     const leases = ended.filter((lease) => lease.runId === runId).map(({ id, status }) => ({ id, status }));
-    return done({ runId, status: run!.status as TerminalRunStatus, leases });
+    return done({ runId, status: run.status, leases });
   });
 }

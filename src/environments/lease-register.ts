@@ -1,11 +1,5 @@
 import { and, asc, desc, eq, inArray, sql } from 'drizzle-orm';
-import {
-  LIVE_LEASE_STATUSES,
-  UnknownLeaseError,
-  idSchema,
-  metadataSchema,
-  parse,
-} from '../contracts/index.ts';
+import { LIVE_LEASE_STATUSES, UnknownLeaseError, idSchema, metadataSchema, parse } from '../contracts/index.ts';
 import type { Metadata } from '../contracts/index.ts';
 import type { Db } from '../db/connection.ts';
 import { environmentLeases } from '../db/schema.ts';
@@ -14,12 +8,7 @@ import { endLeasesAsTold } from '../db/statements/end-leases.ts';
 import { lockCompanies } from '../db/statements/lock-companies.ts';
 import { acquireLeaseOfRequest } from './acquire-lease.ts';
 import { endingAsAsked } from './release-lease.ts';
-import {
-  leaseFiltersSchema,
-  leaseRequestSchema,
-  releaseDetailsSchema,
-  releaseStatusSchema,
-} from './service-input.ts';
+import { leaseFiltersSchema, leaseRequestSchema, releaseDetailsSchema, releaseStatusSchema } from './service-input.ts';
 import type { LeaseFilters, LeaseRequest, ReleaseDetails, ReleaseStatus } from './service-input.ts';
 
 /** The record that one run holds one environment. */
@@ -54,20 +43,6 @@ export interface LeaseRegister {
 
 /** @internal */
 export function leaseRegister(db: Db, actor: Actor): LeaseRegister {
-  const readLeases = (executor: Db, ids: readonly string[]) =>
-    executor
-      .select()
-      .from(environmentLeases)
-      .where(inArray(environmentLeases.id, [...ids]))
-      .orderBy(asc(environmentLeases.fencingToken));
-
-  const liveLeasesOfRun = (executor: Db, runId: string) =>
-    executor
-      .select()
-      .from(environmentLeases)
-      .where(and(eq(environmentLeases.heartbeatRunId, runId), inArray(environmentLeases.status, LIVE_LEASE_STATUSES)))
-      .orderBy(asc(environmentLeases.fencingToken));
-
   return {
     async acquireLease(request) {
       const wanted = parse(leaseRequestSchema, request, 'lease request');
@@ -142,4 +117,20 @@ export function leaseRegister(db: Db, actor: Actor): LeaseRegister {
       });
     },
   };
+}
+
+async function readLeases(db: Db, ids: readonly string[]): Promise<EnvironmentLease[]> {
+  return db
+    .select()
+    .from(environmentLeases)
+    .where(inArray(environmentLeases.id, [...ids]))
+    .orderBy(asc(environmentLeases.fencingToken));
+}
+
+async function liveLeasesOfRun(db: Db, runId: string): Promise<EnvironmentLease[]> {
+  return db
+    .select()
+    .from(environmentLeases)
+    .where(and(eq(environmentLeases.heartbeatRunId, runId), inArray(environmentLeases.status, LIVE_LEASE_STATUSES)))
+    .orderBy(asc(environmentLeases.fencingToken));
 }

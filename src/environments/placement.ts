@@ -7,8 +7,7 @@ import type { HeldBy } from './outcome.ts';
 
 /** Whether a lease can be made now, decided from what was read under the company's lock. */
 export type Placing =
-  | { kind: 'acquire'; lease: NewLease; superseded: WorkspaceHolder | undefined }
-  | { kind: 'waiting'; heldBy: HeldBy };
+  { kind: 'acquire'; lease: NewLease; superseded: WorkspaceHolder | undefined } | { kind: 'waiting'; heldBy: HeldBy };
 
 /**
  * Decides by single-flight: the execution workspace must be free, or its holder past its time. Other policies than

@@ -33,7 +33,10 @@ export async function endingAsAsked(
     throw new InvalidTransitionError(lease.id, `is ${lease.status}, and only a live lease can be retained`);
   }
   if (status === 'expired' && !(await hasLapsed(tx, lease.id))) {
-    throw new InvalidTransitionError(lease.id, 'has not lapsed yet, so it cannot be called expired; release it instead');
+    throw new InvalidTransitionError(
+      lease.id,
+      'has not lapsed yet, so it cannot be called expired; release it instead',
+    );
   }
   return {
     leaseId: lease.id,

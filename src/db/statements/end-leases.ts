@@ -75,11 +75,7 @@ function endingOfEndedRuns(leases: SQL): SQL {
 }
 
 /** Ends the live leases of those of the runs that have ended (no-leak). */
-export async function endLeasesOfRuns(
-  tx: Transaction,
-  runIds: readonly string[],
-  actor: Actor,
-): Promise<EndedLease[]> {
+export async function endLeasesOfRuns(tx: Transaction, runIds: readonly string[], actor: Actor): Promise<EndedLease[]> {
   return endLeases(tx, endingOfEndedRuns(sql`lease.heartbeat_run_id = any(${uuidArray(runIds)})`), actor);
 }
 

@@ -1,0 +1,20 @@
+import { runMigrations } from 'bullmq';
+import { Client } from 'pg';
+
+/**
+ * Brings BullMQ's tables up to date where the queues live in Postgres; on Redis there is nothing to do. Racing callers
+ * are safe: BullMQ takes an advisory lock.
+ *
+ * @returns whether the queues live in Postgres
+ */
+export async function migrateQueue(queueUrl: string): Promise<boolean> {
+  if (!/^postgres(ql)?:/.test(queueUrl)) return false;
+  const client = new Client({ connectionString: queueUrl });
+  await client.connect();
+  try {
+    await runMigrations(client);
+  } finally {
+    await client.end();
+  }
+  return true;
+}

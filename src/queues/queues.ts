@@ -1,0 +1,105 @@
+import { Queue, QueueEvents, Worker } from 'bullmq';
+import type { IQueueBackend, JobProgress, Processor, QueueEventsOptions, QueueOptions, WorkerOptions } from 'bullmq';
+import { InvalidConfigurationError } from '../contracts/index.ts';
+import { DEFAULT_PREFIX } from './names.ts';
+import type { QueueName } from './names.ts';
+import { openPostgresStore } from './postgres-store.ts';
+import { openRedisStore } from './redis-store.ts';
+import type { QueuesOptions, QueueStore } from './store.ts';
+
+/** BullMQ's classes over either backend: the connection is the backend's business, not an option. */
+export type LessorQueue = Queue<unknown, unknown, string, unknown, unknown, string, IQueueBackend, undefined>;
+export type LessorWorker = Worker<unknown, unknown, string, IQueueBackend, JobProgress, undefined>;
+export type LessorQueueEvents = QueueEvents<unknown, IQueueBackend, undefined>;
+
+/** Opens Lessor's queues on the store that a URL names. What it opens, its caller closes, and then the store. */
+export class Queues {
+  readonly kind: QueueStore['kind'];
+  readonly #store: QueueStore;
+  readonly #options: QueuesOptions;
+
+  constructor(store: QueueStore, options: QueuesOptions) {
+    this.kind = store.kind;
+    this.#store = store;
+    this.#options = options;
+  }
+
+  queue(name: QueueName, options: Omit<QueueOptions<undefined>, 'connection' | 'prefix'> = {}): LessorQueue {
+    const queue: LessorQueue = new Queue(this.#name(name), { ...options, ...this.#common() }, this.#store.factory);
+    return this.#watched(queue);
+  }
+
+  worker(
+    name: QueueName,
+    processor: Processor<unknown, unknown>,
+    options: Omit<WorkerOptions<undefined>, 'connection' | 'prefix'>,
+  ): LessorWorker {
+    const worker: LessorWorker = new Worker(
+      this.#name(name),
+      processor,
+      { ...options, ...this.#common() },
+      this.#store.factory,
+    );
+    return this.#watched(worker);
+  }
+
+  queueEvents(
+    name: QueueName,
+    options: Omit<QueueEventsOptions<undefined>, 'connection' | 'prefix'> = {},
+  ): LessorQueueEvents {
+    const events: LessorQueueEvents = new QueueEvents(
+      this.#name(name),
+      { ...options, ...this.#common() },
+      this.#store.factory,
+    );
+    return this.#watched(events);
+  }
+
+  /** Resolves once the store answers. Rejects with the store's own error. */
+  ping(): Promise<void> {
+    return this.#store.ping();
+  }
+
+  /** Closes the store's connections. Close what was opened on it first. */
+  close(): Promise<void> {
+    return this.#store.close();
+  }
+
+  #name(name: QueueName): string {
+    return this.#store.hashTags ? `{${name}}` : name;
+  }
+
+  #common(): { connection: undefined; prefix: string } {
+    return { connection: undefined, prefix: this.#options.prefix ?? DEFAULT_PREFIX };
+  }
+
+  #watched<Opened extends { on(event: 'error', listener: (error: Error) => void): unknown }>(opened: Opened): Opened {
+    opened.on('error', this.#options.onError);
+    return opened;
+  }
+}
+
+/**
+ * Opens the queues of `redis://`, `rediss://` or `postgres://`. Connections are made when first needed.
+ * @throws {InvalidConfigurationError} when the URL names neither
+ */
+export function openQueues(queueUrl: string, options: QueuesOptions): Queues {
+  const url = parseUrl(queueUrl);
+  switch (url.protocol) {
+    case 'redis:':
+    case 'rediss:':
+      return new Queues(openRedisStore(url, options), options);
+    case 'postgres:':
+    case 'postgresql:':
+      return new Queues(openPostgresStore(queueUrl), options);
+    default:
+      throw new InvalidConfigurationError(
+        `the queue URL starts with ${url.protocol}//, but must start with redis://, rediss:// or postgres://`,
+      );
+  }
+}
+
+function parseUrl(text: string): URL {
+  if (URL.canParse(text)) return new URL(text);
+  throw new InvalidConfigurationError('the queue URL is not a URL; it looks like redis://host:6379 or postgres://…');
+}

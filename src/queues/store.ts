@@ -1,0 +1,25 @@
+import type { BackendFactory, IQueueBackend } from 'bullmq';
+
+/** What a store of queues is to the rest of Lessor. */
+export interface QueueStore {
+  readonly kind: 'redis' | 'postgres';
+  /** Builds BullMQ's own backend over connections of this store. */
+  readonly factory: BackendFactory<IQueueBackend, undefined>;
+  /** Redis Cluster needs all keys of a queue on one node, which braces around its name bring about. */
+  readonly hashTags: boolean;
+  /** Resolves once the store answers. Rejects with the store's own error. */
+  ping(): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** How a process uses the queues: a producer fails fast while the store is away, a consumer waits for it. */
+export type QueueRole = 'producer' | 'consumer';
+
+/** Options of `openQueues`. */
+export interface QueuesOptions {
+  role: QueueRole;
+  /** Called with every connection error: BullMQ and ioredis repair connections by themselves. */
+  onError: (error: Error) => void;
+  /** Default `lessor`. Ignored by the Postgres backend. */
+  prefix?: string | undefined;
+}
