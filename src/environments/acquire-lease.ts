@@ -7,10 +7,11 @@ import type { Actor } from '../db/statements/activity.ts';
 import { lockCompanies } from '../db/statements/lock-companies.ts';
 import { readPlacements } from '../db/statements/read-placements.ts';
 import { readRuns, recordStartedRuns } from '../db/statements/record-runs.ts';
+import { describeHeld } from './outcome.ts';
 import { endSuperseded, place } from './placement.ts';
 import { refusalOfCompany, refusalOfRun } from './refusals.ts';
 import { refusalOfEnvironment } from './selection.ts';
-import { denied, workspaceHeld } from './service-errors.ts';
+import { denied } from './service-errors.ts';
 import type { leaseRequestSchema } from './service-input.ts';
 
 type Request = z.output<typeof leaseRequestSchema>;
@@ -43,7 +44,7 @@ export async function acquireLeaseOfRequest(tx: Transaction, request: Request, a
     metadata: request.metadata ?? undefined,
   };
   const placing = place(lease, found!.holder, new Map());
-  if (placing.kind === 'waiting') throw workspaceHeld(executionWorkspaceId!, placing.heldBy);
+  if (placing.kind === 'waiting') throw denied('workspace_held', describeHeld(placing.heldBy));
   if (placing.superseded !== undefined) await endSuperseded(tx, [placing.superseded], actor);
   const [granted] = await acquireLeases(tx, [lease], actor);
   return granted!.id;

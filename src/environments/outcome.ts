@@ -2,6 +2,7 @@ import type { Refusal } from '../contracts/index.ts';
 
 /** Who keeps a run waiting. `since` is null for a run that was granted the workspace at this very moment. */
 export interface HeldBy {
+  executionWorkspaceId: string;
   runId: string | null;
   since: string | null;
 }
@@ -20,4 +21,10 @@ export function done<Result>(result: Result): Outcome<Result> {
 
 export function refused(code: Refusal['code'], reason: string): Outcome<never> {
   return { kind: 'refused', refusal: { code, reason } };
+}
+
+/** Who holds a workspace since when, in words. */
+export function describeHeld({ executionWorkspaceId, runId, since }: HeldBy): string {
+  const holder = runId === null ? 'a lease without a run' : `run ${runId}`;
+  return `execution workspace ${executionWorkspaceId} is held by ${holder} since ${since ?? 'just now'}`;
 }

@@ -16,14 +16,15 @@ export type Placing =
  * @param taken workspaces given away in the same set, with the run that each went to; the lease's own is added
  */
 export function place(lease: NewLease, holder: WorkspaceHolder | null, taken: Map<string, string | null>): Placing {
-  if (lease.leasePolicy !== 'ephemeral' || lease.executionWorkspaceId === undefined) {
+  const { executionWorkspaceId } = lease;
+  if (lease.leasePolicy !== 'ephemeral' || executionWorkspaceId === undefined) {
     return { kind: 'acquire', lease, superseded: undefined };
   }
-  const workspace = `${lease.environmentId} ${lease.executionWorkspaceId}`;
+  const workspace = `${lease.environmentId} ${executionWorkspaceId}`;
   const takenBy = taken.get(workspace);
-  if (takenBy !== undefined) return { kind: 'waiting', heldBy: { runId: takenBy, since: null } };
+  if (takenBy !== undefined) return { kind: 'waiting', heldBy: { executionWorkspaceId, runId: takenBy, since: null } };
   if (holder !== null && !holder.lapsed && !holder.runEnded) {
-    return { kind: 'waiting', heldBy: { runId: holder.runId, since: holder.acquiredAt } };
+    return { kind: 'waiting', heldBy: { executionWorkspaceId, runId: holder.runId, since: holder.acquiredAt } };
   }
   taken.set(workspace, lease.runId ?? null);
   return { kind: 'acquire', lease, superseded: holder ?? undefined };

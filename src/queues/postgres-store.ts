@@ -18,19 +18,27 @@ export function openPostgresStore(queueUrl: string): QueueStore {
     connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
     keepAlive: true,
   };
+  const ping = async () => {
+    const client = new Client(connection);
+    await client.connect();
+    try {
+      await client.query('select 1');
+    } finally {
+      await client.end();
+    }
+  };
+  let wasReached = false;
   return {
     kind: 'postgres',
     hashTags: false,
     factory: (name, options, roles) => createPostgresBackend(name, { ...options, connection }, roles),
-    async ping() {
-      const client = new Client(connection);
-      await client.connect();
-      try {
-        await client.query('select 1');
-      } finally {
-        await client.end();
-      }
+    // A BullMQ class that once failed to connect stays failed, so none is made before the store was reached. From then
+    // on their pools connect anew by themselves.
+    async ready() {
+      if (!wasReached) await ping();
+      wasReached = true;
     },
+    ping,
     async close() {},
   };
 }

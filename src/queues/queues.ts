@@ -5,12 +5,12 @@ import { DEFAULT_PREFIX } from './names.ts';
 import type { QueueName } from './names.ts';
 import { openPostgresStore } from './postgres-store.ts';
 import { openRedisStore } from './redis-store.ts';
-import type { QueuesOptions, QueueStore } from './store.ts';
+import type { QueuesOptions, QueueStore, StoreReference } from './store.ts';
 
 /** BullMQ's classes over either backend: the connection is the backend's business, not an option. */
-export type LessorQueue = Queue<unknown, unknown, string, unknown, unknown, string, IQueueBackend, undefined>;
-export type LessorWorker = Worker<unknown, unknown, string, IQueueBackend, JobProgress, undefined>;
-export type LessorQueueEvents = QueueEvents<unknown, IQueueBackend, undefined>;
+export type LessorQueue = Queue<unknown, unknown, string, unknown, unknown, string, IQueueBackend, StoreReference>;
+export type LessorWorker = Worker<unknown, unknown, string, IQueueBackend, JobProgress, StoreReference>;
+export type LessorQueueEvents = QueueEvents<unknown, IQueueBackend, StoreReference>;
 
 /** Opens Lessor's queues on the store that a URL names. What it opens, its caller closes, and then the store. */
 export class Queues {
@@ -24,7 +24,7 @@ export class Queues {
     this.#options = options;
   }
 
-  queue(name: QueueName, options: Omit<QueueOptions<undefined>, 'connection' | 'prefix'> = {}): LessorQueue {
+  queue(name: QueueName, options: Omit<QueueOptions<StoreReference>, 'connection' | 'prefix'> = {}): LessorQueue {
     const queue: LessorQueue = new Queue(this.#name(name), { ...options, ...this.#common() }, this.#store.factory);
     return this.#watched(queue);
   }
@@ -32,7 +32,7 @@ export class Queues {
   worker(
     name: QueueName,
     processor: Processor<unknown, unknown>,
-    options: Omit<WorkerOptions<undefined>, 'connection' | 'prefix'>,
+    options: Omit<WorkerOptions<StoreReference>, 'connection' | 'prefix'>,
   ): LessorWorker {
     const worker: LessorWorker = new Worker(
       this.#name(name),
@@ -45,7 +45,7 @@ export class Queues {
 
   queueEvents(
     name: QueueName,
-    options: Omit<QueueEventsOptions<undefined>, 'connection' | 'prefix'> = {},
+    options: Omit<QueueEventsOptions<StoreReference>, 'connection' | 'prefix'> = {},
   ): LessorQueueEvents {
     const events: LessorQueueEvents = new QueueEvents(
       this.#name(name),
@@ -53,6 +53,11 @@ export class Queues {
       this.#store.factory,
     );
     return this.#watched(events);
+  }
+
+  /** Resolves once commands can be sent; rejects when connecting fails. */
+  ready(signal: AbortSignal): Promise<void> {
+    return this.#store.ready(signal);
   }
 
   /** Resolves once the store answers. Rejects with the store's own error. */
@@ -69,8 +74,8 @@ export class Queues {
     return this.#store.hashTags ? `{${name}}` : name;
   }
 
-  #common(): { connection: undefined; prefix: string } {
-    return { connection: undefined, prefix: this.#options.prefix ?? DEFAULT_PREFIX };
+  #common(): { connection: StoreReference; prefix: string } {
+    return { connection: { store: this.kind }, prefix: this.#options.prefix ?? DEFAULT_PREFIX };
   }
 
   #watched<Opened extends { on(event: 'error', listener: (error: Error) => void): unknown }>(opened: Opened): Opened {

@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { createRedisBackend } from 'bullmq';
 import type { QueueBaseOptions } from 'bullmq';
 import type { QueuesOptions, QueueStore } from './store.ts';
@@ -28,8 +29,14 @@ export function openRedisStore(url: URL, { role, onError }: QueuesOptions): Queu
       const withConnection: QueueBaseOptions = { ...options, connection };
       return createRedisBackend(name, withConnection, roles);
     },
+    async ready(signal) {
+      if (commands.status === 'ready') return;
+      const becomingReady = once(commands, 'ready', { signal });
+      // Its failure arrives as the error event that `becomingReady` rejects with.
+      if (commands.status === 'wait') commands.connect().catch(() => undefined);
+      await becomingReady;
+    },
     async ping() {
-      if (commands.status === 'wait') await commands.connect();
       await commands.ping();
     },
     async close() {

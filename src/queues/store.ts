@@ -1,12 +1,22 @@
 import type { BackendFactory, IQueueBackend } from 'bullmq';
 
+/** What BullMQ is given for a connection: which store it is on. The factory knows the connections themselves. */
+export interface StoreReference {
+  store: 'redis' | 'postgres';
+}
+
 /** What a store of queues is to the rest of Lessor. */
 export interface QueueStore {
-  readonly kind: 'redis' | 'postgres';
+  readonly kind: StoreReference['store'];
   /** Builds BullMQ's own backend over connections of this store. */
-  readonly factory: BackendFactory<IQueueBackend, undefined>;
+  readonly factory: BackendFactory<IQueueBackend, StoreReference>;
   /** Redis Cluster needs all keys of a queue on one node, which braces around its name bring about. */
   readonly hashTags: boolean;
+  /**
+   * Resolves once commands can be sent: at once while the connection stands. Rejects when the attempt to connect that
+   * is under way, or the next one, fails.
+   */
+  ready(signal: AbortSignal): Promise<void>;
   /** Resolves once the store answers. Rejects with the store's own error. */
   ping(): Promise<void>;
   close(): Promise<void>;

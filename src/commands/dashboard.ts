@@ -1,0 +1,80 @@
+import { Command, InvalidArgumentError, Option } from 'commander';
+import { destination, pino } from 'pino';
+import { readCredentials } from '../dashboard/credentials.ts';
+import { startDashboard } from '../dashboard/server.ts';
+import type { RunningDashboard } from '../dashboard/server.ts';
+
+interface DashboardFlags {
+  host: string;
+  port: number;
+  databaseUrl: string;
+  queueUrl: string;
+}
+
+/** Requests under way get five seconds, the queues two; an orchestrator usually kills after ten. */
+const CLOSE_DEADLINE_MS = 9_000;
+
+const CREDENTIALS_HELP = `
+Credentials are read from the environment only: DASHBOARD_USERNAME and DASHBOARD_PASSWORD.
+They are required as soon as other machines can reach the dashboard.`;
+
+/** `lessor dashboard`: serves Bull Board and the health checks until it is told to stop. */
+export function dashboardCommand(): Command {
+  return new Command('dashboard')
+    .description('serve the dashboard of the queues, /health/live and /health/ready')
+    .addOption(new Option('--host <host>', 'address to listen on').env('DASHBOARD_HOST').default('127.0.0.1'))
+    .addOption(
+      new Option('--port <port>', 'port to listen on, 0 for any')
+        .env('DASHBOARD_PORT')
+        .default(3000)
+        .argParser(parsePort),
+    )
+    .addOption(
+      new Option('--database-url <url>', "Lessor's Postgres database").env('DATABASE_URL').makeOptionMandatory(),
+    )
+    .addOption(
+      new Option('--queue-url <url>', 'where the queues are: redis://, rediss:// or postgres://')
+        .env('QUEUE_URL')
+        .makeOptionMandatory(),
+    )
+    .addHelpText('after', CREDENTIALS_HELP)
+    .action(runDashboard);
+}
+
+async function runDashboard(flags: DashboardFlags): Promise<void> {
+  const logger = pino({ name: 'lessor' }, destination({ fd: 2, sync: true }));
+  const dashboard = await startDashboard({ ...flags, credentials: readCredentials(process.env), logger });
+  process.stdout.write(`${dashboard.url}\n`);
+  const signal = await nextSignal();
+  logger.info({ signal }, 'closing the dashboard');
+  await closeWithin(dashboard, CLOSE_DEADLINE_MS);
+}
+
+function nextSignal(): Promise<NodeJS.Signals> {
+  return new Promise((resolve) => {
+    const receive = (signal: NodeJS.Signals) => {
+      // From here on a second signal ends the process at once.
+      process.off('SIGINT', receive).off('SIGTERM', receive);
+      resolve(signal);
+    };
+    process.on('SIGINT', receive).on('SIGTERM', receive);
+  });
+}
+
+async function closeWithin(dashboard: RunningDashboard, milliseconds: number): Promise<void> {
+  const deadline = setTimeout(() => {
+    process.stderr.write(`the dashboard did not close within ${milliseconds} ms\n`);
+    process.exit(1);
+  }, milliseconds);
+  try {
+    await dashboard.close();
+  } finally {
+    clearTimeout(deadline);
+  }
+}
+
+function parsePort(text: string): number {
+  const port = Number(text);
+  if (/^\d+$/.test(text) && port <= 65_535) return port;
+  throw new InvalidArgumentError('It must be a number from 0 to 65535.');
+}

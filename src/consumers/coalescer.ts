@@ -1,0 +1,91 @@
+/** What a coalescer needs to know of the work it groups. */
+export interface CoalescerOptions<Item, Result> {
+  /** Commits all items or none, and returns a result for each, in their order. */
+  commit(items: readonly Item[]): Promise<Result[]>;
+  /** Items of one key are never in two batches at once: they would wait for each other's lock. */
+  keyOf(item: Item): string;
+  /** Most items of one batch. */
+  maximumBatchSize: number;
+  /** Most batches that are being committed at once; keep it below the connections of the pool. */
+  maximumBatchesInFlight: number;
+}
+
+interface Waiting<Item, Result> {
+  item: Item;
+  key: string;
+  resolve(result: Result): void;
+  reject(error: unknown): void;
+}
+
+/**
+ * Groups what is submitted while a batch is being committed into the next one (group commit). An item that finds
+ * nothing under way is committed at once: it never waits for company.
+ *
+ * A batch that fails is replayed item by item, so that only the guilty one fails (isolated).
+ */
+export class Coalescer<Item, Result> {
+  readonly #options: CoalescerOptions<Item, Result>;
+  readonly #keysInFlight = new Set<string>();
+  #waiting: Waiting<Item, Result>[] = [];
+  #batchesInFlight = 0;
+
+  constructor(options: CoalescerOptions<Item, Result>) {
+    this.#options = options;
+  }
+
+  /** Resolves with the item's own result once it is committed; rejects with its own error. */
+  submit(item: Item): Promise<Result> {
+    return new Promise((resolve, reject) => {
+      this.#waiting.push({ item, key: this.#options.keyOf(item), resolve, reject });
+      // A microtask later, so that what is submitted in one go is committed in one go.
+      queueMicrotask(() => this.#startBatches());
+    });
+  }
+
+  #startBatches(): void {
+    while (this.#batchesInFlight < this.#options.maximumBatchesInFlight) {
+      const batch = this.#takeBatch();
+      if (batch.length === 0) return;
+      this.#batchesInFlight += 1;
+      void this.#commitBatch(batch);
+    }
+  }
+
+  /** The longest-waiting items whose keys are not in flight. */
+  #takeBatch(): Waiting<Item, Result>[] {
+    const batch: Waiting<Item, Result>[] = [];
+    const rest: Waiting<Item, Result>[] = [];
+    for (const waiting of this.#waiting) {
+      const fits = batch.length < this.#options.maximumBatchSize && !this.#keysInFlight.has(waiting.key);
+      (fits ? batch : rest).push(waiting);
+    }
+    this.#waiting = rest;
+    for (const { key } of batch) this.#keysInFlight.add(key);
+    return batch;
+  }
+
+  async #commitBatch(batch: readonly Waiting<Item, Result>[]): Promise<void> {
+    try {
+      const results = await this.#options.commit(batch.map((waiting) => waiting.item));
+      batch.forEach((waiting, position) => waiting.resolve(results[position]!));
+    } catch (error) {
+      if (batch.length === 1) batch[0]!.reject(error);
+      else await this.#replayOneByOne(batch);
+    } finally {
+      for (const { key } of batch) this.#keysInFlight.delete(key);
+      this.#batchesInFlight -= 1;
+      this.#startBatches();
+    }
+  }
+
+  async #replayOneByOne(batch: readonly Waiting<Item, Result>[]): Promise<void> {
+    for (const waiting of batch) {
+      try {
+        const [result] = await this.#options.commit([waiting.item]);
+        waiting.resolve(result!);
+      } catch (error) {
+        waiting.reject(error);
+      }
+    }
+  }
+}

@@ -1,0 +1,21 @@
+import type { z } from 'zod';
+import type { PayloadQueueName, Refusal } from '../contracts/index.ts';
+import type { Operation } from '../environments/operations.ts';
+import type { OperationOutcome } from '../environments/operations.ts';
+
+/** What handlers may do. They know no BullMQ: tests call them with the same dependencies as the worker does. */
+export interface HandlerDependencies {
+  /** Commits an operation together with whatever else is waiting. */
+  submit(operation: Operation): Promise<OperationOutcome>;
+  /** Tells in the activity log that a run was denied, where its company is known. */
+  tellDenial(run: { companyId: string; runId: string }, refusal: Refusal): Promise<void>;
+}
+
+/** How the jobs of one queue are handled. */
+export interface Handler<Schema extends z.ZodType = z.ZodType> {
+  queue: PayloadQueueName;
+  schema: Schema;
+  handle(dependencies: HandlerDependencies, payload: z.output<Schema>): Promise<OperationOutcome>;
+  /** Called for a job that is refused before or after it was handled, whatever its data is. */
+  denied?(dependencies: HandlerDependencies, data: unknown, refusal: Refusal): Promise<void>;
+}

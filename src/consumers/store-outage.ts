@@ -1,0 +1,57 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { sqlErrorOf, kindOfSqlError } from '../db/sql-errors.ts';
+
+/** The worker is stopping while Postgres is away: what was under way has to be given back to the queue. */
+export class WorkerStoppingError extends Error {
+  override readonly name = 'WorkerStoppingError';
+}
+
+/** How an outage is told and waited for. */
+export interface StoreOutageOptions {
+  /** Aborted when the worker may wait no longer. */
+  signal: AbortSignal;
+  /** Told at the first failure and then at a slowing pace. */
+  onUnreachable(detail: { failures: number; reason: string }): void;
+  onReachable(detail: { failures: number }): void;
+}
+
+const FIRST_DELAY_MS = 100;
+const LONGEST_DELAY_MS = 5_000;
+
+/**
+ * Runs work on Postgres, and while Postgres is away runs it again until it is back: the jobs behind it stay active and
+ * spend no attempt, and as no slot becomes free the worker takes no more of them.
+ */
+export class StoreOutage {
+  readonly #options: StoreOutageOptions;
+
+  constructor(options: StoreOutageOptions) {
+    this.#options = options;
+  }
+
+  /** @throws {WorkerStoppingError} when the worker stops before Postgres is back */
+  async outlast<Result>(work: () => Promise<Result>): Promise<Result> {
+    for (let failures = 0; ; failures += 1) {
+      if (this.#options.signal.aborted) throw new WorkerStoppingError('the worker stopped before the work was done');
+      try {
+        const result = await work();
+        if (failures > 0) this.#options.onReachable({ failures });
+        return result;
+      } catch (error) {
+        if (kindOfSqlError(error) !== 'unreachable') throw error;
+        await this.#waitAfter(failures + 1, error);
+      }
+    }
+  }
+
+  async #waitAfter(failures: number, error: unknown): Promise<void> {
+    const isPowerOfTwo = Number.isInteger(Math.log2(failures));
+    if (isPowerOfTwo) this.#options.onUnreachable({ failures, reason: sqlErrorOf(error)?.message ?? String(error) });
+    const delay = Math.min(FIRST_DELAY_MS * 2 ** Math.min(failures - 1, 10), LONGEST_DELAY_MS);
+    try {
+      await sleep(delay, undefined, { signal: this.#options.signal });
+    } catch (cause) {
+      throw new WorkerStoppingError('the worker stopped while Postgres was away', { cause });
+    }
+  }
+}

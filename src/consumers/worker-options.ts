@@ -1,0 +1,53 @@
+import { hostname } from 'node:os';
+import { z } from 'zod';
+import { DEFAULT_TTL_SECONDS, InvalidConfigurationError, ttlSecondsSchema } from '../contracts/index.ts';
+
+/** A length of time in milliseconds that a timer of Node can hold. */
+const milliseconds = z.int().min(1).max(2_147_483_647);
+
+/** Settings of a worker; those without a default are required. */
+export const workerOptionsSchema = z.strictObject({
+  /** Where Lessor's tables are: `postgres://…`. */
+  databaseUrl: z.url({ protocol: /^postgres(ql)?$/ }),
+  /** Where the queues are: `redis://…`, `rediss://…` or `postgres://…`. */
+  queueUrl: z.url({ protocol: /^(rediss?|postgres(ql)?)$/ }),
+  /** What this replica is called in logs and in the activity log; default host name and process id. */
+  replica: z
+    .string()
+    .min(1)
+    .max(200)
+    .default(() => `${hostname()}-${process.pid}`),
+  /** Jobs of each queue that are worked on at once; together they make up the batches that are committed. */
+  concurrency: z.int().min(1).max(10_000).default(200),
+  /** Batches that are committed at once, each on a connection of its own. */
+  batchesInFlight: z.int().min(1).max(50).default(2),
+  /** Most operations of one batch. */
+  batchSize: z.int().min(1).max(1_000).default(200),
+  /** Whether a company seen for the first time is registered (`first-sight`) or refused (`known`). */
+  companyRegistration: z.enum(['first-sight', 'known']).default('first-sight'),
+  /** The ttl of leases whose run names none, in seconds. */
+  defaultTtlSeconds: ttlSecondsSchema.default(DEFAULT_TTL_SECONDS),
+  /** How often leases are looked for that should have ended. */
+  sweepIntervalMs: milliseconds.default(15_000),
+  /** How long a run waits for its execution workspace before it is refused. */
+  leaseWaitMs: milliseconds.default(300_000),
+  /** How long `close` lets jobs under way finish before it gives them back to the queue. */
+  shutdownTimeoutMs: milliseconds.default(10_000),
+  /** How long a job stays with a replica that shows no sign of life; another one then takes it over. */
+  lockDurationMs: milliseconds.default(15_000),
+  /** The BullMQ prefix on Redis; default `lessor`. */
+  prefix: z.string().min(1).optional(),
+});
+
+/** Settings of a worker, as they are given. */
+export type WorkerSettings = z.input<typeof workerOptionsSchema>;
+
+/** Settings of a worker, with every default filled in. */
+export type ResolvedWorkerSettings = z.output<typeof workerOptionsSchema>;
+
+/** @throws {InvalidConfigurationError} naming each setting that is wrong, never its value */
+export function resolveWorkerSettings(settings: WorkerSettings): ResolvedWorkerSettings {
+  const parsed = workerOptionsSchema.safeParse(settings);
+  if (parsed.success) return parsed.data;
+  throw new InvalidConfigurationError(`the worker's settings are wrong:\n${z.prettifyError(parsed.error)}`);
+}

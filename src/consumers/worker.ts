@@ -1,0 +1,84 @@
+import { pino } from 'pino';
+import type { Logger } from 'pino';
+import { createDb } from '../db/connection.ts';
+import { assertMigrated } from '../db/migrate.ts';
+import { openQueues } from '../queues/queues.ts';
+import { serializeError } from './error-serializer.ts';
+import { openOperations } from './operations-on-postgres.ts';
+import { openJobWorkers } from './job-workers.ts';
+import { Resources } from './resources.ts';
+import { resolveWorkerSettings } from './worker-options.ts';
+import type { WorkerSettings } from './worker-options.ts';
+
+/** Settings of a worker, and where its log lines go. */
+export interface WorkerOptions extends WorkerSettings {
+  /** Default: JSON lines on stderr, at level `info`. */
+  logger?: Logger;
+}
+
+/** A replica that works off the queues. */
+export interface Worker {
+  /**
+   * Connects and takes up jobs. Resolves once it does.
+   * @throws {SchemaOutdatedError} when the database or the queue's tables lack migrations
+   */
+  start(): Promise<void>;
+  /**
+   * Takes no more jobs, lets those under way finish for at most `shutdownTimeoutMs`, gives back the others without
+   * spending an attempt, and disconnects. Calling it again returns the same promise.
+   */
+  close(): Promise<void>;
+}
+
+/**
+ * Creates a worker replica: any number of them share the work of the queues.
+ * @throws {InvalidConfigurationError} naming each setting that is wrong
+ */
+export function createWorker({ logger: givenLogger, ...given }: WorkerOptions): Worker {
+  const settings = resolveWorkerSettings(given);
+  const { replica } = settings;
+  const logger = (givenLogger ?? pino({ name: 'lessor' }, pino.destination(2))).child(
+    { replica },
+    { serializers: { err: serializeError } },
+  );
+  const resources = new Resources();
+  let closing: Promise<void> | undefined;
+
+  const open = async (): Promise<void> => {
+    const db = createDb(settings.databaseUrl, {
+      maximumConnections: settings.batchesInFlight + CONNECTIONS_BESIDE_BATCHES,
+      applicationName: `lessor worker ${replica}`,
+    });
+    resources.add(() => db.close());
+    await assertMigrated(db);
+
+    const operations = openOperations(db, settings, logger);
+    const queues = openQueues(settings.queueUrl, {
+      role: 'consumer',
+      prefix: settings.prefix,
+      onError: (error) => logger.warn({ err: error }, 'connection to the queue'),
+    });
+    resources.add(() => queues.close());
+    const workers = await openJobWorkers(queues, operations, settings, logger);
+    resources.add(() => workers.close());
+    logger.info({ queue: queues.kind, concurrency: settings.concurrency }, 'worker started');
+  };
+
+  return {
+    async start() {
+      try {
+        await open();
+      } catch (error) {
+        await resources.close();
+        throw error;
+      }
+    },
+    close() {
+      closing ??= resources.close().then(() => logger.info('worker stopped'));
+      return closing;
+    },
+  };
+}
+
+/** For the sweep, and for telling denials. */
+const CONNECTIONS_BESIDE_BATCHES = 2;

@@ -1,0 +1,36 @@
+/**
+ * Lessor: a lease for every heartbeat run on the environment it executes in, taken back whatever happens.
+ *
+ * @module
+ */
+export * from './contracts/index.ts';
+export { createDb, type Db, type DbOptions, type DbPool } from './db/connection.ts';
+export { migrate } from './db/migrate.ts';
+export { migrateQueue } from './queues/migrate-queue.ts';
+export { activityLog, companies, environmentLeases, environments, heartbeatRuns } from './db/schema.ts';
+export type { Actor } from './db/statements/activity.ts';
+export { environmentService, type EnvironmentService, type EnvironmentServiceOptions } from './environments/service.ts';
+export type { Environment, EnvironmentRegister } from './environments/environment-register.ts';
+export type { EnvironmentLease, LeaseRegister } from './environments/lease-register.ts';
+export type {
+  EnvironmentChanges,
+  EnvironmentFilters,
+  LeaseFilters,
+  LeaseRequest,
+  NewEnvironment,
+  ReleaseDetails,
+  ReleaseStatus,
+} from './environments/service-input.ts';
+export { createWorker, type Worker, type WorkerOptions } from './consumers/worker.ts';
+export type { WorkerSettings } from './consumers/worker-options.ts';
+export {
+  createHeartbeatProducer,
+  type HeartbeatProducer,
+  type HeartbeatProducerOptions,
+  type PublishedJob,
+  type RunEnd,
+  type RunSignOfLife,
+  type RunStart,
+  type WaitOptions,
+} from './producers/producer.ts';
+export { RunTimedOutError, withLease, type RunOutcome, type WithLeaseOptions } from './producers/with-lease.ts';

@@ -1,0 +1,110 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import {
+  JobFailedError,
+  LeaseDeniedError,
+  LeaseWaitTimeoutError,
+  LessorError,
+  QueueUnreachableError,
+  parseRefusal,
+} from '../contracts/index.ts';
+import type { PayloadQueueName } from '../contracts/index.ts';
+import type { LessorQueueEvents, Queues } from '../queues/queues.ts';
+import type { Publisher } from './publisher.ts';
+
+/** Which run is waited for, for how long. */
+export interface ResultWait {
+  runId: string;
+  timeoutMs: number;
+  signal?: AbortSignal | undefined;
+}
+
+/**
+ * Events can be missed on the Postgres backend and after a reconnect, so a wait is made of short ones, each of which
+ * looks at the job itself first.
+ */
+const LONGEST_SINGLE_WAIT_MS = 2_000;
+
+/** Until a job is looked for again that is not there yet, or a queue that is away. */
+const LOOK_AGAIN_MS = 100;
+
+/** Waits for jobs and tells refusals, failures and timeouts apart. */
+export class JobResults {
+  readonly #queues: Queues;
+  readonly #publisher: Publisher;
+  readonly #events = new Map<PayloadQueueName, LessorQueueEvents>();
+  readonly #closing = new AbortController();
+
+  constructor(queues: Queues, publisher: Publisher) {
+    this.#queues = queues;
+    this.#publisher = publisher;
+  }
+
+  /** The return value of a job, also of one that is published only later. */
+  async waitFor(name: PayloadQueueName, jobId: string, wait: ResultWait): Promise<unknown> {
+    const deadline = performance.now() + wait.timeoutMs;
+    const signal = AbortSignal.any([this.#closing.signal, ...(wait.signal === undefined ? [] : [wait.signal])]);
+    let lastError: unknown;
+    for (let left = wait.timeoutMs; left > 0; left = deadline - performance.now()) {
+      signal.throwIfAborted();
+      try {
+        const outcome = await this.#look(name, jobId, Math.min(left, LONGEST_SINGLE_WAIT_MS), signal);
+        if (outcome !== undefined) return outcome.value;
+        lastError = undefined;
+      } catch (error) {
+        signal.throwIfAborted();
+        if (error instanceof LessorError) throw error;
+        lastError = error;
+      }
+      await sleep(LOOK_AGAIN_MS, undefined, { signal }).catch(() => signal.throwIfAborted());
+    }
+    if (lastError !== undefined) throw new QueueUnreachableError(String(lastError), { cause: lastError });
+    throw new LeaseWaitTimeoutError(wait.runId, wait.timeoutMs);
+  }
+
+  /** One short wait. Undefined when the job is not there yet or not finished. */
+  async #look(
+    name: PayloadQueueName,
+    jobId: string,
+    forMs: number,
+    signal: AbortSignal,
+  ): Promise<{ value: unknown } | undefined> {
+    const queue = await this.#publisher.queue(name, AbortSignal.any([signal, AbortSignal.timeout(Math.ceil(forMs))]));
+    const job = await queue.getJob(jobId);
+    if (job === undefined) return undefined;
+    try {
+      return { value: await untilAborted(job.waitUntilFinished(this.#eventsOf(name), forMs), signal) };
+    } catch (error) {
+      signal.throwIfAborted();
+      // A failure and the end of the short wait look the same here; the job itself tells them apart.
+      const seen = await queue.getJob(jobId);
+      if (seen === undefined || !(await seen.isFailed())) return undefined;
+      throw errorOfFailedJob(jobId, seen.failedReason ?? String(error));
+    }
+  }
+
+  #eventsOf(name: PayloadQueueName): LessorQueueEvents {
+    const opened = this.#events.get(name) ?? this.#queues.queueEvents(name);
+    this.#events.set(name, opened);
+    return opened;
+  }
+
+  /** Ends all waits. */
+  async close(): Promise<void> {
+    this.#closing.abort(new QueueUnreachableError('the producer was closed'));
+    await Promise.all([...this.#events.values()].map((events) => events.close()));
+  }
+}
+
+function errorOfFailedJob(jobId: string, failedReason: string): LessorError {
+  const refusal = parseRefusal(failedReason);
+  return refusal === undefined ? new JobFailedError(jobId, failedReason) : new LeaseDeniedError(refusal);
+}
+
+/** The work's outcome, unless the signal is aborted first: the wait for it then ends with the signal's reason. */
+function untilAborted<Value>(work: Promise<Value>, signal: AbortSignal): Promise<Value> {
+  return new Promise((resolve, reject) => {
+    const onAbort = () => reject(signal.reason as Error);
+    signal.addEventListener('abort', onAbort, { once: true });
+    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort));
+  });
+}

@@ -1,0 +1,145 @@
+import {
+  LeaseLostError,
+  QueueUnreachableError,
+  RunEndedError,
+  parse,
+  runFinishedSchema,
+  runHeartbeatResultSchema,
+  runHeartbeatSchema,
+  runStartedResultSchema,
+  runStartedSchema,
+} from '../contracts/index.ts';
+import type {
+  GrantedLease,
+  PayloadQueueName,
+  RunFinished,
+  RunHeartbeat,
+  RunHeartbeatResult,
+  RunStarted,
+} from '../contracts/index.ts';
+import { jobIds } from '../queues/names.ts';
+import { openQueues } from '../queues/queues.ts';
+import { JobResults } from './job-results.ts';
+import { Publisher } from './publisher.ts';
+
+/** Where a producer publishes, and how long it tries. */
+export interface HeartbeatProducerOptions {
+  /** `redis://…`, `rediss://…` or `postgres://…`, the same as the workers'. */
+  queueUrl: string;
+  /** How long publishing may take before it fails, in milliseconds; default 5000. */
+  publishTimeoutMs?: number;
+  /** The BullMQ prefix on Redis; default `lessor`. */
+  prefix?: string;
+  /** Told of connection errors, which repair themselves; default none. */
+  onConnectionError?: (error: Error) => void;
+  /** The clock that fills in `startedAt`, `finishedAt` and `at`; default the process's. */
+  now?: () => Date;
+}
+
+/** The reference to a published job. */
+export interface PublishedJob {
+  jobId: string;
+}
+
+/** A run that starts; `startedAt` defaults to now. */
+export type RunStart = Omit<RunStarted, 'version' | 'startedAt'> & { startedAt?: string };
+/** A run that ended; `finishedAt` defaults to now. */
+export type RunEnd = Omit<RunFinished, 'version' | 'finishedAt'> & { finishedAt?: string };
+/** A sign of life; `at` defaults to now. */
+export type RunSignOfLife = Omit<RunHeartbeat, 'version' | 'at'> & { at?: string };
+
+/**
+ * Publishes what happens to heartbeat runs. Every method validates its input before anything is sent
+ * ({@link InvalidPayloadError}), and fails within the publish timeout when the queue cannot be reached
+ * ({@link QueueUnreachableError}). Publishing the same event of a run again is harmless.
+ */
+export interface HeartbeatProducer {
+  runStarted(run: RunStart): Promise<PublishedJob>;
+  runFinished(run: RunEnd): Promise<PublishedJob>;
+  runHeartbeat(run: RunSignOfLife): Promise<PublishedJob>;
+  /**
+   * Waits until the run is granted its lease.
+   * @throws {LeaseDeniedError} when it is refused for good; its `code` says why
+   * @throws {RunEndedError} when the run has ended already
+   * @throws {LeaseLostError} when the lease has lapsed already
+   * @throws {LeaseWaitTimeoutError} when neither has happened within `timeoutMs` (default 30000)
+   * @throws {JobFailedError} when the workers gave up on it
+   */
+  waitForLease(runId: string, options?: WaitOptions): Promise<GrantedLease>;
+  /** Publishes a sign of life and waits for the leases as they stand after it. Throws as {@link waitForLease} does. */
+  renewLease(run: RunSignOfLife, options?: WaitOptions): Promise<RunHeartbeatResult>;
+  /** Ends all waits and disconnects. */
+  close(): Promise<void>;
+}
+
+/** How long to wait, in milliseconds, and what ends the wait before. */
+export interface WaitOptions {
+  timeoutMs?: number;
+  signal?: AbortSignal;
+}
+
+const DEFAULT_PUBLISH_TIMEOUT_MS = 5_000;
+const DEFAULT_WAIT_TIMEOUT_MS = 30_000;
+
+/**
+ * Creates a producer. It connects when it first publishes.
+ * @throws {InvalidConfigurationError} when the queue URL is neither of Redis nor of Postgres
+ */
+export function createHeartbeatProducer(options: HeartbeatProducerOptions): HeartbeatProducer {
+  const queues = openQueues(options.queueUrl, {
+    role: 'producer',
+    prefix: options.prefix,
+    onError: options.onConnectionError ?? (() => undefined),
+  });
+  const publisher = new Publisher(queues, options.publishTimeoutMs ?? DEFAULT_PUBLISH_TIMEOUT_MS);
+  const results = new JobResults(queues, publisher);
+  const now = options.now ?? (() => new Date());
+  const publish = async (queue: PayloadQueueName, jobId: string, payload: object): Promise<PublishedJob> => {
+    await publisher.publish(queue, jobId, payload);
+    return { jobId };
+  };
+  const runHeartbeat = (run: RunSignOfLife) => {
+    const input = { version: 1, at: now().toISOString(), ...run };
+    const payload = parse(runHeartbeatSchema, input, 'run-heartbeat payload');
+    return publish('run-heartbeat', jobIds.runHeartbeat(payload), payload);
+  };
+
+  return {
+    async runStarted(run) {
+      const input = { version: 1, startedAt: now().toISOString(), ...run };
+      const payload = parse(runStartedSchema, input, 'run-started payload');
+      return publish('run-started', jobIds.runStarted(payload), payload);
+    },
+
+    async runFinished(run) {
+      const input = { version: 1, finishedAt: now().toISOString(), ...run };
+      const payload = parse(runFinishedSchema, input, 'run-finished payload');
+      return publish('run-finished', jobIds.runFinished(payload), payload);
+    },
+
+    async runHeartbeat(run) {
+      return runHeartbeat(run);
+    },
+
+    async waitForLease(runId, { timeoutMs = DEFAULT_WAIT_TIMEOUT_MS, signal } = {}) {
+      const jobId = jobIds.runStarted({ runId: runId.toLowerCase() });
+      const result = await results.waitFor('run-started', jobId, { runId, timeoutMs, signal });
+      const lease = runStartedResultSchema.parse(result);
+      if (lease === null || lease.status === 'released' || lease.status === 'failed') throw new RunEndedError(runId);
+      if (lease.status !== 'active') throw new LeaseLostError(lease.id, `it is ${lease.status}`);
+      return lease;
+    },
+
+    async renewLease(run, { timeoutMs = DEFAULT_WAIT_TIMEOUT_MS, signal } = {}) {
+      const { jobId } = await runHeartbeat(run);
+      const result = await results.waitFor('run-heartbeat', jobId, { runId: run.runId, timeoutMs, signal });
+      return runHeartbeatResultSchema.parse(result);
+    },
+
+    async close() {
+      await results.close();
+      await publisher.close();
+      await queues.close();
+    },
+  };
+}

@@ -1,0 +1,65 @@
+import { QueueUnreachableError } from '../contracts/index.ts';
+import type { PayloadQueueName } from '../contracts/index.ts';
+import type { LessorQueue, Queues } from '../queues/queues.ts';
+import { JOB_OPTIONS } from '../queues/retry-policy.ts';
+
+/**
+ * Publishes jobs, each with one atomic command, and fails within its timeout when the queue cannot be reached: what
+ * was not sent by then is not sent later.
+ */
+export class Publisher {
+  readonly #queues: Queues;
+  readonly #timeoutMs: number;
+  readonly #opened = new Map<PayloadQueueName, Promise<LessorQueue>>();
+
+  constructor(queues: Queues, timeoutMs: number) {
+    this.#queues = queues;
+    this.#timeoutMs = timeoutMs;
+  }
+
+  /** @throws {QueueUnreachableError} */
+  async publish(name: PayloadQueueName, jobId: string, payload: object): Promise<void> {
+    const signal = AbortSignal.timeout(this.#timeoutMs);
+    const timedOut = new Promise<never>((_resolve, reject) => {
+      signal.addEventListener('abort', () => reject(new Error(`no answer within ${this.#timeoutMs} ms`)), {
+        once: true,
+      });
+    });
+    try {
+      await Promise.race([this.#send(name, jobId, payload, signal), timedOut]);
+    } catch (error) {
+      throw new QueueUnreachableError(error instanceof Error ? error.message : String(error), { cause: error });
+    }
+  }
+
+  async #send(name: PayloadQueueName, jobId: string, payload: object, signal: AbortSignal): Promise<void> {
+    const queue = await this.queue(name, signal);
+    signal.throwIfAborted();
+    await queue.add(name, payload, { ...JOB_OPTIONS[name], jobId });
+  }
+
+  /** The queue, once it can be reached. One that could not be opened is opened anew the next time. */
+  async queue(name: PayloadQueueName, signal: AbortSignal): Promise<LessorQueue> {
+    await this.#queues.ready(signal);
+    let opening = this.#opened.get(name);
+    if (opening === undefined) {
+      opening = this.#open(name);
+      this.#opened.set(name, opening);
+      opening.catch(() => this.#opened.delete(name));
+    }
+    return opening;
+  }
+
+  async #open(name: PayloadQueueName): Promise<LessorQueue> {
+    const queue = this.#queues.queue(name);
+    // Every wait for a job's result listens to the queue's closing.
+    queue.setMaxListeners(0);
+    await queue.waitUntilReady();
+    return queue;
+  }
+
+  async close(): Promise<void> {
+    const opened = await Promise.allSettled(this.#opened.values());
+    await Promise.all(opened.map((queue) => (queue.status === 'fulfilled' ? queue.value.close() : undefined)));
+  }
+}

@@ -1,0 +1,164 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { LeaseLostError, QueueUnreachableError, RunEndedError, storableReason } from '../contracts/index.ts';
+import type { GrantedLease, TerminalRunStatus } from '../contracts/index.ts';
+import { LeaseKeeper } from './lease-keeper.ts';
+import type { HeartbeatProducer, RunStart } from './producer.ts';
+
+/** How a run ended, in the words of `run-finished`. */
+export interface RunOutcome {
+  status: TerminalRunStatus;
+  failureReason?: string;
+}
+
+/** Everything is optional. */
+export interface WithLeaseOptions<Result> {
+  /**
+   * How long to wait for the lease, in milliseconds; default 330000, a little longer than workers let a run wait for
+   * its execution workspace.
+   */
+  leaseWaitMs?: number;
+  /** Cancels the run: its work's signal is aborted, and its end is `cancelled`. */
+  signal?: AbortSignal;
+  /** How long the work may take, in milliseconds; past it its signal is aborted, and the run's end is `timed_out`. */
+  timeoutMs?: number;
+  /** How long to try to publish the end while the queue is away, in milliseconds; default 30000. */
+  endTimeoutMs?: number;
+  /** How a run ended whose work returned; default `succeeded`. */
+  outcomeOf?: (result: Result) => RunOutcome;
+  /** Spreads renewals, from 0 to 1; default `Math.random`. */
+  random?: () => number;
+}
+
+/** What the work's signal is aborted with when its time is over. */
+export class RunTimedOutError extends Error {
+  override readonly name = 'RunTimedOutError';
+
+  constructor(timeoutMs: number) {
+    super(`the run took longer than the ${timeoutMs} ms it was given`);
+  }
+}
+
+const DEFAULT_LEASE_WAIT_MS = 330_000;
+const DEFAULT_END_TIMEOUT_MS = 30_000;
+const PUBLISH_AGAIN_MS = 500;
+
+/**
+ * Runs work under a lease: publishes the run's start, waits for the lease, renews it in the background at a third of
+ * its ttl, and publishes the run's end whatever happens: `succeeded`, `failed` with the message of what was thrown,
+ * `cancelled` when `options.signal` was aborted, `timed_out` past `options.timeoutMs`.
+ *
+ * The signal given to the work is aborted when the lease is lost, some time before another run could be given the
+ * execution workspace: work must stop then.
+ *
+ * @returns what the work returns
+ * @throws what the work throws, or what {@link HeartbeatProducer.waitForLease} does
+ * @throws {LeaseLostError} when the lease was lost, even if the work returned
+ * @throws {QueueUnreachableError} when the start, or within `endTimeoutMs` the end, could not be published
+ */
+export async function withLease<Result>(
+  producer: HeartbeatProducer,
+  run: RunStart,
+  work: (lease: GrantedLease, signal: AbortSignal) => Promise<Result>,
+  options: WithLeaseOptions<Result> = {},
+): Promise<Result> {
+  const requestedAt = performance.now();
+  await producer.runStarted(run);
+
+  const keeper = new LeaseKeeper(producer, options.random ?? Math.random);
+  const timeLimit = new TimeLimit(options.timeoutMs);
+  const signal = AbortSignal.any([keeper.lost, timeLimit.signal, ...(options.signal ? [options.signal] : [])]);
+  const settled = await settle(async () => {
+    const { leaseWaitMs: timeoutMs = DEFAULT_LEASE_WAIT_MS } = options;
+    const lease = await producer.waitForLease(run.runId, { timeoutMs, signal });
+    await keeper.keep(lease, requestedAt);
+    timeLimit.start();
+    const result = await work(lease, signal);
+    if (signal.reason instanceof LeaseLostError) throw signal.reason;
+    return result;
+  });
+  const outcome = outcomeOf(settled, signal, options);
+  keeper.stop();
+  timeLimit.stop();
+
+  await publishEnd(producer, run, outcome, settled, options.endTimeoutMs ?? DEFAULT_END_TIMEOUT_MS);
+  if (settled.kind === 'thrown') throw settled.error;
+  return settled.result;
+}
+
+type Settled<Result> = { kind: 'returned'; result: Result } | { kind: 'thrown'; error: unknown };
+
+async function settle<Result>(work: () => Promise<Result>): Promise<Settled<Result>> {
+  try {
+    return { kind: 'returned', result: await work() };
+  } catch (error) {
+    return { kind: 'thrown', error };
+  }
+}
+
+/** What stopped the work decides before what became of it. */
+function outcomeOf<Result>(
+  settled: Settled<Result>,
+  signal: AbortSignal,
+  options: WithLeaseOptions<Result>,
+): RunOutcome {
+  if (signal.reason instanceof LeaseLostError) return { status: 'failed', failureReason: reasonOf(signal.reason) };
+  if (signal.reason instanceof RunTimedOutError) return { status: 'timed_out', failureReason: reasonOf(signal.reason) };
+  if (signal.aborted) return { status: 'cancelled' };
+  if (settled.kind === 'thrown') return { status: 'failed', failureReason: reasonOf(settled.error) };
+  return options.outcomeOf?.(settled.result) ?? { status: 'succeeded' };
+}
+
+function reasonOf(error: unknown): string {
+  const message = error instanceof Error ? error.message : String(error);
+  return storableReason(message) || 'the work threw an error without a message';
+}
+
+/** Tries until the queue can be reached or the time is over. A run that had ended before has its end already. */
+async function publishEnd(
+  producer: HeartbeatProducer,
+  { companyId, runId }: RunStart,
+  outcome: RunOutcome,
+  settled: Settled<unknown>,
+  timeoutMs: number,
+): Promise<void> {
+  if (settled.kind === 'thrown' && settled.error instanceof RunEndedError) return;
+  const deadline = performance.now() + timeoutMs;
+  for (;;) {
+    try {
+      await producer.runFinished({ companyId, runId, ...outcome });
+      return;
+    } catch (error) {
+      if (error instanceof QueueUnreachableError && performance.now() < deadline) {
+        await sleep(PUBLISH_AGAIN_MS);
+        continue;
+      }
+      if (settled.kind === 'returned') throw error;
+      throw new AggregateError([settled.error, error], 'the work failed, and the end of its run was not published');
+    }
+  }
+}
+
+/** A time limit that starts with the work. */
+class TimeLimit {
+  readonly #timeoutMs: number | undefined;
+  readonly #passed = new AbortController();
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(timeoutMs: number | undefined) {
+    this.#timeoutMs = timeoutMs;
+  }
+
+  get signal(): AbortSignal {
+    return this.#passed.signal;
+  }
+
+  start(): void {
+    const timeoutMs = this.#timeoutMs;
+    if (timeoutMs === undefined) return;
+    this.#timer = setTimeout(() => this.#passed.abort(new RunTimedOutError(timeoutMs)), timeoutMs);
+  }
+
+  stop(): void {
+    clearTimeout(this.#timer);
+  }
+}
