@@ -6,9 +6,9 @@ import type { OperationOutcome } from '../environments/operations.ts';
 /** What handlers may do. They know no BullMQ: tests call them with the same dependencies as the worker does. */
 export interface HandlerDependencies {
   /** Commits an operation together with whatever else is waiting. */
-  submit(operation: Operation): Promise<OperationOutcome>;
+  submit: (operation: Operation) => Promise<OperationOutcome>;
   /** Tells in the activity log that a run was denied, where its company is known. */
-  tellDenial(run: { companyId: string; runId: string }, refusal: Refusal): Promise<void>;
+  tellDenial: (run: { companyId: string; runId: string }, refusal: Refusal) => Promise<void>;
 }
 
 /** How the jobs of one queue are handled. */

@@ -34,15 +34,11 @@ export function createJobProcessor(handler: Handler, options: JobProcessorOption
     applyRetryPolicy(job, handler);
     try {
       const outcome = await handle(handler, job.data, options.dependencies);
-      switch (outcome.kind) {
-        case 'done':
-          logger.debug({ lease: leaseOf(outcome.result) }, 'job done');
-          return outcome.result;
-        case 'refused':
-          return await refuse(handler, job, outcome.refusal, options, logger);
-        case 'waiting':
-          return await waitForWorkspace(handler, job, token, outcome.heldBy, options, logger);
-      }
+      if (outcome.kind === 'refused') return await refuse(handler, job, outcome.refusal, options, logger);
+      if (outcome.kind === 'waiting')
+        return await waitForWorkspace(handler, job, token, outcome.heldBy, options, logger);
+      logger.debug({ lease: leaseOf(outcome.result) }, 'job done');
+      return outcome.result;
     } catch (error) {
       throw await toBullError(error, job, token, logger);
     }

@@ -89,7 +89,7 @@ function createSweepProcessor(operations: OperationsOnPostgres, logger: Logger):
       return await operations.sweep();
     } catch (error) {
       logger.error({ err: error }, 'sweep failed: the next one starts over');
-      throw new Error(describeError(error));
+      throw new Error(describeError(error), { cause: error });
     }
   };
 }

@@ -43,7 +43,7 @@ export class JobResults {
   async waitFor(name: PayloadQueueName, jobId: string, wait: ResultWait): Promise<unknown> {
     const deadline = performance.now() + wait.timeoutMs;
     const signal = AbortSignal.any([this.#closing.signal, ...(wait.signal === undefined ? [] : [wait.signal])]);
-    let lastError: unknown;
+    let lastError: Error | undefined;
     for (let left = wait.timeoutMs; left > 0; left = deadline - performance.now()) {
       signal.throwIfAborted();
       try {
@@ -53,11 +53,11 @@ export class JobResults {
       } catch (error) {
         signal.throwIfAborted();
         if (error instanceof LessorError) throw error;
-        lastError = error;
+        lastError = error instanceof Error ? error : new Error(String(error));
       }
       await sleep(LOOK_AGAIN_MS, undefined, { signal }).catch(() => signal.throwIfAborted());
     }
-    if (lastError !== undefined) throw new QueueUnreachableError(String(lastError), { cause: lastError });
+    if (lastError !== undefined) throw new QueueUnreachableError(lastError.message, { cause: lastError });
     throw new LeaseWaitTimeoutError(wait.runId, wait.timeoutMs);
   }
 

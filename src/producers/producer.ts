@@ -1,6 +1,5 @@
 import {
   LeaseLostError,
-  QueueUnreachableError,
   RunEndedError,
   parse,
   runFinishedSchema,

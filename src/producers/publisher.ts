@@ -60,6 +60,6 @@ export class Publisher {
 
   async close(): Promise<void> {
     const opened = await Promise.allSettled(this.#opened.values());
-    await Promise.all(opened.map((queue) => (queue.status === 'fulfilled' ? queue.value.close() : undefined)));
+    await Promise.all(opened.filter((queue) => queue.status === 'fulfilled').map((queue) => queue.value.close()));
   }
 }

@@ -133,7 +133,9 @@ async function publishEnd(
         continue;
       }
       if (settled.kind === 'returned') throw error;
-      throw new AggregateError([settled.error, error], 'the work failed, and the end of its run was not published');
+      throw new AggregateError([settled.error, error], 'the work failed, and the end of its run was not published', {
+        cause: error,
+      });
     }
   }
 }

@@ -1,0 +1,51 @@
+#!/usr/bin/env node
+import { readFileSync } from 'node:fs';
+import { Command } from 'commander';
+import { dashboardCommand } from './commands/dashboard.ts';
+import { devCommand } from './commands/dev.ts';
+import { healthCommand } from './commands/health.ts';
+import { activityCommand, environmentsCommand, leasesCommand } from './commands/listings.ts';
+import { migrateCommand } from './commands/migrate.ts';
+import { publishCommand } from './commands/publish.ts';
+import { exitCodeOf, reportError } from './commands/report-error.ts';
+import { runCommand } from './commands/run.ts';
+import { schemaCommand } from './commands/schema.ts';
+import { workerCommand } from './commands/worker.ts';
+
+const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as {
+  version: string;
+};
+
+const COMMANDS = [
+  runCommand(),
+  publishCommand(),
+  workerCommand(),
+  migrateCommand(),
+  devCommand(),
+  dashboardCommand(),
+  leasesCommand(),
+  environmentsCommand(),
+  activityCommand(),
+  schemaCommand(),
+  healthCommand(),
+];
+
+const program = new Command('lessor')
+  .description('A lease for every heartbeat run on the environment it executes in, taken back whatever happens.')
+  .version(version)
+  .helpCommand(false);
+for (const command of COMMANDS) program.addCommand(command);
+throwInsteadOfExiting(program);
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  reportError(error);
+  process.exitCode = exitCodeOf(error);
+}
+
+/** Subcommands do not inherit it. */
+function throwInsteadOfExiting(command: Command): void {
+  command.exitOverride();
+  for (const subcommand of command.commands) throwInsteadOfExiting(subcommand);
+}

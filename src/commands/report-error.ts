@@ -1,0 +1,28 @@
+import { CommanderError } from 'commander';
+import { serializeError } from '../consumers/error-serializer.ts';
+import { LessorError } from '../contracts/index.ts';
+import { EmbeddedPostgresError } from '../embedded/index.ts';
+import { CommandNotStartedError } from '../execution/local-process.ts';
+
+/** Exit code for something called wrongly, as most commands have it. */
+const EXIT_MISUSE = 2;
+const EXIT_FAILURE = 1;
+
+/** Says on stderr what went wrong: in one sentence if it was foreseen, else with where it happened. */
+export function reportError(error: unknown): void {
+  // Commander has said it already.
+  if (error instanceof CommanderError) return;
+  const isForeseen =
+    error instanceof LessorError || error instanceof EmbeddedPostgresError || error instanceof CommandNotStartedError;
+  const { message, code, stack } = serializeError(error);
+  const described = isForeseen ? error.message : (stack ?? `${message}${code === undefined ? '' : ` (${code})`}`);
+  process.stderr.write(`error: ${described}\n`);
+}
+
+/** The exit code for an error: 2 when a flag or payload was wrong, `failure` for anything else. */
+export function exitCodeOf(error: unknown, failure = EXIT_FAILURE): number {
+  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : EXIT_MISUSE;
+  if (error instanceof CommandNotStartedError) return error.exitCode;
+  if (!(error instanceof LessorError)) return failure;
+  return error.code === 'invalid_configuration' || error.code === 'invalid_payload' ? EXIT_MISUSE : failure;
+}
