@@ -8,6 +8,9 @@ import { checkedDatabaseUrl, databaseUrlOption, parseCount, parseId } from './se
 import { renderRows, showInstant } from './table.ts';
 import type { Columns } from './table.ts';
 
+/** A list read from the database. */
+type List<Filters, Row> = (db: Db, filters: Filters) => Promise<Row[]>;
+
 interface ListingFlags {
   databaseUrl?: string;
   json: boolean;
@@ -77,10 +80,10 @@ export function activityCommand(): Command {
     .addOption(new Option('--action <action>', 'only events of this kind').choices(ACTIVITY_ACTIONS));
 }
 
-function listingCommand<Filters extends { limit: number }, Row>(
+function listingCommand<Filters, Row>(
   name: string,
   description: string,
-  list: (db: Db, filters: Filters) => Promise<Row[]>,
+  list: List<Filters, Row>,
   columns: Columns<Row>,
 ): Command {
   return new Command(name)

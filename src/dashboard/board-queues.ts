@@ -19,7 +19,6 @@ const CLOSE_TIMEOUT_MS = 2_000;
 interface Opening {
   readonly queues: Queues;
   opened: readonly LessorQueue[];
-  abandoned: boolean;
   /** Why there is no connection, which a command that has none cannot say. */
   connectionError?: Error;
 }
@@ -53,7 +52,7 @@ export class BoardQueues {
   async #open(): Promise<readonly LessorQueue[]> {
     const opening = this.#opening;
     try {
-      return await withinTime(connect(opening), CONNECT_TIMEOUT_MS);
+      return await withinTime(CONNECT_TIMEOUT_MS, (signal) => connect(opening, signal));
     } catch (error) {
       this.#opening = this.#begin();
       await this.#end(opening);
@@ -71,14 +70,13 @@ export class BoardQueues {
       this.#warn('the connection to the queues failed', error);
     };
     const queues = openQueues(queueUrl, { role: 'consumer', prefix, onError });
-    const opening: Opening = { queues, opened: [], abandoned: false };
+    const opening: Opening = { queues, opened: [] };
     return opening;
   }
 
   async #end(opening: Opening): Promise<void> {
-    opening.abandoned = true;
     try {
-      await withinTime(Promise.all(opening.opened.map((queue) => queue.close())), CLOSE_TIMEOUT_MS);
+      await withinTime(CLOSE_TIMEOUT_MS, () => Promise.all(opening.opened.map((queue) => queue.close())));
     } catch (error) {
       this.#warn('a queue did not close', error);
     }
@@ -90,9 +88,9 @@ export class BoardQueues {
   }
 }
 
-async function connect(opening: Opening): Promise<readonly LessorQueue[]> {
-  await opening.queues.ready(AbortSignal.timeout(CONNECT_TIMEOUT_MS));
-  if (opening.abandoned) return [];
+async function connect(opening: Opening, signal: AbortSignal): Promise<readonly LessorQueue[]> {
+  await opening.queues.ready(signal);
+  signal.throwIfAborted();
   // The board only looks: what a queue remembers about itself is for producers and workers to write.
   opening.opened = QUEUE_NAMES.map((name) => opening.queues.queue(name, { skipMetasUpdate: true }));
   await Promise.all(opening.opened.map((queue) => queue.waitUntilReady()));

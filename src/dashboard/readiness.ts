@@ -51,7 +51,7 @@ async function askPostgres(databaseUrl: string, timeoutMs: number): Promise<void
   const db = createDb(databaseUrl, { maximumConnections: 1, applicationName: 'lessor readiness' });
   let goodbyeSeconds = 0;
   try {
-    await withinTime(db.execute(sql`select 1`), timeoutMs);
+    await withinTime(timeoutMs, async () => db.execute(sql`select 1`));
     goodbyeSeconds = 1;
   } finally {
     await db.close(goodbyeSeconds);
@@ -62,7 +62,7 @@ async function askQueue(queueUrl: string, timeoutMs: number): Promise<void> {
   let connectionError: Error | undefined;
   const queues = openQueues(queueUrl, { role: 'producer', onError: (error) => (connectionError = error) });
   try {
-    await withinTime(reach(queues, AbortSignal.timeout(timeoutMs)), timeoutMs);
+    await withinTime(timeoutMs, (signal) => reach(queues, signal));
   } catch (error) {
     // What a command says is that there is no connection; why there is none is the connection's to say.
     throw connectionError ?? error;

@@ -24,7 +24,8 @@ export interface NewLease {
 /**
  * Makes leases active, writes each placement into its run's context snapshot and tells `lease_acquired`, all in one
  * statement (always-told, always-bounded). Fencing tokens are drawn in the order given, under the companies' locks,
- * so those of one environment only grow (fenced). A second live lease of a run (one-lease) or of an execution
+ * so those of one environment only grow (fenced). Instants are the statement's, not the transaction's: that one may
+ * have begun long before it was given the lock. A second live lease of a run (one-lease) or of an execution
  * workspace (single-flight) is refused by its unique index.
  *
  * @returns the leases, in the order given
@@ -38,10 +39,12 @@ export async function acquireLeases(
   const granted = await tx.execute<{ lease: GrantedLease }>(sql`
     with lease as (
       insert into lessor.environment_leases (company_id, environment_id, heartbeat_run_id, execution_workspace_id,
-        issue_id, status, lease_policy, provider, provider_lease_id, ttl_seconds, expires_at, metadata)
+        issue_id, status, lease_policy, provider, provider_lease_id, ttl_seconds, acquired_at,
+        last_used_at, expires_at, metadata)
       select "companyId", "environmentId", "runId", "executionWorkspaceId", "issueId", 'active', "leasePolicy",
         coalesce(wanted.provider, environment.driver), "providerLeaseId", "ttlSeconds",
-        coalesce("expiresAt", now() + make_interval(secs => "ttlSeconds")), wanted.metadata
+        statement_timestamp(), statement_timestamp(),
+        coalesce("expiresAt", statement_timestamp() + make_interval(secs => "ttlSeconds")), wanted.metadata
       from jsonb_to_recordset(${jsonRows(rows)}) as wanted (
         ordinal int, "companyId" uuid, "environmentId" uuid, "runId" uuid, "executionWorkspaceId" uuid,
         "issueId" uuid, "leasePolicy" text, provider text, "providerLeaseId" text, "ttlSeconds" int,

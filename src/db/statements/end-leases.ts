@@ -26,9 +26,9 @@ async function endLeases(tx: Transaction, ending: SQL, actor: Actor): Promise<En
         status = ending.status,
         failure_reason = ending.failure_reason,
         cleanup_status = ending.cleanup_status,
-        released_at = case when ending.status <> 'retained' then now() end,
+        released_at = case when ending.status <> 'retained' then statement_timestamp() end,
         expires_at = case when ending.status = 'retained'
-          then greatest(lease.expires_at, now() + make_interval(secs => lease.ttl_seconds)) else lease.expires_at end,
+          then greatest(lease.expires_at, statement_timestamp() + make_interval(secs => lease.ttl_seconds)) else lease.expires_at end,
         last_used_at = now(),
         updated_at = now()
       from ending
@@ -92,7 +92,9 @@ export async function endOrphanedLeases(
   return endLeases(tx, endingOfEndedRuns(orphaned), actor);
 }
 
-const lapsed = sql.raw(`lease.status in ('pending', 'active', 'retained') and lease.expires_at <= now()`);
+const lapsed = sql.raw(
+  `lease.status in ('pending', 'active', 'retained') and lease.expires_at <= statement_timestamp()`,
+);
 
 /** Expires those of the leases that have lapsed, skipping locked rows as {@link endOrphanedLeases} does. */
 export async function expireLapsedLeases(

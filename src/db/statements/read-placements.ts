@@ -56,7 +56,7 @@ export async function readPlacements(tx: Transaction, wanted: readonly WantedPla
     left join lateral (
       select jsonb_build_object(
         'leaseId', held.id, 'runId', held.heartbeat_run_id, 'acquiredAt', held.acquired_at,
-        'lapsed', held.expires_at <= now(),
+        'lapsed', held.expires_at <= statement_timestamp(),
         'runEnded', coalesce(run.status not in ('queued', 'running'), false)) as holder
       from lessor.environment_leases held
       left join lessor.heartbeat_runs run on run.id = held.heartbeat_run_id

@@ -18,14 +18,14 @@ export interface Renewal {
 export async function renewLeases(tx: Transaction, renewals: readonly Renewal[], actor: Actor): Promise<void> {
   await tx.execute(sql`
     with held as (
-      select lease.id, lease.expires_at <= now() as lapsed, coalesce("ttlSeconds", lease.ttl_seconds) as ttl_seconds
+      select lease.id, lease.expires_at <= statement_timestamp() as lapsed, coalesce("ttlSeconds", lease.ttl_seconds) as ttl_seconds
       from jsonb_to_recordset(${jsonRows(renewals)}) as wanted ("companyId" uuid, "runId" uuid, "ttlSeconds" int)
       join lessor.environment_leases lease on lease.heartbeat_run_id = "runId" and lease.company_id = "companyId"
       where lease.status = 'active'
       for update of lease
     ), lease as (
       update lessor.environment_leases lease set
-        expires_at = greatest(lease.expires_at, now() + make_interval(secs => held.ttl_seconds)),
+        expires_at = greatest(lease.expires_at, statement_timestamp() + make_interval(secs => held.ttl_seconds)),
         last_used_at = now(),
         updated_at = now()
       from held

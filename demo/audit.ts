@@ -1,0 +1,149 @@
+import type { Sql } from 'postgres';
+
+/** An invariant of DESIGN §4 that does not hold, and where. */
+export interface Violation {
+  invariant: string;
+  detail: string;
+}
+
+/** Options of {@link audit}. */
+export interface AuditOptions {
+  /** How long the sweep may take to end what has lapsed or outlived its run; default 0, for a database at rest. */
+  graceSeconds?: number;
+  /** Only these companies, in a database that is not ours alone; default all. */
+  companyIds?: readonly string[];
+}
+
+const LIVE = `('pending', 'active')`;
+const ENDED = `('released', 'expired', 'failed')`;
+const TERMINAL = `('succeeded', 'failed', 'cancelled', 'timed_out')`;
+const ENDING_ACTIONS = `('environment.lease_released', 'environment.lease_expired', 'environment.lease_failed')`;
+
+/** Each query selects, by invariant, what breaks it. `$1` is the grace in seconds. */
+const QUERIES = [
+  {
+    invariant: 'one-local',
+    query: `select format('company %s has %s local environments', company_id, count(*)) as detail
+      from environments where driver = 'local' group by company_id having count(*) > 1`,
+  },
+  {
+    invariant: 'one-lease',
+    query: `select format('run %s holds %s live leases on environment %s', heartbeat_run_id, count(*), environment_id)
+        as detail
+      from environment_leases where status in ${LIVE} and heartbeat_run_id is not null
+      group by heartbeat_run_id, environment_id having count(*) > 1`,
+  },
+  {
+    invariant: 'same-company',
+    query: `select format('lease %s of company %s is on an environment of %s for a run of %s', lease.id,
+        lease.company_id, environment.company_id, run.company_id) as detail
+      from environment_leases lease
+      left join environments environment on environment.id = lease.environment_id
+      left join heartbeat_runs run on run.id = lease.heartbeat_run_id
+      where environment.company_id is distinct from lease.company_id
+        or (lease.heartbeat_run_id is not null and run.company_id is distinct from lease.company_id)`,
+  },
+  {
+    invariant: 'no-leak',
+    query: `select format('lease %s is %s though its run %s', lease.id, lease.status, run.status) as detail
+      from environment_leases lease join heartbeat_runs run on run.id = lease.heartbeat_run_id
+      where lease.status in ${LIVE} and run.status in ${TERMINAL}
+        and run.updated_at <= now() - make_interval(secs => $1::float8)`,
+  },
+  {
+    invariant: 'no-leak',
+    query: `select format('lease %s is %s though it lapsed at %s', id, status, expires_at) as detail
+      from environment_leases
+      where (status in ${LIVE} or status = 'retained')
+        and expires_at <= now() - make_interval(secs => $1::float8)`,
+  },
+  {
+    invariant: 'always-bounded',
+    query: `select format('lease %s is %s without an end', id, status) as detail
+      from environment_leases where status in ${LIVE} and expires_at is null`,
+  },
+  {
+    invariant: 'always-told',
+    query: `with told as (
+        select lease.id, lease.status, environment.driver,
+          count(*) filter (where event.action = 'environment.lease_acquired') as acquired,
+          count(*) filter (where event.action = 'environment.lease_retained') as retained,
+          count(*) filter (where event.action in ${ENDING_ACTIONS}) as ended,
+          count(*) filter (where event.action in ${ENDING_ACTIONS}
+            and event.action <> 'environment.lease_' || lease.status) as ended_otherwise
+        from environment_leases lease
+        left join environments environment on environment.id = lease.environment_id
+        left join activity_log event
+          on event.entity_type = 'environment_lease' and event.entity_id = lease.id
+        group by lease.id, lease.status, environment.driver
+      )
+      select format('lease %s is %s, and told as acquired %s, as retained %s, as ended %s times, %s of them otherwise',
+        id, status, acquired, retained, ended, ended_otherwise) as detail
+      from told
+      where acquired > 1 or retained > 1 or ended > 1
+        -- a driver with outside effects can fail before its lease ever was active
+        or (acquired = 0 and status <> 'pending' and (driver = 'local' or status in ('active', 'retained')))
+        or (retained = 0 and status = 'retained')
+        or (ended = 0 and status in ${ENDED})
+        or (ended > 0 and status not in ${ENDED} and status <> 'pending_cleanup')
+        or (ended_otherwise > 0 and status in ${ENDED})`,
+  },
+  {
+    invariant: 'always-told',
+    query: `select format('event %s (%s) of company %s and run %s tells of lease %s, of company %s and run %s',
+        event.id, event.action, event.company_id, event.run_id, event.entity_id, lease.company_id,
+        lease.heartbeat_run_id) as detail
+      from activity_log event left join environment_leases lease on lease.id = event.entity_id
+      where event.entity_type = 'environment_lease'
+        and (lease.company_id is distinct from event.company_id
+          or lease.heartbeat_run_id is distinct from event.run_id)`,
+  },
+  {
+    invariant: 'always-explained',
+    query: `select format('lease %s is %s with cleanup status %s and reason %s', id, status,
+        coalesce(cleanup_status, 'none'), coalesce(quote_literal(failure_reason), 'none')) as detail
+      from environment_leases
+      where (status in ${ENDED} and (cleanup_status is null or released_at is null))
+        or (status in ('failed', 'expired') and coalesce(failure_reason, '') = '')`,
+  },
+  {
+    invariant: 'single-flight',
+    query: `select format('execution workspace %s on environment %s has %s live ephemeral leases',
+        execution_workspace_id, environment_id, count(*)) as detail
+      from environment_leases
+      where status in ${LIVE} and lease_policy = 'ephemeral' and execution_workspace_id is not null
+      group by environment_id, execution_workspace_id having count(*) > 1`,
+  },
+  {
+    invariant: 'fenced',
+    query: `select format('environment %s gave token %s at %s, and before that %s at %s',
+        environment_id, fencing_token, acquired_at, previous_token, previous_at) as detail
+      from (
+        select environment_id, fencing_token, acquired_at,
+          lag(fencing_token) over by_token as previous_token, lag(acquired_at) over by_token as previous_at
+        from environment_leases
+        window by_token as (partition by environment_id order by fencing_token)
+      ) lease
+      where fencing_token = previous_token or acquired_at < previous_at`,
+  },
+] as const;
+
+/** The tables as the queries see them: only the rows of the companies in `$2`, or all when it is null. */
+const scoped = (query: string) => {
+  const tables = ['environments', 'heartbeat_runs', 'environment_leases', 'activity_log'].map(
+    (table) =>
+      `${table} as (select * from lessor.${table} where $2::text is null or company_id::text = any($2::text[]))`,
+  );
+  return `with ${tables.join(', ')} select detail from (${query}) found where $1::float8 is not null`;
+};
+
+/** Reads back from the database whether the invariants hold. An empty list is what should come out. */
+export async function audit(sql: Sql, { graceSeconds = 0, companyIds }: AuditOptions = {}): Promise<Violation[]> {
+  const violations: Violation[] = [];
+  for (const { invariant, query } of QUERIES) {
+    const companies = companyIds === undefined ? null : `{${companyIds.join()}}`;
+    const rows = await sql.unsafe<{ detail: string }[]>(scoped(query), [graceSeconds, companies]);
+    violations.push(...rows.map(({ detail }) => ({ invariant, detail })));
+  }
+  return violations;
+}

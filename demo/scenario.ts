@@ -1,0 +1,170 @@
+import { execFile, spawn } from 'node:child_process';
+import type { ChildProcess, ExecFileException } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
+import { once } from 'node:events';
+import { promisify } from 'node:util';
+import type { Sql } from 'postgres';
+import { RunEndedError, withLease } from '../src/index.ts';
+import type { HeartbeatProducer, LeaseStatus, RunStatus } from '../src/index.ts';
+import { openQueues } from '../src/queues/queues.ts';
+import { until } from '../test/support/until.ts';
+import { LESSOR, environmentFor } from './worker-processes.ts';
+import type { DemoStores } from './stores.ts';
+
+/** A heartbeat run of the demo, and how it must come out. */
+export interface DemoRun {
+  title: string;
+  companyId: string;
+  runId: string;
+  /** What has to stand in Postgres when everything is over; no lease at all is null. */
+  expected: { run: RunStatus; lease: LeaseStatus | null };
+  drive(run: { companyId: string; runId: string }): Promise<void>;
+}
+
+/** Everything that drives runs: a producer in this process, and processes of their own. */
+export interface DemoDrivers {
+  producer: HeartbeatProducer;
+  stores: DemoStores;
+  sql: Sql;
+}
+
+const execute = promisify(execFile);
+
+/** Where a script's lease stands is in its environment, as for any command under `lessor run`. */
+const GREETING = `console.log('working in', JSON.parse(process.env.PAPERCLIP_ENVIRONMENT).name)`;
+const FAILURE = `console.error('the tests are red'); process.exit(1)`;
+const LONG_WORK = `console.log('working'); setTimeout(() => {}, 5000)`;
+
+/** The runs of three companies: every way a run can go. */
+export function planRuns(drivers: DemoDrivers): DemoRun[] {
+  const companies = [randomUUID(), randomUUID(), randomUUID()] as const;
+  const plan = (title: string, companyId: string, expected: DemoRun['expected'], drive: DemoRun['drive']): DemoRun => ({
+    title,
+    companyId,
+    runId: randomUUID(),
+    expected,
+    drive,
+  });
+
+  const ordinary = companies.flatMap((companyId) => [
+    plan('succeeds', companyId, { run: 'succeeded', lease: 'released' }, underWithLease(drivers, GREETING)),
+    plan('succeeds too', companyId, { run: 'succeeded', lease: 'released' }, underWithLease(drivers, GREETING)),
+    plan('fails', companyId, { run: 'failed', lease: 'failed' }, underWithLease(drivers, FAILURE)),
+  ]);
+  const [first, second, third] = companies;
+  return [
+    plan('is killed with SIGKILL', first, { run: 'running', lease: 'expired' }, killed(drivers)),
+    plan('is cancelled', second, { run: 'cancelled', lease: 'released' }, cancelled(drivers)),
+    plan('succeeds under lessor run', third, { run: 'succeeded', lease: 'released' }, underLessorRun(drivers)),
+    ...ordinary,
+    plan('is started twice', second, { run: 'succeeded', lease: 'released' }, startedTwice(drivers)),
+    plan('ends before it starts', third, { run: 'cancelled', lease: null }, endedFirst(drivers)),
+  ];
+}
+
+/** A process under `withLease`, as a heartbeat service in Node runs one. */
+function underWithLease({ producer }: DemoDrivers, script: string): DemoRun['drive'] {
+  return async (run) => {
+    const work = withLease(producer, run, async (lease, signal) => {
+      const env = { ...process.env, PAPERCLIP_ENVIRONMENT: JSON.stringify(lease.environment) };
+      await execute(process.execPath, ['--eval', script], { env, signal }).catch((error: ExecFileException) => {
+        throw new Error(`exited with code ${error.code}: ${error.stderr?.trim()}`, { cause: error });
+      });
+    });
+    if (script === FAILURE) await rejection(work);
+    else await work;
+  };
+}
+
+/** A process under the `lessor run` command, as a service in any language runs one. */
+function underLessorRun(drivers: DemoDrivers): DemoRun['drive'] {
+  return async (run) => {
+    const holder = startLessorRun(drivers, run, ['--eval', GREETING]);
+    const [code] = (await once(holder, 'exit')) as [number | null];
+    if (code !== 0) throw new Error(`lessor run exited with ${code}`);
+  };
+}
+
+/** Its holder dies without a word: the lease lapses, and the sweep finds it. */
+function killed(drivers: DemoDrivers): DemoRun['drive'] {
+  return async (run) => {
+    const holder = startLessorRun(drivers, run, ['--eval', LONG_WORK], ['--ttl', '2s']);
+    await firstOutput(holder);
+    holder.kill('SIGKILL');
+    await once(holder, 'exit');
+    // Its command outlives it, and would keep the pipe open.
+    holder.stdout!.destroy();
+  };
+}
+
+function cancelled(drivers: DemoDrivers): DemoRun['drive'] {
+  return async (run) => {
+    const holder = startLessorRun(drivers, run, ['--eval', LONG_WORK]);
+    await firstOutput(holder);
+    holder.kill('SIGTERM');
+    await once(holder, 'exit');
+  };
+}
+
+/** As a client in another language may do, which gives its jobs ids of its own. */
+function startedTwice({ producer, stores }: DemoDrivers): DemoRun['drive'] {
+  return async (run) => {
+    const queues = openQueues(stores.queueUrl, { role: 'consumer', onError: (error) => process.emitWarning(error) });
+    const queue = queues.queue('run-started');
+    try {
+      await withLease(producer, run, async () => {
+        const payload = { version: 1, startedAt: new Date().toISOString(), ...run };
+        await queue.add('run-started', payload, { jobId: `${run.runId}-again` });
+      });
+    } finally {
+      await queue.close();
+      await queues.close();
+    }
+  };
+}
+
+function endedFirst({ producer, sql }: DemoDrivers): DemoRun['drive'] {
+  return async (run) => {
+    await producer.runFinished({ ...run, status: 'cancelled' });
+    await until(async () => (await runStatus(sql, run.runId)) === 'cancelled');
+    await producer.runStarted(run);
+    const refusal = await rejection(producer.waitForLease(run.runId));
+    if (!(refusal instanceof RunEndedError)) throw refusal;
+  };
+}
+
+function startLessorRun(
+  { stores }: DemoDrivers,
+  run: { companyId: string; runId: string },
+  nodeArguments: string[],
+  flags: string[] = [],
+): ChildProcess {
+  const { companyId, runId } = run;
+  const command = ['run', '--company', companyId, '--run', runId, ...flags, '--', process.execPath, ...nodeArguments];
+  return spawn(process.execPath, [...LESSOR, ...command], {
+    env: environmentFor(stores),
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+}
+
+/** Resolves once the command under the lease has said something. */
+async function firstOutput(holder: ChildProcess): Promise<void> {
+  await Promise.race([
+    once(holder.stdout!, 'data'),
+    once(holder, 'exit').then(() => Promise.reject(new Error('lessor run ended before its command started'))),
+  ]);
+}
+
+async function runStatus(sql: Sql, runId: string): Promise<string | undefined> {
+  const [run] = await sql<{ status: string }[]>`select status from lessor.heartbeat_runs where id = ${runId}`;
+  return run?.status;
+}
+
+async function rejection(promise: Promise<unknown>): Promise<unknown> {
+  try {
+    await promise;
+  } catch (error) {
+    return error;
+  }
+  throw new Error('it should have failed');
+}
