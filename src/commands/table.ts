@@ -7,7 +7,8 @@ export type Columns<Row> = Record<string, (row: Row) => string>;
 export function renderRows<Row>(rows: readonly Row[], columns: Columns<Row>, options: { json: boolean }): string {
   if (options.json) return `${JSON.stringify(rows)}\n`;
   if (rows.length === 0) return 'Nothing found.\n';
-  const table = new Table({ head: Object.keys(columns), style: { head: ['bold'], compact: true } });
+  const styles = process.stdout.isTTY ? { head: ['bold'], border: ['grey'] } : { head: [], border: [] };
+  const table = new Table({ head: Object.keys(columns), style: { ...styles, compact: true } });
   table.push(...rows.map((row) => Object.values(columns).map((show) => show(row))));
   return `${table.toString()}\n`;
 }
