@@ -36,9 +36,9 @@ try {
 async function runBench(): Promise<void> {
   const stores = await openStores('redis', closers);
   const rates = new Map<string, number[]>(Object.keys(CONTENDERS).map((name) => [name, []]));
-  for (let round = 1; round <= ROUNDS; round += 1) {
+  for (let number = 1; number <= ROUNDS; number += 1) {
     for (const [name, contender] of Object.entries(CONTENDERS)) {
-      progress.start(`round ${round}/${ROUNDS}: ${name}`);
+      progress.start(`round ${number}/${ROUNDS}: ${name}`);
       rates.get(name)!.push(await contender(stores));
     }
   }

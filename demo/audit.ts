@@ -1,4 +1,4 @@
-import type { Sql } from 'postgres';
+import type { Sql, TransactionSql } from 'postgres';
 
 /** An invariant of DESIGN §4 that does not hold, and where. */
 export interface Violation {
@@ -138,7 +138,10 @@ const scoped = (query: string) => {
 };
 
 /** Reads back from the database whether the invariants hold. An empty list is what should come out. */
-export async function audit(sql: Sql, { graceSeconds = 0, companyIds }: AuditOptions = {}): Promise<Violation[]> {
+export async function audit(
+  sql: Sql | TransactionSql,
+  { graceSeconds = 0, companyIds }: AuditOptions = {},
+): Promise<Violation[]> {
   const violations: Violation[] = [];
   for (const { invariant, query } of QUERIES) {
     const companies = companyIds === undefined ? null : `{${companyIds.join()}}`;

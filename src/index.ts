@@ -3,7 +3,12 @@
  *
  * @module
  */
-export * from './contracts/index.ts';
+export * from './contracts/errors.ts';
+export * from './contracts/limits.ts';
+export type { Metadata } from './contracts/metadata.ts';
+export * from './contracts/payloads.ts';
+export * from './contracts/results.ts';
+export * from './contracts/vocabulary.ts';
 export { createDb, type Db, type DbOptions, type DbPool } from './db/connection.ts';
 export { migrate } from './db/migrate.ts';
 export { migrateQueue } from './queues/migrate-queue.ts';

@@ -1,14 +1,24 @@
 import { Command, InvalidArgumentError, Option } from 'commander';
-import { destination, pino } from 'pino';
 import { readCredentials } from '../dashboard/credentials.ts';
 import { startDashboard } from '../dashboard/server.ts';
 import type { RunningDashboard } from '../dashboard/server.ts';
+import { createLogger, logLevelOption } from './log.ts';
+import {
+  checkedDatabaseUrl,
+  checkedQueueUrl,
+  databaseUrlOption,
+  queuePrefixOption,
+  queueUrlOption,
+} from './settings.ts';
+import { firstShutdownSignal } from './shutdown-signals.ts';
 
 interface DashboardFlags {
   host: string;
   port: number;
-  databaseUrl: string;
-  queueUrl: string;
+  databaseUrl?: string;
+  queueUrl?: string;
+  queuePrefix: string;
+  logLevel: string;
 }
 
 /** Requests under way get five seconds, the queues two; an orchestrator usually kills after ten. */
@@ -29,41 +39,34 @@ export function dashboardCommand(): Command {
         .default(3000)
         .argParser(parsePort),
     )
-    .addOption(
-      new Option('--database-url <url>', "Lessor's Postgres database").env('DATABASE_URL').makeOptionMandatory(),
-    )
-    .addOption(
-      new Option('--queue-url <url>', 'where the queues are: redis://, rediss:// or postgres://')
-        .env('QUEUE_URL')
-        .makeOptionMandatory(),
-    )
+    .addOption(databaseUrlOption())
+    .addOption(queueUrlOption())
+    .addOption(queuePrefixOption())
+    .addOption(logLevelOption())
     .addHelpText('after', CREDENTIALS_HELP)
     .action(runDashboard);
 }
 
 async function runDashboard(flags: DashboardFlags): Promise<void> {
-  const logger = pino({ name: 'lessor' }, destination({ fd: 2, sync: true }));
-  const dashboard = await startDashboard({ ...flags, credentials: readCredentials(process.env), logger });
-  process.stdout.write(`${dashboard.url}\n`);
-  const signal = await nextSignal();
-  logger.info({ signal }, 'closing the dashboard');
-  await closeWithin(dashboard, CLOSE_DEADLINE_MS);
-}
-
-function nextSignal(): Promise<NodeJS.Signals> {
-  return new Promise((resolve) => {
-    const receive = (signal: NodeJS.Signals) => {
-      // From here on a second signal ends the process at once.
-      process.off('SIGINT', receive).off('SIGTERM', receive);
-      resolve(signal);
-    };
-    process.on('SIGINT', receive).on('SIGTERM', receive);
+  const logger = createLogger(flags.logLevel);
+  const stopping = firstShutdownSignal();
+  const dashboard = await startDashboard({
+    host: flags.host,
+    port: flags.port,
+    databaseUrl: checkedDatabaseUrl(flags.databaseUrl),
+    queueUrl: checkedQueueUrl(flags.queueUrl),
+    prefix: flags.queuePrefix,
+    credentials: readCredentials(process.env),
+    logger,
   });
+  process.stdout.write(`${dashboard.url}\n`);
+  logger.info({ signal: await stopping }, 'dashboard stops');
+  await closeWithin(dashboard, CLOSE_DEADLINE_MS);
 }
 
 async function closeWithin(dashboard: RunningDashboard, milliseconds: number): Promise<void> {
   const deadline = setTimeout(() => {
-    process.stderr.write(`the dashboard did not close within ${milliseconds} ms\n`);
+    process.stderr.write(`error: the dashboard did not close within ${milliseconds} ms\n`);
     process.exit(1);
   }, milliseconds);
   try {

@@ -16,6 +16,6 @@ export interface Handler<Schema extends z.ZodType = z.ZodType> {
   queue: PayloadQueueName;
   schema: Schema;
   handle(dependencies: HandlerDependencies, payload: z.output<Schema>): Promise<OperationOutcome>;
-  /** Called for a job that is refused before or after it was handled, whatever its data is. */
+  /** Called for a job that is refused without an operation having told it; its data can be anything. */
   denied?(dependencies: HandlerDependencies, data: unknown, refusal: Refusal): Promise<void>;
 }

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Processor } from 'bullmq';
 import type { Logger } from 'pino';
-import type { LessorWorker, Queues } from '../queues/queues.ts';
+import type { LessorQueue, LessorWorker, Queues } from '../queues/queues.ts';
 import { describeError } from './error-serializer.ts';
 import { createJobProcessor } from './job-processor.ts';
 import type { OperationsOnPostgres } from './operations-on-postgres.ts';
@@ -27,15 +27,55 @@ const GIVE_BACK_MS = 1_000;
 /** How long a waiting run is left alone: often enough to notice a free workspace soon, with jitter. */
 const WAIT_DELAY_MS = 250;
 
-/** BullMQ workers for every queue, started. */
-export async function openJobWorkers(
+/** BullMQ workers for every queue of one replica. */
+export class JobWorkers {
+  readonly #workers: readonly LessorWorker[];
+  readonly #sweepQueue: LessorQueue;
+  readonly #operations: OperationsOnPostgres;
+  readonly #settings: ResolvedWorkerSettings;
+  readonly #logger: Logger;
+
+  constructor(queues: Queues, operations: OperationsOnPostgres, settings: ResolvedWorkerSettings, logger: Logger) {
+    this.#operations = operations;
+    this.#settings = settings;
+    this.#logger = logger;
+    this.#sweepQueue = queues.queue('lease-sweep');
+    this.#workers = openWorkers(queues, operations, settings, logger);
+  }
+
+  /** Resolves once jobs are taken up. While the queue is away it waits for it. */
+  async start(): Promise<void> {
+    await Promise.all(this.#workers.map((worker) => worker.waitUntilReady()));
+    await this.#sweepQueue.upsertJobScheduler(
+      SWEEP_SCHEDULER,
+      { every: this.#settings.sweepIntervalMs },
+      { name: SWEEP_SCHEDULER, opts: { removeOnComplete: { count: 100 }, removeOnFail: { count: 1_000 } } },
+    );
+    for (const worker of this.#workers) this.#run(worker);
+  }
+
+  /** Lets jobs under way finish for `shutdownTimeoutMs`, gives back the others, and disconnects. */
+  async close(): Promise<void> {
+    await finishJobs(this.#workers, this.#operations, this.#settings.shutdownTimeoutMs, this.#logger);
+    await Promise.all(this.#workers.map((worker) => worker.close(true)));
+    await this.#sweepQueue.close();
+  }
+
+  #run(worker: LessorWorker): void {
+    worker.run().catch((error: unknown) => {
+      this.#logger.fatal({ err: error, queue: worker.name }, 'worker stopped taking jobs');
+    });
+  }
+}
+
+function openWorkers(
   queues: Queues,
   operations: OperationsOnPostgres,
-  settings: ResolvedWorkerSettings,
+  { concurrency, leaseWaitMs, lockDurationMs }: ResolvedWorkerSettings,
   logger: Logger,
-): Promise<{ close(): Promise<void> }> {
-  const { concurrency, leaseWaitMs, lockDurationMs, sweepIntervalMs } = settings;
-  const takeover = {
+): LessorWorker[] {
+  const options = {
+    autorun: false,
     lockDuration: lockDurationMs,
     stalledInterval: lockDurationMs,
     maxStalledCount: MAXIMUM_TAKEOVERS,
@@ -47,26 +87,12 @@ export async function openJobWorkers(
     waitDelayMs: () => WAIT_DELAY_MS * (1 + Math.random()),
     now: () => Date.now(),
   };
-  const workers = HANDLERS.map((handler) =>
-    queues.worker(handler.queue, createJobProcessor(handler, processing), { concurrency, ...takeover }),
-  );
-  workers.push(queues.worker('lease-sweep', createSweepProcessor(operations, logger), takeover));
-
-  const sweepQueue = queues.queue('lease-sweep');
-  await sweepQueue.upsertJobScheduler(
-    SWEEP_SCHEDULER,
-    { every: sweepIntervalMs },
-    { name: SWEEP_SCHEDULER, opts: { removeOnComplete: { count: 100 }, removeOnFail: { count: 1_000 } } },
-  );
-  await Promise.all(workers.map((worker) => worker.waitUntilReady()));
-
-  return {
-    async close() {
-      await finishJobs(workers, operations, settings.shutdownTimeoutMs, logger);
-      await Promise.all(workers.map((worker) => worker.close(true)));
-      await sweepQueue.close();
-    },
-  };
+  return [
+    ...HANDLERS.map((handler) =>
+      queues.worker(handler.queue, createJobProcessor(handler, processing), { ...options, concurrency }),
+    ),
+    queues.worker('lease-sweep', createSweepProcessor(operations, logger), options),
+  ];
 }
 
 /** Takes no more jobs and waits for those under way; past the deadline they are given back to the queue. */
@@ -76,7 +102,8 @@ async function finishJobs(
   timeoutMs: number,
   logger: Logger,
 ): Promise<void> {
-  const finished = Promise.all(workers.map((worker) => worker.pause())).then(() => true);
+  const running = workers.filter((worker) => worker.isRunning());
+  const finished = Promise.all(running.map((worker) => worker.pause())).then(() => true);
   if (await Promise.race([finished, sleep(timeoutMs, false, { ref: false })])) return;
   logger.warn({ timeoutMs }, 'jobs under way took too long: they are given back to the queue');
   operations.stopWaiting();

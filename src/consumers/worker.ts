@@ -5,8 +5,9 @@ import { assertMigrated } from '../db/migrate.ts';
 import { openQueues } from '../queues/queues.ts';
 import { serializeError } from './error-serializer.ts';
 import { openOperations } from './operations-on-postgres.ts';
-import { openJobWorkers } from './job-workers.ts';
+import { JobWorkers } from './job-workers.ts';
 import { Resources } from './resources.ts';
+import { SlowingLog } from './slowing-log.ts';
 import { resolveWorkerSettings } from './worker-options.ts';
 import type { WorkerSettings } from './worker-options.ts';
 
@@ -53,14 +54,19 @@ export function createWorker({ logger: givenLogger, ...given }: WorkerOptions): 
     await assertMigrated(db);
 
     const operations = openOperations(db, settings, logger);
+    const connectionLog = new SlowingLog(
+      (details) => logger.warn(details, 'trouble with the queue’s connection'),
+      clock,
+    );
     const queues = openQueues(settings.queueUrl, {
       role: 'consumer',
       prefix: settings.prefix,
-      onError: (error) => logger.warn({ err: error }, 'connection to the queue'),
+      onError: (error) => connectionLog.report(error),
     });
     resources.add(() => queues.close());
-    const workers = await openJobWorkers(queues, operations, settings, logger);
+    const workers = new JobWorkers(queues, operations, settings, logger);
     resources.add(() => workers.close());
+    await workers.start();
     logger.info({ queue: queues.kind, concurrency: settings.concurrency }, 'worker started');
   };
 
@@ -79,6 +85,8 @@ export function createWorker({ logger: givenLogger, ...given }: WorkerOptions): 
     },
   };
 }
+
+const clock = () => performance.now();
 
 /** For the sweep, and for telling denials. */
 const CONNECTIONS_BESIDE_BATCHES = 2;

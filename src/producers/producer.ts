@@ -1,6 +1,7 @@
 import {
   LeaseLostError,
   RunEndedError,
+  idSchema,
   parse,
   runFinishedSchema,
   runHeartbeatResultSchema,
@@ -121,7 +122,7 @@ export function createHeartbeatProducer(options: HeartbeatProducerOptions): Hear
     },
 
     async waitForLease(runId, { timeoutMs = DEFAULT_WAIT_TIMEOUT_MS, signal } = {}) {
-      const jobId = jobIds.runStarted({ runId: runId.toLowerCase() });
+      const jobId = jobIds.runStarted({ runId: parse(idSchema, runId, 'run id') });
       const result = await results.waitFor('run-started', jobId, { runId, timeoutMs, signal });
       const lease = runStartedResultSchema.parse(result);
       if (lease === null || lease.status === 'released' || lease.status === 'failed') throw new RunEndedError(runId);

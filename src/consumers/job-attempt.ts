@@ -1,0 +1,132 @@
+import { DelayedError, UnrecoverableError, WaitingError } from 'bullmq';
+import type { Job } from 'bullmq';
+import type { Logger } from 'pino';
+import { z } from 'zod';
+import { formatRefusal, storableReason } from '../contracts/index.ts';
+import type { Refusal } from '../contracts/index.ts';
+import { kindOfSqlError } from '../db/sql-errors.ts';
+import type { OperationOutcome } from '../environments/operations.ts';
+import type { HeldBy } from '../environments/outcome.ts';
+import { JOB_OPTIONS } from '../queues/retry-policy.ts';
+import { describeError } from './error-serializer.ts';
+import type { Handler, HandlerDependencies } from './handler.ts';
+import { WorkerStoppingError } from './store-outage.ts';
+import { describeWait, readWait, waitedTooLong } from './workspace-wait.ts';
+
+/** What an attempt needs besides its handler and its job. */
+export interface JobAttemptOptions {
+  dependencies: HandlerDependencies;
+  logger: Logger;
+  /** How long a run waits for its execution workspace before it is refused. */
+  leaseWaitMs: number;
+  /** Until a waiting run is looked at again. */
+  waitDelayMs(): number;
+  now(): number;
+}
+
+/** One attempt at one job. */
+export class JobAttempt {
+  readonly #handler: Handler;
+  readonly #job: Job<unknown, unknown>;
+  readonly #token: string | undefined;
+  readonly #options: JobAttemptOptions;
+  readonly #logger: Logger;
+
+  constructor(handler: Handler, job: Job<unknown, unknown>, token: string | undefined, options: JobAttemptOptions) {
+    this.#handler = handler;
+    this.#job = job;
+    this.#token = token;
+    this.#options = options;
+    this.#logger = options.logger.child({ queue: handler.queue, job: job.id, ...runOf(job.data) });
+  }
+
+  /** The job's return value. Throws what BullMQ is to do with it otherwise. */
+  async run(): Promise<unknown> {
+    this.#applyRetryPolicy();
+    try {
+      const outcome = await this.#handle();
+      switch (outcome.kind) {
+        case 'done':
+          this.#logger.debug({ lease: leaseOf(outcome.result) }, 'job done');
+          return outcome.result;
+        case 'refused':
+          throw this.#refused(outcome.refusal);
+        case 'waiting':
+          throw await this.#waiting(outcome.heldBy);
+      }
+    } catch (error) {
+      throw await this.#toBullError(error);
+    }
+  }
+
+  /** A client in another language may have set no attempts: the policy of this package is the least a job gets. */
+  #applyRetryPolicy(): void {
+    const { attempts = 1, backoff } = JOB_OPTIONS[this.#handler.queue];
+    if ((this.#job.opts.attempts ?? 1) >= attempts) return;
+    this.#job.opts = { ...this.#job.opts, attempts, ...(backoff === undefined ? {} : { backoff }) };
+  }
+
+  async #handle(): Promise<OperationOutcome> {
+    const parsed = this.#handler.schema.safeParse(this.#job.data);
+    if (!parsed.success) return this.#deny({ code: 'invalid_payload', reason: z.prettifyError(parsed.error) });
+    try {
+      return await this.#handler.handle(this.#options.dependencies, parsed.data);
+    } catch (error) {
+      if (kindOfSqlError(error) !== 'refused') throw error;
+      return this.#deny({ code: 'not_storable', reason: describeError(error) });
+    }
+  }
+
+  /** A refusal that no operation told, because none came so far. */
+  async #deny({ code, reason }: Refusal): Promise<OperationOutcome> {
+    const refusal = { code, reason: storableReason(reason) };
+    await this.#handler.denied?.(this.#options.dependencies, this.#job.data, refusal);
+    return { kind: 'refused', refusal };
+  }
+
+  #refused(refusal: Refusal): UnrecoverableError {
+    this.#logger.warn(refusal, 'job refused');
+    return new UnrecoverableError(formatRefusal(refusal));
+  }
+
+  async #waiting(heldBy: HeldBy): Promise<Error> {
+    const { now, leaseWaitMs, waitDelayMs } = this.#options;
+    const wait = readWait(this.#job.progress, heldBy, now());
+    if (waitedTooLong(wait, now(), leaseWaitMs)) {
+      const refusal: Refusal = { code: 'workspace_held', reason: describeWait(wait) };
+      await this.#deny(refusal);
+      return this.#refused(refusal);
+    }
+    this.#logger.debug({ heldBy }, 'job waits for its execution workspace');
+    await this.#job.updateProgress(wait);
+    await this.#job.moveToDelayed(now() + waitDelayMs(), this.#token);
+    return new DelayedError();
+  }
+
+  async #toBullError(error: unknown): Promise<Error> {
+    if (error instanceof DelayedError || error instanceof UnrecoverableError) return error;
+    if (error instanceof WorkerStoppingError) {
+      await this.#job.moveToWait(this.#token);
+      return new WaitingError();
+    }
+    const { attemptsMade, opts } = this.#job;
+    const isLast = attemptsMade + 1 >= (opts.attempts ?? 1);
+    const details = { err: error, attempt: attemptsMade + 1, attempts: opts.attempts };
+    if (isLast) this.#logger.error(details, 'job failed for good: it stays in the failed set until someone retries it');
+    else this.#logger.warn(details, 'job failed and will be retried');
+    return new Error(describeError(error));
+  }
+}
+
+/** The company and run of a job, for its log lines, from data that may be anything. */
+function runOf(data: unknown): { company: unknown; run: unknown } {
+  const { companyId, runId }: { companyId?: unknown; runId?: unknown } =
+    typeof data === 'object' && data !== null ? data : {};
+  return { company: companyId, run: runId };
+}
+
+function leaseOf(result: unknown): unknown {
+  if (typeof result !== 'object' || result === null) return undefined;
+  if ('leases' in result && Array.isArray(result.leases)) return result.leases.map((lease: { id: string }) => lease.id);
+  return 'id' in result ? result.id : undefined;
+}
