@@ -20,8 +20,8 @@ export interface JobAttemptOptions {
   /** How long a run waits for its execution workspace before it is refused. */
   leaseWaitMs: number;
   /** Until a waiting run is looked at again. */
-  waitDelayMs(): number;
-  now(): number;
+  waitDelayMs: () => number;
+  now: () => number;
 }
 
 /** One attempt at one job. */
@@ -45,15 +45,10 @@ export class JobAttempt {
     this.#applyRetryPolicy();
     try {
       const outcome = await this.#handle();
-      switch (outcome.kind) {
-        case 'done':
-          this.#logger.debug({ lease: leaseOf(outcome.result) }, 'job done');
-          return outcome.result;
-        case 'refused':
-          throw this.#refused(outcome.refusal);
-        case 'waiting':
-          throw await this.#waiting(outcome.heldBy);
-      }
+      if (outcome.kind === 'refused') throw this.#refused(outcome.refusal);
+      if (outcome.kind === 'waiting') throw await this.#waiting(outcome.heldBy);
+      this.#logger.debug({ lease: leaseOf(outcome.result) }, 'job done');
+      return outcome.result;
     } catch (error) {
       throw await this.#toBullError(error);
     }
