@@ -39,9 +39,11 @@ interface Broom {
 export async function sweepLeases(dependencies: SweepDependencies): Promise<SweepResult> {
   // Ends of runs first: a lease of an ended run that has lapsed as well ends the way its run did.
   const orphaned = await sweep({ find: findOrphanedLeases, end: endOrphanedLeases }, dependencies);
-  const expired = await sweep({ find: findLapsedLeases, end: expireLapsedLeases }, dependencies);
+  const expired = await sweep({ find: findLapsedLeases, end: expireLapsed }, dependencies);
   return { expired: expired.ended, orphaned: orphaned.ended, failed: orphaned.failed + expired.failed };
 }
+
+const expireLapsed: Broom['end'] = (tx, leaseIds, actor) => expireLapsedLeases(tx, leaseIds, 'skip locked', actor);
 
 /** One pass in pages: the cursor only moves forward, so a pass ends whatever the rows are like. */
 async function sweep(broom: Broom, dependencies: SweepDependencies): Promise<{ ended: number; failed: number }> {

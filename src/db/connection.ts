@@ -11,7 +11,7 @@ export type Transaction = Parameters<Parameters<Db['transaction']>[0]>[0];
 
 /** A {@link Db} that owns its connections. */
 export interface DbPool extends Db {
-  /** Ends all connections, after the queries that are under way, at most `timeoutSeconds` later (default 5). */
+  /** Ends all connections, after the queries that are under way, at most `timeoutSeconds` later (default 2). */
   close(timeoutSeconds?: number): Promise<void>;
 }
 
@@ -24,7 +24,7 @@ export interface DbOptions {
 }
 
 const CONNECT_TIMEOUT_SECONDS = 10;
-const CLOSE_TIMEOUT_SECONDS = 5;
+const CLOSE_TIMEOUT_SECONDS = 2;
 
 /**
  * Connects to Lessor's database. Connections are opened when first needed.

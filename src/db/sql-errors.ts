@@ -43,21 +43,36 @@ const UNREACHABLE_CODES = new Set([
   'ETIMEDOUT',
 ]);
 
+/** What Postgres, or the connection to it, said. */
+export interface SqlError {
+  code: string;
+  message: string;
+}
+
 /** The error that Postgres or the network gave: drizzle wraps it, and its own message carries parameter values. */
-export function sqlErrorOf(error: unknown): { code: string; message: string } | undefined {
-  for (let cause = error; cause instanceof Error; cause = cause.cause) {
-    if ('code' in cause && typeof cause.code === 'string') return { code: cause.code, message: cause.message };
-  }
-  return undefined;
+export function sqlErrorOf(error: unknown): SqlError | undefined {
+  const cause = errorWithCode(error);
+  return cause === undefined ? undefined : { code: cause.code, message: cause.message };
 }
 
 /** Decides by code; undefined for an error that did not come from Postgres, such as a fault of our own. */
 export function kindOfSqlError(error: unknown): SqlErrorKind | undefined {
-  const sqlError = sqlErrorOf(error);
-  if (sqlError === undefined) return undefined;
-  const { code } = sqlError;
+  const cause = errorWithCode(error);
+  if (cause === undefined) return undefined;
+  const { code, name } = cause;
   if (UNREACHABLE_CODES.has(code)) return 'unreachable';
-  const isSqlState = /^[0-9A-Z]{5}$/.test(code);
-  if (!isSqlState) return undefined;
+  // Codes of Node, such as EPERM, can have the length of a SQLSTATE.
+  if (name !== 'PostgresError') return undefined;
   return KIND_BY_SQLSTATE[code] ?? KIND_BY_SQLSTATE[code.slice(0, 2)] ?? 'refused';
+}
+
+function errorWithCode(error: unknown): (Error & { code: string }) | undefined {
+  for (let cause = error; cause instanceof Error; cause = cause.cause) {
+    if (hasCode(cause)) return cause;
+  }
+  return undefined;
+}
+
+function hasCode(error: Error): error is Error & { code: string } {
+  return 'code' in error && typeof error.code === 'string';
 }

@@ -43,6 +43,7 @@ export async function endSuperseded(tx: Transaction, holders: readonly Workspace
   await expireLapsedLeases(
     tx,
     lapsed.map((holder) => holder.leaseId),
+    'wait',
     actor,
   );
 }

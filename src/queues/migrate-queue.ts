@@ -10,6 +10,8 @@ import { Client } from 'pg';
 export async function migrateQueue(queueUrl: string): Promise<boolean> {
   if (!/^postgres(ql)?:/.test(queueUrl)) return false;
   const client = new Client({ connectionString: queueUrl });
+  // A connection that is lost also rejects the query that is under way, which is where it is told.
+  client.on('error', () => undefined);
   await client.connect();
   try {
     await runMigrations(client);

@@ -20,6 +20,8 @@ export function openPostgresStore(queueUrl: string): QueueStore {
   };
   const ping = async () => {
     const client = new Client(connection);
+    // A connection that is lost also rejects the query that is under way, which is where it is told.
+    client.on('error', () => undefined);
     await client.connect();
     try {
       await client.query('select 1');

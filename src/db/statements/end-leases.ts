@@ -29,8 +29,8 @@ async function endLeases(tx: Transaction, ending: SQL, actor: Actor): Promise<En
         released_at = case when ending.status <> 'retained' then statement_timestamp() end,
         expires_at = case when ending.status = 'retained'
           then greatest(lease.expires_at, statement_timestamp() + make_interval(secs => lease.ttl_seconds)) else lease.expires_at end,
-        last_used_at = now(),
-        updated_at = now()
+        last_used_at = statement_timestamp(),
+        updated_at = statement_timestamp()
       from ending
       where lease.id = ending.lease_id and lease.status = ending.from_status
       returning lease.*
@@ -96,10 +96,14 @@ const lapsed = sql.raw(
   `lease.status in ('pending', 'active', 'retained') and lease.expires_at <= statement_timestamp()`,
 );
 
-/** Expires those of the leases that have lapsed, skipping locked rows as {@link endOrphanedLeases} does. */
+/** What to do about a row that someone else has locked: the sweep leaves it alone, an operation waits for it. */
+export type RowLocking = 'skip locked' | 'wait';
+
+/** Expires those of the leases that have lapsed. */
 export async function expireLapsedLeases(
   tx: Transaction,
   leaseIds: readonly string[],
+  locking: RowLocking,
   actor: Actor,
 ): Promise<EndedLease[]> {
   return endLeases(
@@ -112,7 +116,7 @@ export async function expireLapsedLeases(
         ${cleanupOfEndedLease} as cleanup_status
       from lessor.environment_leases lease
       where lease.id = any(${uuidArray(leaseIds)}) and ${lapsed}
-      for update of lease skip locked`,
+      for update of lease ${sql.raw(locking === 'wait' ? '' : locking)}`,
     actor,
   );
 }

@@ -26,8 +26,8 @@ export async function renewLeases(tx: Transaction, renewals: readonly Renewal[],
     ), lease as (
       update lessor.environment_leases lease set
         expires_at = greatest(lease.expires_at, statement_timestamp() + make_interval(secs => held.ttl_seconds)),
-        last_used_at = now(),
-        updated_at = now()
+        last_used_at = statement_timestamp(),
+        updated_at = statement_timestamp()
       from held
       where lease.id = held.id
       returning lease.*, held.lapsed

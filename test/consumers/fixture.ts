@@ -1,0 +1,142 @@
+import { pino } from 'pino';
+import type { Sql } from 'postgres';
+import { afterAll, beforeAll, onTestFinished } from 'vitest';
+import { createWorker } from '../../src/consumers/worker.ts';
+import type { Worker, WorkerOptions } from '../../src/consumers/worker.ts';
+import { createHeartbeatProducer } from '../../src/producers/producer.ts';
+import type { HeartbeatProducer, HeartbeatProducerOptions } from '../../src/producers/producer.ts';
+import type { QueueName } from '../../src/queues/names.ts';
+import { openQueues } from '../../src/queues/queues.ts';
+import type { LessorQueue } from '../../src/queues/queues.ts';
+import { Closers } from '../support/closers.ts';
+import type { Backend } from '../support/queues.ts';
+import { until } from '../support/until.ts';
+
+export const silentLogger = pino({ level: 'silent' });
+
+export type WorkerOverrides = Partial<WorkerOptions>;
+
+/** Makes a replica on the suite's stores. It is not started, and closed after the test. */
+export function newWorker({ queueUrl, prefix, database }: Backend, overrides: WorkerOverrides = {}): Worker {
+  const worker = createWorker({ databaseUrl: database.url, queueUrl, prefix, logger: silentLogger, ...overrides });
+  onTestFinished(() => worker.close());
+  return worker;
+}
+
+/** Starts a replica on the suite's stores, and closes it after the test. */
+export async function startWorker(backend: Backend, overrides: WorkerOverrides = {}): Promise<Worker> {
+  const worker = newWorker(backend, overrides);
+  await worker.start();
+  return worker;
+}
+
+/** A replica that serves the whole suite. */
+export function useWorker({ queueUrl, prefix, database }: Backend, overrides: WorkerOverrides = {}): void {
+  let worker: Worker | undefined;
+  beforeAll(async () => {
+    worker = createWorker({ databaseUrl: database.url, queueUrl, prefix, logger: silentLogger, ...overrides });
+    await worker.start();
+  });
+  afterAll(() => worker?.close());
+}
+
+/** A producer on the suite's queues, closed after the test. */
+export function openProducer(
+  { queueUrl, prefix }: Pick<Backend, 'queueUrl' | 'prefix'>,
+  options: Partial<HeartbeatProducerOptions> = {},
+): HeartbeatProducer {
+  const producer = createHeartbeatProducer({ queueUrl, prefix, ...options });
+  onTestFinished(() => producer.close());
+  return producer;
+}
+
+/** The suite's queues as a client in any language sees them: what it adds is checked by nobody. */
+export function useQueues({ queueUrl, prefix }: Backend): (name: QueueName) => LessorQueue {
+  const closers = new Closers();
+  const opened = new Map<QueueName, LessorQueue>();
+  let open: ((name: QueueName) => LessorQueue) | undefined;
+  beforeAll(() => {
+    const queues = openQueues(queueUrl, { role: 'consumer', prefix, onError: () => undefined });
+    closers.push(() => queues.close());
+    open = (name) => queues.queue(name);
+  });
+  afterAll(() => closers.close());
+  return (name) => {
+    const known = opened.get(name);
+    if (known !== undefined) return known;
+    const queue = open!(name);
+    opened.set(name, queue);
+    closers.push(() => queue.close());
+    return queue;
+  };
+}
+
+/** Waits until a job is in a state, and returns it as it stands then. */
+export async function jobInState(queue: LessorQueue, jobId: string, ...states: string[]) {
+  await until(
+    async () => {
+      const state = await queue.getJobState(jobId);
+      if (!states.includes(state)) throw new Error(`it is ${state}`);
+      return true;
+    },
+    { what: `job ${jobId} being ${states.join(' or ')}` },
+  );
+  return (await queue.getJob(jobId))!;
+}
+
+/** Keeps everybody else from working for a company until the returned function is called, or the test ends. */
+export async function holdCompany(sql: Sql, companyId: string): Promise<() => Promise<void>> {
+  const connection = await sql.reserve();
+  await connection`begin`;
+  await connection`select from lessor.companies where id = ${companyId} for update`;
+  let held = true;
+  const release = async () => {
+    if (!held) return;
+    held = false;
+    await connection`rollback`;
+    connection.release();
+  };
+  onTestFinished(release);
+  return release;
+}
+
+/** Waits until Postgres has a session of a worker that waits for a lock. */
+export async function untilBlocked(sql: Sql): Promise<void> {
+  await until(
+    async () => {
+      const [waiting] = await sql<[{ count: number }]>`
+        select count(*)::int from pg_stat_activity
+        where datname = current_database() and application_name like 'lessor worker%' and wait_event_type = 'Lock'`;
+      return waiting.count > 0;
+    },
+    { what: 'a worker waiting for a lock' },
+  );
+}
+
+/** How many leases the runs of companies hold or held, and how many were told as acquired. */
+export async function countOf(sql: Sql, companyIds: readonly string[]) {
+  const [counts] = await sql<[{ locals: number; leases: number; runs: number; acquired: number }]>`
+    select
+      (select count(*)::int from lessor.environments where company_id = any(${companyIds}::uuid[])) as locals,
+      (select count(*)::int from lessor.environment_leases where company_id = any(${companyIds}::uuid[])) as leases,
+      (select count(distinct heartbeat_run_id)::int from lessor.environment_leases
+        where company_id = any(${companyIds}::uuid[])) as runs,
+      (select count(distinct entity_id)::int from lessor.activity_log
+        where company_id = any(${companyIds}::uuid[]) and action = 'environment.lease_acquired') as acquired`;
+  return counts;
+}
+
+/** Makes Postgres raise whenever a run is written whose id is listed, with the SQLSTATE asked for. */
+export async function refuseRun(sql: Sql, runId: string, sqlState: string, times = 1_000_000): Promise<void> {
+  const name = `refuse_${runId.replaceAll('-', '')}`;
+  await sql.unsafe(`
+    create sequence lessor.${name};
+    create function lessor.${name}() returns trigger language plpgsql as $$ begin
+      if nextval('lessor.${name}') <= ${times} then
+        raise exception 'refused by a trigger' using errcode = '${sqlState}';
+      end if;
+      return new;
+    end $$;
+    create trigger ${name} before insert on lessor.heartbeat_runs
+      for each row when (new.id = '${runId}') execute function lessor.${name}()`);
+}

@@ -1,0 +1,157 @@
+import { randomUUID } from 'node:crypto';
+import { describe, expect, test } from 'vitest';
+import { openOperations } from '../../src/consumers/operations-on-postgres.ts';
+import { runFinishedHandler } from '../../src/consumers/run-finished.ts';
+import { runHeartbeatHandler } from '../../src/consumers/run-heartbeat.ts';
+import { runStartedHandler } from '../../src/consumers/run-started.ts';
+import { resolveWorkerSettings } from '../../src/consumers/worker-options.ts';
+import { useDatabase } from '../support/database.ts';
+import { insertCompany, runFinished, runHeartbeat, runStarted } from '../support/factories.ts';
+import { leaseOf, readLease, toldOf } from '../support/operations.ts';
+import { countOf, refuseRun, silentLogger } from './fixture.ts';
+import type { WorkerOverrides } from './fixture.ts';
+
+const database = useDatabase({ audited: true });
+
+/** The dependencies that a worker gives to its handlers. */
+function dependencies(settings: Omit<WorkerOverrides, 'logger'> = {}) {
+  const { url } = database;
+  const resolved = resolveWorkerSettings({ databaseUrl: url, queueUrl: url, replica: 'test', ...settings });
+  return openOperations(database.db, resolved, silentLogger);
+}
+
+describe('run-started', () => {
+  test('grants a lease and writes it into the context snapshot of the run', async () => {
+    const payload = runStarted();
+    const lease = leaseOf(await runStartedHandler.handle(dependencies(), payload));
+    expect(lease).toMatchObject({ status: 'active', ttlSeconds: 300, environment: { driver: 'local', name: 'Local' } });
+    const [run] = await database.sql<[{ context_snapshot: object }]>`
+      select context_snapshot from lessor.heartbeat_runs where id = ${payload.runId}`;
+    expect(run.context_snapshot).toEqual({ paperclipEnvironment: { ...lease.environment, leaseId: lease.id } });
+  });
+
+  test('one-lease: delivered again, also at the same time, it returns the same lease', async () => {
+    const payload = runStarted();
+    const handled = dependencies();
+    const outcomes = await Promise.all([1, 2, 3].map(() => runStartedHandler.handle(handled, payload)));
+    outcomes.push(await runStartedHandler.handle(dependencies(), payload));
+    expect(new Set(outcomes.map((outcome) => leaseOf(outcome).id)).size).toBe(1);
+    expect(await toldOf(database.sql, payload.companyId)).toEqual(['created', 'lease_acquired']);
+  });
+
+  test('what is handled at once is committed together, and each gets its own lease', async () => {
+    const handled = dependencies({ batchSize: 7 });
+    const companies = Array.from({ length: 5 }, () => randomUUID());
+    const payloads = Array.from({ length: 60 }, (_, number) => runStarted({ companyId: companies[number % 5]! }));
+    const outcomes = await Promise.all(payloads.map((payload) => runStartedHandler.handle(handled, payload)));
+    expect(outcomes.map((outcome) => leaseOf(outcome).runId)).toEqual(payloads.map((payload) => payload.runId));
+    expect(await countOf(database.sql, companies)).toEqual({ locals: 5, leases: 60, runs: 60, acquired: 60 });
+  });
+
+  test('the default ttl and the replica of the worker are used', async () => {
+    const payload = runStarted();
+    const handled = dependencies({ defaultTtlSeconds: 77, replica: 'replica-7' });
+    const lease = leaseOf(await runStartedHandler.handle(handled, payload));
+    expect(lease.ttlSeconds).toBe(77);
+    const [event] = await database.sql<[{ actor_id: string }]>`
+      select actor_id from lessor.activity_log where entity_id = ${lease.id}`;
+    expect(event.actor_id).toBe('lessor:replica-7');
+  });
+
+  test('an unknown company is refused where companies have to be known, and nothing is written', async () => {
+    const payload = runStarted();
+    const handled = dependencies({ companyRegistration: 'known' });
+    expect(await runStartedHandler.handle(handled, payload)).toMatchObject({
+      kind: 'refused',
+      refusal: { code: 'unknown_company' },
+    });
+    expect(await database.sql`select from lessor.heartbeat_runs where id = ${payload.runId}`).toHaveLength(0);
+  });
+
+  test('isolated: what Postgres refuses fails alone, with the error of Postgres', async () => {
+    const companyId = randomUUID();
+    const payloads = [runStarted({ companyId }), runStarted({ companyId }), runStarted({ companyId })];
+    const guilty = payloads[1]!.runId;
+    await refuseRun(database.sql, guilty, 'P0001');
+    const handled = dependencies();
+    const outcomes = await Promise.allSettled(payloads.map((payload) => runStartedHandler.handle(handled, payload)));
+    expect(outcomes.map(({ status }) => status)).toEqual(['fulfilled', 'rejected', 'fulfilled']);
+    expect(outcomes[1]).toMatchObject({ reason: { cause: { code: 'P0001' } } });
+    expect(await countOf(database.sql, [companyId])).toEqual({ locals: 1, leases: 2, runs: 2, acquired: 2 });
+  });
+
+  describe('always-told: a denial', () => {
+    const refusal = { code: 'invalid_payload', reason: 'ttlSeconds is too large' } as const;
+
+    test('is told once a run, where the company is known', async () => {
+      const companyId = await insertCompany(database.sql);
+      const run = { companyId, runId: randomUUID(), ttlSeconds: 1e9 };
+      await runStartedHandler.denied!(dependencies(), run, refusal);
+      await runStartedHandler.denied!(dependencies(), run, refusal);
+      const events = await database.sql<{ run_id: string; details: object }[]>`
+        select run_id, details from lessor.activity_log where company_id = ${companyId}`;
+      expect(events).toEqual([{ run_id: run.runId, details: refusal }]);
+    });
+
+    test('of a company that nobody knows is not told, and registers none', async () => {
+      const run = { companyId: randomUUID(), runId: randomUUID() };
+      await runStartedHandler.denied!(dependencies(), run, refusal);
+      expect(await database.sql`select from lessor.companies where id = ${run.companyId}`).toHaveLength(0);
+    });
+
+    test.for([null, 'text', 7, [], {}, { companyId: 'no id', runId: randomUUID() }])(
+      'of %j, which names no run, is not told',
+      async (data) => {
+        await runStartedHandler.denied!(dependencies(), data, refusal);
+        expect(
+          await database.sql`select from lessor.activity_log where run_id is null and action like '%denied'`,
+        ).toEqual([]);
+      },
+    );
+  });
+});
+
+describe('run-finished', () => {
+  test('ends the run and its lease', async () => {
+    const payload = runStarted();
+    const lease = leaseOf(await runStartedHandler.handle(dependencies(), payload));
+    const outcome = await runFinishedHandler.handle(dependencies(), runFinished(payload));
+    expect(outcome).toMatchObject({ kind: 'done', result: { leases: [{ id: lease.id, status: 'released' }] } });
+    expect(await readLease(database.sql, lease.id)).toMatchObject({ status: 'released', cleanup_status: 'success' });
+  });
+
+  test('any-order: before its start it leaves a finished run and no lease', async () => {
+    const payload = runStarted();
+    await runFinishedHandler.handle(dependencies(), runFinished(payload, { status: 'cancelled' }));
+    const outcome = await runStartedHandler.handle(dependencies(), payload);
+    expect(outcome).toEqual({ kind: 'done', result: null });
+    expect(await countOf(database.sql, [payload.companyId])).toMatchObject({ leases: 0 });
+  });
+
+  test('first-end-wins: a later end changes nothing and is told which one won', async () => {
+    const payload = runStarted();
+    await runStartedHandler.handle(dependencies(), payload);
+    await runFinishedHandler.handle(dependencies(), runFinished(payload, { status: 'failed', failureReason: 'first' }));
+    const outcome = await runFinishedHandler.handle(dependencies(), runFinished(payload));
+    expect(outcome).toEqual({ kind: 'done', result: { runId: payload.runId, status: 'failed', leases: [] } });
+  });
+});
+
+describe('run-heartbeat', () => {
+  test('renews the lease of the run', async () => {
+    const payload = runStarted({ ttlSeconds: 60 });
+    const lease = leaseOf(await runStartedHandler.handle(dependencies(), payload));
+    const outcome = await runHeartbeatHandler.handle(dependencies(), runHeartbeat(payload, { ttlSeconds: 3_600 }));
+    expect(outcome).toMatchObject({ kind: 'done', result: { leases: [{ id: lease.id, status: 'active' }] } });
+    const { expires_at } = await readLease(database.sql, lease.id);
+    expect(expires_at.getTime() - Date.parse(lease.acquiredAt)).toBeGreaterThanOrEqual(3_600_000);
+  });
+
+  test("same-company: another company's run is refused", async () => {
+    const payload = runStarted();
+    await runStartedHandler.handle(dependencies(), payload);
+    const stranger = await insertCompany(database.sql);
+    const outcome = await runHeartbeatHandler.handle(dependencies(), runHeartbeat({ ...payload, companyId: stranger }));
+    expect(outcome).toMatchObject({ kind: 'refused', refusal: { code: 'foreign_run' } });
+  });
+});

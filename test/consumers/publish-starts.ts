@@ -1,0 +1,13 @@
+import { text } from 'node:stream/consumers';
+import { createHeartbeatProducer } from '../../src/producers/producer.ts';
+import type { RunStart } from '../../src/producers/producer.ts';
+
+/** A heartbeat service in a process of its own: publishes the starts that it is given on stdin, all at once. */
+const { QUEUE_URL: queueUrl = '', QUEUE_PREFIX: prefix = '' } = process.env;
+const producer = createHeartbeatProducer({ queueUrl, prefix, publishTimeoutMs: 20_000 });
+try {
+  const starts = JSON.parse(await text(process.stdin)) as RunStart[];
+  await Promise.all(starts.map((start) => producer.runStarted(start)));
+} finally {
+  await producer.close();
+}

@@ -1,0 +1,103 @@
+import { expect, test } from 'vitest';
+import { insertCompany, runStarted } from '../support/factories.ts';
+import { describeOnEachBackend } from '../support/queues.ts';
+import { countOf, holdCompany, jobInState, startWorker, untilBlocked, useQueues } from './fixture.ts';
+import { spawnWorker } from './processes.ts';
+
+/** How much longer than its deadline closing may take: giving jobs back, and a machine that is busy. */
+const CLOSING_MARGIN_MS = 3_000;
+
+const TIMEOUT_MS = 40_000;
+
+describeOnEachBackend(
+  'a worker that is told to stop',
+  (backend) => {
+    const sql = () => backend.database.sql;
+    const queue = useQueues(backend);
+
+    /** A job that a worker has taken up, and that hangs until its company is released. */
+    async function hangingJob(start: () => Promise<unknown>) {
+      const companyId = await insertCompany(sql());
+      const release = await holdCompany(sql(), companyId);
+      await start();
+      const data = runStarted({ companyId });
+      const jobId = `job-${data.runId}`;
+      await queue('run-started').add('run-started', data, { jobId });
+      await jobInState(queue('run-started'), jobId, 'active');
+      await untilBlocked(sql());
+      return { companyId, jobId, release };
+    }
+
+    const granted = { locals: 1, leases: 1, runs: 1, acquired: 1 };
+
+    test('lets jobs under way finish', async () => {
+      let close: (() => Promise<void>) | undefined;
+      const { companyId, jobId, release } = await hangingJob(async () => {
+        const worker = await startWorker(backend);
+        close = () => worker.close();
+      });
+      const closing = close!();
+      await release();
+      await closing;
+      const job = await jobInState(queue('run-started'), jobId, 'completed');
+      expect(job.attemptsMade).toBe(1);
+      expect(await countOf(sql(), [companyId])).toEqual(granted);
+    });
+
+    test('takes no more jobs', async () => {
+      const worker = await startWorker(backend);
+      await worker.close();
+      const data = runStarted();
+      await queue('run-started').add('run-started', data, { jobId: `job-${data.runId}` });
+      expect(await queue('run-started').getJobState(`job-${data.runId}`)).toBe('waiting');
+      await startWorker(backend);
+      await jobInState(queue('run-started'), `job-${data.runId}`, 'completed');
+    });
+
+    test('no-loss: past its deadline gives jobs back, which spend no attempt and are served by the next one', async () => {
+      const shutdownTimeoutMs = 300;
+      let close: (() => Promise<void>) | undefined;
+      const { companyId, jobId, release } = await hangingJob(async () => {
+        const worker = await startWorker(backend, { shutdownTimeoutMs });
+        close = () => worker.close();
+      });
+      const before = performance.now();
+      await close!();
+      expect(performance.now() - before).toBeLessThan(shutdownTimeoutMs + CLOSING_MARGIN_MS);
+      const givenBack = await jobInState(queue('run-started'), jobId, 'waiting');
+      expect(givenBack.attemptsMade).toBe(0);
+
+      await release();
+      await startWorker(backend);
+      const job = await jobInState(queue('run-started'), jobId, 'completed');
+      expect(job.attemptsMade).toBe(1);
+      expect(await countOf(sql(), [companyId])).toEqual(granted);
+    });
+
+    test('by SIGTERM, finishes what is under way and exits with 0', { timeout: TIMEOUT_MS }, async () => {
+      const worker = spawnWorker(backend);
+      const { companyId, jobId, release } = await hangingJob(() => worker.untilLogged('worker started'));
+      worker.kill('SIGTERM');
+      await worker.untilLogged('worker stops');
+      await release();
+      expect(await worker.ended).toBe(0);
+      expect(worker.log()).toContain('worker stopped');
+      await jobInState(queue('run-started'), jobId, 'completed');
+      expect(await countOf(sql(), [companyId])).toEqual(granted);
+    });
+
+    test('by a second signal, ends at once, and what was under way is not lost', { timeout: TIMEOUT_MS }, async () => {
+      const worker = spawnWorker(backend, ['--lock-duration', '1s', '--shutdown-timeout', '1h']);
+      const { companyId, jobId, release } = await hangingJob(() => worker.untilLogged('worker started'));
+      worker.kill('SIGTERM');
+      await worker.untilLogged('worker stops');
+      worker.kill('SIGINT');
+      expect(await worker.ended).toBe(130);
+      await release();
+      await startWorker(backend, { lockDurationMs: 1_000 });
+      await jobInState(queue('run-started'), jobId, 'completed');
+      expect(await countOf(sql(), [companyId])).toEqual(granted);
+    });
+  },
+  { audited: true },
+);

@@ -1,0 +1,128 @@
+import type * as timers from 'node:timers/promises';
+import { beforeEach, describe, expect, test, vi } from 'vitest';
+import { StoreOutage, WorkerStoppingError } from '../../src/consumers/store-outage.ts';
+
+const waits = vi.hoisted(() => ({ delays: [] as number[], areLong: false }));
+
+/** Waits are recorded instead of waited for, unless a test wants them to last. */
+vi.mock('node:timers/promises', async (importOriginal) => {
+  const original = await importOriginal<typeof timers>();
+  const setTimeout: typeof original.setTimeout = (delay, value, options) => {
+    waits.delays.push(delay ?? 0);
+    return original.setTimeout(waits.areLong ? 60_000 : 0, value, options);
+  };
+  return { ...original, setTimeout };
+});
+
+beforeEach(() => {
+  waits.delays = [];
+  waits.areLong = false;
+});
+
+const errorWith = (code: string) => Object.assign(new Error(`failed with ${code}`), { code });
+
+function outageWith(signal = new AbortController().signal) {
+  const told: string[] = [];
+  const outage = new StoreOutage({
+    signal,
+    onUnreachable: ({ failures, reason }) => told.push(`away ${failures}: ${reason}`),
+    onReachable: ({ failures }) => told.push(`back after ${failures}`),
+  });
+  return { outage, told };
+}
+
+/** Work that fails so many times before it is done. */
+function failing(times: number, code: string) {
+  let failures = 0;
+  return vi.fn<() => Promise<string>>(async () => {
+    failures += 1;
+    if (failures <= times) throw errorWith(code);
+    return 'done';
+  });
+}
+
+describe('while Postgres is away', () => {
+  test.for(['57P01', '57P03', '08006', '53300', '25006', 'ECONNREFUSED', 'ECONNRESET', 'CONNECTION_CLOSED'])(
+    'no-loss: work that fails with %s is done again until it succeeds',
+    async (code) => {
+      const { outage } = outageWith();
+      const work = failing(3, code);
+      expect(await outage.outlast(work)).toBe('done');
+      expect(work).toHaveBeenCalledTimes(4);
+    },
+  );
+
+  test('the code is found within the error that drizzle wraps around it', async () => {
+    const { outage } = outageWith();
+    const work = vi.fn<() => Promise<string>>(async () => 'done');
+    work.mockRejectedValueOnce(new Error('Failed query', { cause: errorWith('57P01') }));
+    expect(await outage.outlast(work)).toBe('done');
+  });
+
+  test('it is told at the 1st, 2nd, 4th, 8th, … failure, and when it is back', async () => {
+    const { outage, told } = outageWith();
+    await outage.outlast(failing(17, '57P01'));
+    const away = [1, 2, 4, 8, 16].map((failures) => `away ${failures}: failed with 57P01`);
+    expect(told).toEqual([...away, 'back after 17']);
+  });
+
+  test('waits grow from a tenth of a second to five', async () => {
+    const { outage } = outageWith();
+    await outage.outlast(failing(20, 'ECONNREFUSED'));
+    expect(waits.delays.slice(0, 7)).toEqual([100, 200, 400, 800, 1_600, 3_200, 5_000]);
+    expect(new Set(waits.delays.slice(7))).toEqual(new Set([5_000]));
+  });
+
+  test('nothing is told of work that succeeds at once', async () => {
+    const { outage, told } = outageWith();
+    expect(await outage.outlast(async () => 'done')).toBe('done');
+    expect(told).toEqual([]);
+  });
+});
+
+test.for(['23505', 'P0001', '40001', '40P01', '55P03'])(
+  'an error of the work itself, %s, is passed on at once',
+  async (code) => {
+    const { outage, told } = outageWith();
+    const work = failing(1, code);
+    await expect(outage.outlast(work)).rejects.toThrow(`failed with ${code}`);
+    expect(work).toHaveBeenCalledOnce();
+    expect(told).toEqual([]);
+  },
+);
+
+test('a fault of our own is passed on at once', async () => {
+  const { outage } = outageWith();
+  const fault = new TypeError('undefined is not a function');
+  await expect(outage.outlast(() => Promise.reject(fault))).rejects.toBe(fault);
+});
+
+describe('when the worker stops', () => {
+  test('work is not begun any more', async () => {
+    const { outage } = outageWith(AbortSignal.abort());
+    const work = failing(0, 'none');
+    await expect(outage.outlast(work)).rejects.toBeInstanceOf(WorkerStoppingError);
+    expect(work).not.toHaveBeenCalled();
+  });
+
+  test('a wait for Postgres ends at once', async () => {
+    waits.areLong = true;
+    const stopping = new AbortController();
+    const { outage } = outageWith(stopping.signal);
+    const [outcome] = await Promise.allSettled([
+      outage.outlast(failing(1, '57P01')),
+      vi.waitFor(() => expect(waits.delays).toHaveLength(1)).then(() => stopping.abort()),
+    ]);
+    expect(outcome).toMatchObject({ status: 'rejected', reason: expect.any(WorkerStoppingError) });
+  });
+
+  test('work that is under way and succeeds keeps its result', async () => {
+    const stopping = new AbortController();
+    const { outage } = outageWith(stopping.signal);
+    const result = outage.outlast(async () => {
+      stopping.abort();
+      return 'done';
+    });
+    expect(await result).toBe('done');
+  });
+});

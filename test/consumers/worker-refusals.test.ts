@@ -1,0 +1,222 @@
+import { randomUUID } from 'node:crypto';
+import { describe, expect, test } from 'vitest';
+import type { RunStarted } from '../../src/contracts/index.ts';
+import type { QueueName } from '../../src/queues/names.ts';
+import { insertCompany, insertEnvironment, runFinished, runHeartbeat, runStarted } from '../support/factories.ts';
+import { describeOnEachBackend } from '../support/queues.ts';
+import type { Backend } from '../support/queues.ts';
+import { jobInState, useQueues, useWorker } from './fixture.ts';
+
+const NUL = '\u0000';
+const LONE_SURROGATE = '\uD800';
+
+/** A job that is refused: what a client adds to a queue, and how the reason begins. */
+interface BadJob {
+  data: unknown;
+  reason: RegExp;
+  queue?: QueueName;
+}
+
+/** Bad whatever the company is. */
+const INVALID: Record<string, (run: RunStarted) => BadJob> = {
+  'that is null': () => ({ data: null, reason: /^invalid_payload: .*expected object/ }),
+  'that is a text': () => ({ data: 'run', reason: /^invalid_payload: .*expected object/ }),
+  'that is a list': (run) => ({ data: [run], reason: /^invalid_payload: .*expected object/ }),
+  'with a key that nobody knows': (run) => ({ data: { ...run, priority: 1 }, reason: /^invalid_payload: .*priority/ }),
+  'of another version': (run) => ({ data: { ...run, version: 2 }, reason: /^invalid_payload: .*\n.*version/ }),
+  'whose run id is no UUID': (run) => ({
+    data: { ...run, runId: 'run-1' },
+    reason: /^invalid_payload: .*UUID\n.*runId/,
+  }),
+  'without a company': ({ companyId: _, ...run }) => ({ data: run, reason: /^invalid_payload: .*\n.*companyId/ }),
+  'with a ttl of nothing': (run) => ({ data: { ...run, ttlSeconds: 0 }, reason: /^invalid_payload: .*\n.*ttlSeconds/ }),
+  'with a ttl of more than a day': (run) => ({
+    data: { ...run, ttlSeconds: 86_401 },
+    reason: /^invalid_payload: .*\n.*ttlSeconds/,
+  }),
+  'with a ttl in words': (run) => ({
+    data: { ...run, ttlSeconds: '60' },
+    reason: /^invalid_payload: .*\n.*ttlSeconds/,
+  }),
+  'with more than 16 KiB of metadata': (run) => ({
+    data: { ...run, metadata: { text: 'x'.repeat(16 * 1024) } },
+    reason: /^invalid_payload: .*16384 allowed\n.*metadata/,
+  }),
+  'with metadata nested too deep': (run) => ({
+    data: { ...run, metadata: JSON.parse(`${'{"a":'.repeat(40)}1${'}'.repeat(40)}`) as unknown },
+    reason: /^invalid_payload: .*more than 32 deep/,
+  }),
+  'that started in no year': (run) => ({
+    data: { ...run, startedAt: 'yesterday' },
+    reason: /^invalid_payload: .*\n.*startedAt/,
+  }),
+  'of an end without a status': ({ companyId, runId }) => {
+    const { status: _, ...data } = runFinished({ companyId, runId });
+    return { queue: 'run-finished', data, reason: /^invalid_payload: .*\n.*status/ };
+  },
+  'of a sign of life at no time': (run) => ({
+    queue: 'run-heartbeat',
+    data: runHeartbeat(run, { at: 'now' }),
+    reason: /^invalid_payload: .*\n.*at/,
+  }),
+};
+
+/** Bad in what the Postgres backend cannot even store. */
+const UNSTORABLE: typeof INVALID = {
+  'with NUL in its metadata': (run) => ({
+    data: { ...run, metadata: { text: `a${NUL}b` } },
+    reason: /^invalid_payload: .*NUL/,
+  }),
+  'with NUL in a key of its metadata': (run) => ({
+    data: { ...run, metadata: { [`a${NUL}b`]: 1 } },
+    reason: /^invalid_payload: .*NUL/,
+  }),
+  'with a lone surrogate in its metadata': (run) => ({
+    data: { ...run, metadata: { text: `a${LONE_SURROGATE}b` } },
+    reason: /^invalid_payload: .*lone surrogate/,
+  }),
+  'with an unknown key that has NUL in it': (run) => ({
+    data: { ...run, [`a${NUL}b`]: 1 },
+    reason: /^invalid_payload: /,
+  }),
+  'with NUL in the reason of its end': (run) => ({
+    queue: 'run-finished',
+    data: runFinished(run, { status: 'failed', failureReason: `bo${NUL}om` }),
+    reason: /^invalid_payload: .*NUL/,
+  }),
+};
+
+describeOnEachBackend(
+  'a job refused',
+  (backend) => {
+    const { database, kind } = backend;
+    useWorker(backend);
+    const queue = useQueues(backend);
+
+    /** Adds a job between two good ones of the same company, sees it refused for good and the others served. */
+    async function refuseAmongNeighbours({ data, reason, queue: name = 'run-started' }: BadJob, companyId: string) {
+      const jobId = `bad-${randomUUID()}`;
+      const neighbours = [runStarted({ companyId }), runStarted({ companyId })];
+      const add = (neighbour: RunStarted) =>
+        queue('run-started').add('run-started', neighbour, { jobId: `good-${neighbour.runId}` });
+      await add(neighbours[0]!);
+      // Attempts to spare, so that one attempt shows that none is made again.
+      await queue(name).add(name, data, { jobId, attempts: 5 });
+      await add(neighbours[1]!);
+
+      const job = await jobInState(queue(name), jobId, 'failed');
+      expect(job.attemptsMade).toBe(1);
+      expect(job.failedReason).toMatch(reason);
+      for (const { runId } of neighbours) {
+        const served = await jobInState(queue('run-started'), `good-${runId}`, 'completed');
+        expect(served.returnvalue).toMatchObject({ runId, status: 'active' });
+      }
+    }
+
+    const denialsOf = (runId: string) => database.sql<{ company_id: string; details: { code: string } }[]>`
+      select company_id, details from lessor.activity_log
+      where run_id = ${runId} and action = 'environment.lease_denied'`;
+
+    describe('isolated: one', () => {
+      const cases = Object.entries(kind === 'redis' ? { ...INVALID, ...UNSTORABLE } : INVALID);
+
+      test.for(cases)('%s fails alone, at once and for good', async ([, badJob]) => {
+        const run = runStarted({ companyId: await insertCompany(database.sql) });
+        await refuseAmongNeighbours(badJob(run), run.companyId);
+      });
+    });
+
+    test('always-told: its denial is told once, however often it is delivered', async () => {
+      const companyId = await insertCompany(database.sql);
+      const data = runStarted({ companyId, ttlSeconds: 0 });
+      for (const attempt of [1, 2]) {
+        const jobId = `${attempt}-${data.runId}`;
+        await queue('run-started').add('run-started', data, { jobId });
+        await jobInState(queue('run-started'), jobId, 'failed');
+      }
+      expect(await denialsOf(data.runId)).toMatchObject([
+        { company_id: companyId, details: { code: 'invalid_payload' } },
+      ]);
+    });
+
+    test('of a company that nobody knows is not told, and registers none', async () => {
+      const data = runStarted({ ttlSeconds: 0 });
+      const jobId = `unknown-${data.runId}`;
+      await queue('run-started').add('run-started', data, { jobId });
+      await jobInState(queue('run-started'), jobId, 'failed');
+      expect(await denialsOf(data.runId)).toEqual([]);
+      expect(await database.sql`select from lessor.companies where id = ${data.companyId}`).toHaveLength(0);
+    });
+
+    describe('isolated: a run', () => {
+      test.for(Object.entries(FORBIDDEN))('%s is refused for good, and told', async ([, forbidden]) => {
+        const companyId = await insertCompany(database.sql);
+        const { neighboursOf = companyId, told = true, ...badJob } = await forbidden(backend, companyId);
+        await refuseAmongNeighbours(badJob, neighboursOf);
+        const denials = await denialsOf(badJob.data.runId);
+        const { source } = badJob.reason;
+        expect(denials.map(({ details }) => details.code)).toEqual(told ? [source.slice(1, source.indexOf(':'))] : []);
+      });
+
+      test('of an archived company is refused for good, and told', async () => {
+        const companyId = await insertCompany(database.sql, { status: 'archived' });
+        const other = await insertCompany(database.sql);
+        const data = runStarted({ companyId });
+        await refuseAmongNeighbours({ data, reason: /^company_archived: / }, other);
+        expect(await denialsOf(data.runId)).toMatchObject([{ details: { code: 'company_archived' } }]);
+      });
+    });
+  },
+  { audited: true },
+);
+
+interface Forbidden extends BadJob {
+  data: { runId: string };
+  /** The company whose jobs around it must be served; default the refused run's. */
+  neighboursOf?: string;
+  /** Only a run that is denied a lease is told; default true. */
+  told?: boolean;
+}
+
+/** Valid, but not allowed, by what stands in the database. */
+const FORBIDDEN: Record<string, (backend: Backend, companyId: string) => Promise<Forbidden>> = {
+  'that names an environment which does not exist': async (_backend, companyId) => ({
+    data: runStarted({ companyId, environment: { agent: randomUUID() } }),
+    reason: /^unknown_environment: there is no environment [0-9a-f-]{36}$/,
+  }),
+  'that names an archived environment': async ({ database }, companyId) => {
+    const status = 'archived';
+    const issue = await insertEnvironment(database.sql, { companyId, driver: 'ssh', name: 'old', status });
+    return {
+      data: runStarted({ companyId, environment: { issue } }),
+      reason: /^environment_archived: .* is archived$/,
+    };
+  },
+  'that names an environment of a kind without a driver': async ({ database }, companyId) => {
+    const issue = await insertEnvironment(database.sql, { companyId, driver: 'sandbox', name: 'box' });
+    return { data: runStarted({ companyId, environment: { issue } }), reason: /^driver_unavailable: .*sandbox/ };
+  },
+  "that names another company's environment (same-company)": async ({ database }, companyId) => {
+    const other = await insertCompany(database.sql);
+    const project = await insertEnvironment(database.sql, { companyId: other, driver: 'ssh', name: 'theirs' });
+    return { data: runStarted({ companyId, environment: { project } }), reason: /^foreign_environment: / };
+  },
+  'whose company archived its Local (one-local)': async ({ database }, companyId) => {
+    const neighboursOf = await insertCompany(database.sql);
+    await insertEnvironment(database.sql, { companyId, status: 'archived' });
+    return { data: runStarted({ companyId }), reason: /^environment_archived: /, neighboursOf };
+  },
+  "that has the id of another company's (same-company)": async ({ database }, companyId) => {
+    const theirs = runStarted({ companyId: await insertCompany(database.sql) });
+    await database.sql`
+      insert into lessor.heartbeat_runs (id, company_id, status) values (${theirs.runId}, ${theirs.companyId}, 'running')`;
+    return { data: runStarted({ companyId, runId: theirs.runId }), reason: /^foreign_run: / };
+  },
+  "whose end is another company's to tell (same-company)": async ({ database }, companyId) => {
+    const theirs = runStarted({ companyId: await insertCompany(database.sql) });
+    await database.sql`
+      insert into lessor.heartbeat_runs (id, company_id, status) values (${theirs.runId}, ${theirs.companyId}, 'running')`;
+    const data = runFinished({ companyId, runId: theirs.runId });
+    return { queue: 'run-finished', data, reason: /^foreign_run: /, told: false };
+  },
+};

@@ -1,0 +1,158 @@
+import { randomUUID } from 'node:crypto';
+import { describe, expect, test } from 'vitest';
+import { insertCompany, runStarted } from '../support/factories.ts';
+import { describeOnEachBackend } from '../support/queues.ts';
+import { countOf, jobInState, openProducer, refuseRun, startWorker, useQueues } from './fixture.ts';
+
+describeOnEachBackend(
+  'a job that meets an error',
+  (backend) => {
+    const { database } = backend;
+    const queue = useQueues(backend);
+
+    test('isolated: what Postgres refuses fails alone, while the others of its batch succeed', async () => {
+      const companyId = await insertCompany(database.sql);
+      const payloads = Array.from({ length: 10 }, () => runStarted({ companyId }));
+      const guilty = payloads[4]!.runId;
+      await refuseRun(database.sql, guilty, 'P0001');
+      // All are waiting when the worker comes, so it takes them into one batch.
+      for (const data of payloads) await queue('run-started').add('run-started', data, { jobId: `job-${data.runId}` });
+      await startWorker(backend);
+
+      for (const { runId } of payloads.filter((payload) => payload.runId !== guilty)) {
+        const job = await jobInState(queue('run-started'), `job-${runId}`, 'completed');
+        expect(job.attemptsMade).toBe(1);
+      }
+      // It waits for its next attempt: an operator may mend the cause meanwhile.
+      const job = await jobInState(queue('run-started'), `job-${guilty}`, 'delayed', 'failed');
+      expect(job.failedReason).toBe('refused by a trigger (P0001)');
+      expect(await countOf(database.sql, [companyId])).toEqual({ locals: 1, leases: 9, runs: 9, acquired: 9 });
+    });
+
+    test('no-loss: of a foreign client that set no attempts, it is retried while the error can pass', async () => {
+      const data = runStarted();
+      await refuseRun(database.sql, data.runId, '40001', 2);
+      await startWorker(backend);
+      await queue('run-started').add('run-started', data, { jobId: `job-${data.runId}` });
+      const job = await jobInState(queue('run-started'), `job-${data.runId}`, 'completed', 'failed');
+      expect(job.returnvalue).toMatchObject({ runId: data.runId, status: 'active' });
+      expect(job.attemptsMade).toBe(3);
+      expect(await countOf(database.sql, [data.companyId])).toEqual({ locals: 1, leases: 1, runs: 1, acquired: 1 });
+    });
+
+    test('no-loss: an outage of Postgres spends no attempt', async () => {
+      const data = runStarted();
+      // The SQLSTATE of a server that is being shut down.
+      await refuseRun(database.sql, data.runId, '57P01', 2);
+      await startWorker(backend);
+      await queue('run-started').add('run-started', data, { jobId: `job-${data.runId}`, attempts: 1 });
+      const job = await jobInState(queue('run-started'), `job-${data.runId}`, 'completed', 'failed');
+      expect(job.returnvalue).toMatchObject({ runId: data.runId, status: 'active' });
+      expect(job.attemptsMade).toBe(1);
+    });
+
+    test('no-loss: connections that are cut while it is under way do not fail it', async () => {
+      const { sql } = database;
+      const companyId = await insertCompany(sql);
+      await startWorker(backend, { replica: 'cut' });
+      const data = Array.from({ length: 20 }, () => runStarted({ companyId }));
+      await sql.begin(async (tx) => {
+        await tx`select from lessor.companies where id = ${companyId} for update`;
+        for (const payload of data)
+          await queue('run-started').add('run-started', payload, { jobId: `job-${payload.runId}` });
+        await jobInState(queue('run-started'), `job-${data[0]!.runId}`, 'active');
+        await tx`
+          select pg_terminate_backend(pid) from pg_stat_activity
+          where datname = current_database() and application_name = 'lessor worker cut'`;
+      });
+      for (const { runId } of data) {
+        const job = await jobInState(queue('run-started'), `job-${runId}`, 'completed', 'failed');
+        expect(job).toMatchObject({ attemptsMade: 1, returnvalue: { runId, status: 'active' } });
+      }
+      expect(await countOf(sql, [companyId])).toEqual({ locals: 1, leases: 20, runs: 20, acquired: 20 });
+    });
+  },
+  { audited: true },
+);
+
+describeOnEachBackend(
+  'single-flight: a run whose execution workspace is held',
+  (backend) => {
+    const queue = useQueues(backend);
+    const holderAndWaiter = () => {
+      const shared = { companyId: randomUUID(), executionWorkspaceId: randomUUID() };
+      return [
+        { ...shared, runId: randomUUID() },
+        { ...shared, runId: randomUUID() },
+      ] as const;
+    };
+
+    test('waits without spending an attempt, and gets its lease once the workspace is released', async () => {
+      await startWorker(backend);
+      const producer = openProducer(backend);
+      const [holder, waiter] = holderAndWaiter();
+      await producer.runStarted(holder);
+      const held = await producer.waitForLease(holder.runId);
+      const { jobId } = await producer.runStarted(waiter);
+      const waiting = await jobInState(queue('run-started'), jobId, 'delayed');
+      expect(waiting.attemptsMade).toBe(0);
+      expect(waiting.progress).toMatchObject({
+        heldBy: { runId: holder.runId, executionWorkspaceId: holder.executionWorkspaceId },
+      });
+
+      await producer.runFinished({ companyId: holder.companyId, runId: holder.runId, status: 'succeeded' });
+      const lease = await producer.waitForLease(waiter.runId);
+      expect(lease.fencingToken).toBeGreaterThan(held.fencingToken);
+      const job = await jobInState(queue('run-started'), jobId, 'completed');
+      expect(job.attemptsMade).toBe(1);
+    });
+
+    test('isolated: does not hold up the other runs of its company', async () => {
+      await startWorker(backend);
+      const producer = openProducer(backend);
+      const [holder, waiter] = holderAndWaiter();
+      await producer.runStarted(holder);
+      await producer.waitForLease(holder.runId);
+      await producer.runStarted(waiter);
+      const other = { companyId: holder.companyId, runId: randomUUID() };
+      await producer.runStarted(other);
+      expect(await producer.waitForLease(other.runId)).toMatchObject({ status: 'active' });
+    });
+
+    test('adopts the workspace of a holder that went silent, without waiting for the sweep', async () => {
+      await startWorker(backend, { sweepIntervalMs: 3_600_000 });
+      const producer = openProducer(backend);
+      const [holder, waiter] = holderAndWaiter();
+      await producer.runStarted({ ...holder, ttlSeconds: 1 });
+      const lapsing = await producer.waitForLease(holder.runId);
+      await producer.runStarted(waiter);
+      const lease = await producer.waitForLease(waiter.runId);
+      expect(Date.parse(lease.acquiredAt)).toBeGreaterThanOrEqual(Date.parse(lapsing.expiresAt));
+    });
+  },
+  { audited: true },
+);
+
+describeOnEachBackend('single-flight: a run whose execution workspace stays held', (backend) => {
+  const queue = useQueues(backend);
+
+  describe('past the longest wait', () => {
+    test('is refused with the name of the holder, and told once', async () => {
+      const { sql } = backend.database;
+      await startWorker(backend, { leaseWaitMs: 400 });
+      const producer = openProducer(backend);
+      const shared = { companyId: randomUUID(), executionWorkspaceId: randomUUID() };
+      const [holder, waiter] = [randomUUID(), randomUUID()];
+      await producer.runStarted({ ...shared, runId: holder });
+      await producer.waitForLease(holder);
+      const { jobId } = await producer.runStarted({ ...shared, runId: waiter });
+      const job = await jobInState(queue('run-started'), jobId, 'failed');
+      expect(job.failedReason).toMatch(new RegExp(`^workspace_held: .* is held by run ${holder} since `));
+      expect(job.attemptsMade).toBe(1);
+      await expect(producer.waitForLease(waiter)).rejects.toMatchObject({ code: 'workspace_held' });
+      const told = await sql`
+        select details from lessor.activity_log where run_id = ${waiter} and action = 'environment.lease_denied'`;
+      expect(told).toMatchObject([{ details: { code: 'workspace_held' } }]);
+    });
+  });
+});

@@ -1,0 +1,56 @@
+import { describe, expect, test } from 'vitest';
+import { z } from 'zod';
+import * as contracts from '../../src/contracts/index.ts';
+import { ERROR_CODES, LessorError, REFUSAL_CODES, formatRefusal, parseRefusal } from '../../src/contracts/index.ts';
+
+const { error: zodError } = z.string().safeParse(1);
+
+/** One of each class that contracts export, made as its throwers make it. */
+const ERRORS = {
+  LessorError: new LessorError('invalid_payload', 'message'),
+  InvalidPayloadError: new contracts.InvalidPayloadError('payload', zodError!),
+  LeaseDeniedError: new contracts.LeaseDeniedError({ code: 'foreign_run', reason: 'reason' }),
+  JobFailedError: new contracts.JobFailedError('job', 'reason'),
+  QueueUnreachableError: new contracts.QueueUnreachableError('detail'),
+  LeaseWaitTimeoutError: new contracts.LeaseWaitTimeoutError('run', 1),
+  RunEndedError: new contracts.RunEndedError('run'),
+  LeaseLostError: new contracts.LeaseLostError('lease', 'detail'),
+  UnknownLeaseError: new contracts.UnknownLeaseError('lease'),
+  InvalidTransitionError: new contracts.InvalidTransitionError('lease', 'detail'),
+  SchemaOutdatedError: new contracts.SchemaOutdatedError('detail'),
+  InvalidConfigurationError: new contracts.InvalidConfigurationError('message'),
+};
+
+describe('errors', () => {
+  test('are all of the table below, so that none is added without a look at its code', () => {
+    const exported = Object.keys(contracts).filter((name) => name.endsWith('Error'));
+    expect(exported.toSorted()).toEqual(Object.keys(ERRORS).toSorted());
+  });
+
+  test.for(Object.entries(ERRORS))('%s has its own name, a message and a code that is documented', ([name, error]) => {
+    expect(error).toBeInstanceOf(LessorError);
+    expect(error.name).toBe(name);
+    expect(error.message).not.toBe('');
+    expect(Object.keys(ERROR_CODES)).toContain(error.code);
+  });
+
+  test('keep their cause', () => {
+    const cause = new Error('ECONNREFUSED');
+    expect(new contracts.QueueUnreachableError('detail', { cause }).cause).toBe(cause);
+  });
+});
+
+describe('a refusal', () => {
+  test.for(REFUSAL_CODES)('%s is read back from a failed job as it was written', (code) => {
+    for (const reason of ['because', 'with: a colon: inside', 'over\ntwo lines', '']) {
+      expect(parseRefusal(formatRefusal({ code, reason }))).toEqual({ code, reason });
+    }
+  });
+
+  test.for(['', 'connection lost', 'unknown_lease: not a reason for refusal', 'toString: x', 'foreign_run', ': '])(
+    'is not read from %j',
+    (failedReason) => {
+      expect(parseRefusal(failedReason)).toBeUndefined();
+    },
+  );
+});

@@ -1,0 +1,52 @@
+import { existsSync } from 'node:fs';
+import { chromium } from 'playwright-core';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { FAILED_REASON, runTwoJobs, serveDashboard } from './fixture.ts';
+import { BACKENDS, createStores } from './stores.ts';
+import type { Stores } from './stores.ts';
+
+const USUAL_PATHS = [
+  '/usr/bin/chromium',
+  '/usr/bin/chromium-browser',
+  '/usr/bin/google-chrome',
+  '/Applications/Google Chrome.app/Contents/MacOS/Google Chrome',
+];
+
+const executablePath = process.env['CHROMIUM_PATH'] ?? USUAL_PATHS.find((usual) => existsSync(usual));
+
+/** Ends the test where there is no browser, except in CI, which must have one. */
+function browserPath(skip: (reason: string) => never): string {
+  if (executablePath !== undefined) return executablePath;
+  if (process.env['CI'] === 'true') throw new Error('CI must try the board in a browser; set CHROMIUM_PATH');
+  return skip('no Chromium on this machine; set CHROMIUM_PATH to try the board in one');
+}
+
+describe.each(BACKENDS)('the board in a browser, with queues on %s', (backend) => {
+  let stores: Stores;
+  beforeAll(async () => {
+    stores = await createStores(backend);
+    await runTwoJobs(stores);
+  });
+  afterAll(() => stores.drop());
+
+  it('shows an operator why a job failed', { timeout: 60_000 }, async ({ skip, onTestFinished }) => {
+    const path = browserPath(skip);
+    const credentials = { username: 'operator', password: 'correct horse' };
+    const { url } = await serveDashboard({ ...stores, credentials });
+
+    // Chromium's own sandbox wants a user other than root and namespaces that containers often lack.
+    const browser = await chromium.launch({ executablePath: path, args: ['--no-sandbox'] });
+    onTestFinished(() => browser.close());
+    const page = await browser.newPage({ httpCredentials: credentials });
+    await page.goto(url);
+    await page.getByRole('link', { name: 'run-started' }).first().click();
+    await page
+      .getByRole('link', { name: /^failed/i })
+      .first()
+      .click();
+
+    await page.getByText(FAILED_REASON).first().waitFor({ timeout: 20_000 });
+    expect(new URL(page.url()).pathname).toBe('/queues/queue/run-started');
+    expect(new URL(page.url()).searchParams.get('status')).toBe('failed');
+  });
+});

@@ -1,0 +1,45 @@
+import { randomUUID } from 'node:crypto';
+import { beforeAll } from 'vitest';
+import { environmentService } from '../../src/environments/service.ts';
+import type { EnvironmentService } from '../../src/environments/service.ts';
+import { useDatabase } from '../support/database.ts';
+import { toldOf } from '../support/operations.ts';
+
+/** The environment service of an operator, on the file's own database. */
+export function useEnvironmentService() {
+  const database = useDatabase({ maximumConnections: 20, audited: true });
+  let opened: EnvironmentService | undefined;
+  beforeAll(() => {
+    opened = environmentService(database.db, { actor: { type: 'user', id: 'operator' } });
+  });
+  const service = () => {
+    if (opened === undefined) throw new Error('the service is there only within hooks and tests');
+    return opened;
+  };
+
+  /** A company with its Local, and what was told of it without that. */
+  async function newCompany() {
+    const companyId = randomUUID();
+    const local = await service().ensureLocalEnvironment(companyId);
+    const told = async () => (await toldOf(database.sql, companyId)).slice(1);
+    return { companyId, local, told };
+  }
+
+  /** A live lease of a new run. */
+  async function newLease() {
+    const company = await newCompany();
+    const runId = randomUUID();
+    const request = { companyId: company.companyId, environmentId: company.local.id, heartbeatRunId: runId };
+    const lease = await service().acquireLease(request);
+    return { ...company, runId, request, lease };
+  }
+
+  return {
+    database,
+    get service() {
+      return service();
+    },
+    newCompany,
+    newLease,
+  };
+}

@@ -1,0 +1,213 @@
+import { spawnSync } from 'node:child_process';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { constants, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import { CommandNotStartedError, LocalProcess, exitCodeOf } from '../../src/execution/local-process.ts';
+import type { LocalCommand } from '../../src/execution/local-process.ts';
+import { until } from '../support/until.ts';
+
+describe('the end of a process is reported', () => {
+  test.for([0, 3, 255])('by its exit code: %i', async (code) => {
+    const running = await start(`exit ${code}`);
+    expect(await running.ended()).toEqual({ code, signal: null });
+  });
+
+  test.for(['SIGTERM', 'SIGKILL', 'SIGABRT'] as const)('by the signal that ended it: %s', async (signal) => {
+    const running = await start(`ulimit -c 0; kill -${signal.slice(3)} $$`);
+    expect(await running.ended()).toEqual({ code: null, signal });
+  });
+
+  test('also when it ended before anybody asked, and as often as it is asked', async () => {
+    const written = await makePath();
+    const running = await start(`echo done > ${written}; exit 4`);
+    await until(() => contentOf(written));
+    expect(await running.ended()).toEqual({ code: 4, signal: null });
+    expect(await running.ended()).toEqual({ code: 4, signal: null });
+  });
+
+  test('and a signal sent after it is not an error', async () => {
+    const running = await start('exit 0');
+    await running.ended();
+    expect(() => running.send('SIGTERM')).not.toThrow();
+  });
+
+  test('as shells report it', () => {
+    expect(exitCodeOf({ code: 0, signal: null })).toBe(0);
+    expect(exitCodeOf({ code: 77, signal: null })).toBe(77);
+    for (const signal of ['SIGHUP', 'SIGINT', 'SIGKILL', 'SIGSEGV', 'SIGTERM'] as const)
+      expect(exitCodeOf({ code: null, signal })).toBe(128 + constants.signals[signal]);
+  });
+});
+
+describe('a process is told what it is given', () => {
+  test('arguments and environment arrive as they are, and nothing else does', async () => {
+    const written = await makePath();
+    const args = ['', 'a b', `'"`, '$HOME *', 'two\nlines', 'ünïcödé 🦊', '--flag', '\\'];
+    const env = { WRITTEN: written, VALUE: 'a b\n$c' };
+    const script = `require('fs').writeFileSync(process.env.WRITTEN, JSON.stringify([process.argv.slice(1), process.env]))`;
+    const running = await startFile(process.execPath, ['-e', script, '--', ...args], { env });
+    expect(await running.ended()).toEqual({ code: 0, signal: null });
+    expect(JSON.parse(await readFile(written, 'utf8'))).toEqual([args, env]);
+  });
+});
+
+describe('a command that cannot be started is told apart from one that failed', () => {
+  test('127: there is no such command', async () => {
+    const error = await refusalToStart('lessor-no-such-command');
+    expect(error.exitCode).toBe(127);
+    expect(error.message).toBe('lessor-no-such-command cannot be started: there is no such command');
+  });
+
+  test('127: the command is the empty string', async () => {
+    expect((await refusalToStart('')).exitCode).toBe(127);
+  });
+
+  test('126: the file may not be executed', async () => {
+    const file = await makePath();
+    await writeFile(file, '#!/bin/sh\n', { mode: 0o644 });
+    const error = await refusalToStart(file);
+    expect(error.exitCode).toBe(126);
+    expect(error.message).toContain(file);
+    expect(error.message).toContain('EACCES');
+  });
+
+  test('126: the file is a directory', async () => {
+    expect((await refusalToStart(tmpdir())).exitCode).toBe(126);
+  });
+
+  test('126: the file is of no format that the system executes', async () => {
+    const file = await makePath();
+    await writeFile(file, 'echo no first line that names a shell\n', { mode: 0o755 });
+    expect((await refusalToStart(file)).exitCode).toBe(126);
+  });
+
+  test('126: a part of the path is not a directory', async () => {
+    const file = await makePath();
+    await writeFile(file, '');
+    expect((await refusalToStart(join(file, 'command'))).exitCode).toBe(126);
+  });
+
+  test('126: the arguments are longer than the system takes', async () => {
+    const error = await refusalToStart('true', ['x'.repeat(4 * 1024 * 1024)]);
+    expect(error.exitCode).toBe(126);
+    expect(error.message.length).toBeLessThan(200);
+  });
+});
+
+describe('a process whose signal is aborted is ended', () => {
+  test('by SIGTERM, which lets it end in its own way', async () => {
+    const { running, abort } = await startTrapping('exit 5');
+    abort();
+    expect(await running.ended()).toEqual({ code: 5, signal: null });
+  });
+
+  test('by SIGTERM, when its signal was aborted before anybody waited', async () => {
+    const running = await start('sleep 60', { signal: AbortSignal.abort() });
+    expect(await running.ended()).toEqual({ code: null, signal: 'SIGTERM' });
+  });
+
+  test('by SIGKILL when it ignores SIGTERM, once its time is over', async () => {
+    const { running, abort } = await startTrapping(':', { killAfterMs: 200 });
+    const abortedAt = performance.now();
+    abort();
+    expect(await running.ended()).toEqual({ code: null, signal: 'SIGKILL' });
+    // Timers of Node can fire a millisecond early.
+    expect(performance.now() - abortedAt).toBeGreaterThanOrEqual(199);
+  });
+
+  test('with all it started, away from a terminal', async () => {
+    const { running, grandchild, abort } = await startWithGrandchild();
+    abort();
+    expect(await running.ended()).toEqual({ code: null, signal: 'SIGTERM' });
+    await until(() => !isAlive(grandchild), { what: 'the end of the grandchild' });
+  });
+
+  test('with what it started and what ignores SIGTERM, although itself it ended at once', async () => {
+    const { running, grandchild, abort } = await startWithGrandchild({ killAfterMs: 200, first: 'trap "" TERM;' });
+    abort();
+    expect(await running.ended()).toEqual({ code: null, signal: 'SIGTERM' });
+    await until(() => !isAlive(grandchild), { timeoutMs: 3_000, what: 'the end of the grandchild' });
+  });
+
+  test('alone at a terminal, where it shares the group of others', async () => {
+    const { running, grandchild, abort } = await startWithGrandchild({ terminal: true });
+    abort();
+    expect(await running.ended()).toEqual({ code: null, signal: 'SIGTERM' });
+    expect(isAlive(grandchild)).toBe(true);
+  });
+});
+
+test('a signal that is sent on reaches the process and all it started', async () => {
+  const { running, grandchild } = await startWithGrandchild();
+  running.send('SIGHUP');
+  expect(await running.ended()).toEqual({ code: null, signal: 'SIGHUP' });
+  await until(() => !isAlive(grandchild), { what: 'the end of the grandchild' });
+});
+
+type Overrides = Partial<Omit<LocalCommand, 'file' | 'args'>>;
+
+/** Starts a shell script. */
+function start(script: string, overrides: Overrides = {}): Promise<LocalProcess> {
+  return startFile('/bin/sh', ['-c', script], overrides);
+}
+
+async function startFile(file: string, args: string[], overrides: Overrides = {}): Promise<LocalProcess> {
+  const running = await LocalProcess.start({
+    file,
+    args,
+    env: process.env,
+    terminal: false,
+    signal: new AbortController().signal,
+    killAfterMs: 10_000,
+    ...overrides,
+  });
+  onTestFinished(() => running.send('SIGKILL'));
+  return running;
+}
+
+/** Starts a script that does something on SIGTERM and would else never end, once it is ready for it. */
+async function startTrapping(onTerm: string, overrides: Overrides = {}) {
+  const ready = await makePath();
+  const controller = new AbortController();
+  const script = `trap '${onTerm}' TERM; echo ready > ${ready}; while :; do sleep 0.05; done`;
+  const running = await start(script, { ...overrides, signal: controller.signal });
+  await until(() => contentOf(ready));
+  return { running, abort: () => controller.abort() };
+}
+
+/** Starts a script that waits for another one it started itself, which does something first and is then ready. */
+async function startWithGrandchild({ first = '', ...overrides }: Overrides & { first?: string } = {}) {
+  const written = await makePath();
+  const controller = new AbortController();
+  const script = `sh -c '${first} echo $$ > ${written}; exec sleep 60' & wait`;
+  const running = await start(script, { ...overrides, signal: controller.signal });
+  const grandchild = Number(await until(() => contentOf(written)));
+  onTestFinished(() => {
+    if (isAlive(grandchild)) process.kill(grandchild, 'SIGKILL');
+  });
+  return { running, grandchild, abort: () => controller.abort() };
+}
+
+async function refusalToStart(file: string, args: string[] = []): Promise<CommandNotStartedError> {
+  const error: unknown = await startFile(file, args).catch((reason: unknown) => reason);
+  expect(error).toBeInstanceOf(CommandNotStartedError);
+  return error as CommandNotStartedError;
+}
+
+/** A path in a directory of the test's own. */
+async function makePath(): Promise<string> {
+  const directory = await mkdtemp(join(tmpdir(), 'lessor-test-'));
+  onTestFinished(() => rm(directory, { recursive: true }));
+  return join(directory, 'file');
+}
+
+async function contentOf(path: string): Promise<string> {
+  return (await readFile(path, 'utf8').catch(() => '')).trim();
+}
+
+/** Whether a process runs. One that ended, and that its parent has not asked about since, does not. */
+function isAlive(pid: number): boolean {
+  const { stdout } = spawnSync('ps', ['-o', 'stat=', '-p', String(pid)], { encoding: 'utf8' });
+  return stdout.trim() !== '' && !stdout.startsWith('Z');
+}

@@ -1,0 +1,35 @@
+import type { TestDatabase } from './database.ts';
+import { until } from './until.ts';
+
+/** Resolves once so many connections of the code under test wait for a lock. */
+export async function untilWaitingForLocks({ sql }: TestDatabase, connections: number): Promise<void> {
+  const waiting = async () => {
+    const blocked = await sql`
+      select from pg_stat_activity
+      where datname = current_database() and application_name = 'test db' and wait_event_type = 'Lock'`;
+    return blocked.length === connections;
+  };
+  await until(waiting, { what: `${connections} connections waiting for a lock` });
+}
+
+/**
+ * Makes attempts wait, in the order given, for the lock of a company, which is given up once all of them do.
+ * @param beforeUnlock runs while they wait
+ */
+export async function behindLockOfCompany<T>(
+  database: TestDatabase,
+  companyId: string,
+  attempts: readonly (() => Promise<T>)[],
+  beforeUnlock: () => Promise<void> = async () => undefined,
+): Promise<T[]> {
+  const waiting: Promise<T>[] = [];
+  await database.sql.begin(async (sql) => {
+    await sql`select from lessor.companies where id = ${companyId} for update`;
+    for (const attempt of attempts) {
+      waiting.push(attempt());
+      await untilWaitingForLocks(database, waiting.length);
+    }
+    await beforeUnlock();
+  });
+  return Promise.all(waiting);
+}

@@ -1,0 +1,11 @@
+import postgres from 'postgres';
+
+/** The error that Postgres refuses something with. A test that expects one fails when there is none. */
+export async function refusalOf(attempt: PromiseLike<unknown>): Promise<postgres.PostgresError> {
+  const error: unknown = await Promise.resolve(attempt).then(
+    () => new Error('Postgres did not refuse'),
+    (reason: unknown) => reason,
+  );
+  if (error instanceof postgres.PostgresError) return error;
+  throw error;
+}
