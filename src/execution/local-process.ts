@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { constants } from 'node:os';
+import { setTimeout as sleep } from 'node:timers/promises';
 
 /** A command to run on this machine. */
 export interface LocalCommand {
@@ -40,7 +41,6 @@ export class CommandNotStartedError extends Error {
 export class LocalProcess {
   readonly #child: ChildProcess;
   readonly #command: LocalCommand;
-  #killTimer: NodeJS.Timeout | undefined;
 
   private constructor(child: ChildProcess, command: LocalCommand) {
     this.#child = child;
@@ -49,56 +49,73 @@ export class LocalProcess {
 
   /** @throws {CommandNotStartedError} */
   static async start(command: LocalCommand): Promise<LocalProcess> {
-    const child = spawn(command.file, command.args, {
-      env: command.env,
-      stdio: 'inherit',
-      // Away from a terminal the process leads a group of its own, so that all it starts can be ended with it.
-      detached: !command.terminal,
-    });
     try {
+      const child = spawn(command.file, command.args, {
+        env: command.env,
+        stdio: 'inherit',
+        // Away from a terminal the process leads a group of its own, so that all it starts can be ended with it.
+        detached: !command.terminal,
+      });
       await once(child, 'spawn');
+      return new LocalProcess(child, command);
     } catch (error) {
       throw new CommandNotStartedError(command.file, error as NodeJS.ErrnoException);
     }
-    return new LocalProcess(child, command);
   }
 
-  /** Sends a signal to the process, and to all it started where it leads a group. */
+  /** Sends a signal to the process, and to all it started where it leads a group. Whoever has ended misses it. */
   send(signal: NodeJS.Signals): void {
-    const { pid } = this.#child;
-    if (pid === undefined || this.#child.exitCode !== null || this.#child.signalCode !== null) return;
-    try {
-      process.kill(this.#command.terminal ? pid : -pid, signal);
-    } catch (error) {
-      // It ended on its own a moment ago.
-      if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
-    }
+    this.#isReached(signal);
   }
 
   /** Waits for the end, bringing it about when the command's signal is aborted. */
   async ended(): Promise<ProcessEnd> {
-    const { signal, killAfterMs } = this.#command;
-    const end = () => {
-      this.send('SIGTERM');
-      this.#killTimer = setTimeout(() => this.send('SIGKILL'), killAfterMs);
-    };
-    if (signal.aborted) end();
-    else signal.addEventListener('abort', end, { once: true });
-    try {
-      return await this.#exit();
-    } finally {
-      signal.removeEventListener('abort', end);
-      clearTimeout(this.#killTimer);
+    const { signal } = this.#command;
+    const exited = this.#exit();
+    const aborted = new Promise<void>((resolve) => {
+      if (signal.aborted) resolve();
+      else signal.addEventListener('abort', () => resolve(), { once: true });
+    });
+    await Promise.race([exited, aborted]);
+    if (signal.aborted) await this.#bringToAnEnd();
+    return exited;
+  }
+
+  /** SIGTERM, and SIGKILL for what is left after `killAfterMs`. */
+  async #bringToAnEnd(): Promise<void> {
+    const deadline = performance.now() + this.#command.killAfterMs;
+    this.send('SIGTERM');
+    while (this.#isReached(0)) {
+      if (performance.now() >= deadline) return this.send('SIGKILL');
+      await sleep(LOOK_AGAIN_MS);
     }
   }
 
+  /** Whether anyone is left to be sent the signal. */
+  #isReached(signal: NodeJS.Signals | 0): boolean {
+    const { pid } = this.#child;
+    if (pid === undefined || (this.#command.terminal && this.#hasExited())) return false;
+    try {
+      return process.kill(this.#command.terminal ? pid : -pid, signal);
+    } catch (error) {
+      // Nobody: ESRCH; on macOS a group of which only the zombie is left gives EPERM.
+      if (['ESRCH', 'EPERM'].includes((error as NodeJS.ErrnoException).code ?? '')) return false;
+      throw error;
+    }
+  }
+
+  #hasExited(): boolean {
+    return this.#child.exitCode !== null || this.#child.signalCode !== null;
+  }
+
   async #exit(): Promise<ProcessEnd> {
-    const { exitCode, signalCode } = this.#child;
-    if (exitCode !== null || signalCode !== null) return { code: exitCode, signal: signalCode };
-    const [code, signal] = (await once(this.#child, 'exit')) as [number | null, NodeJS.Signals | null];
-    return { code, signal };
+    if (!this.#hasExited()) await once(this.#child, 'exit');
+    return { code: this.#child.exitCode, signal: this.#child.signalCode };
   }
 }
+
+/** Between two looks at whether a process has ended. */
+const LOOK_AGAIN_MS = 20;
 
 /** The exit code that shells give for a process: its own, or 128 and the number of the signal that ended it. */
 export function exitCodeOf({ code, signal }: ProcessEnd): number {

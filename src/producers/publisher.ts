@@ -11,6 +11,7 @@ export class Publisher {
   readonly #queues: Queues;
   readonly #timeoutMs: number;
   readonly #opened = new Map<PayloadQueueName, Promise<LessorQueue>>();
+  #closed = false;
 
   constructor(queues: Queues, timeoutMs: number) {
     this.#queues = queues;
@@ -40,6 +41,7 @@ export class Publisher {
 
   /** The queue, once it can be reached. One that could not be opened is opened anew the next time. */
   async queue(name: PayloadQueueName, signal: AbortSignal): Promise<LessorQueue> {
+    if (this.#closed) throw new Error('the producer is closed');
     await this.#queues.ready(signal);
     let opening = this.#opened.get(name);
     if (opening === undefined) {
@@ -58,7 +60,9 @@ export class Publisher {
     return queue;
   }
 
+  /** What is under way is finished; nothing more is published. */
   async close(): Promise<void> {
+    this.#closed = true;
     const opened = await Promise.allSettled(this.#opened.values());
     await Promise.all(opened.filter((queue) => queue.status === 'fulfilled').map((queue) => queue.value.close()));
   }

@@ -29,16 +29,19 @@ export function openPostgresStore(queueUrl: string): QueueStore {
       await client.end();
     }
   };
-  let wasReached = false;
+  let reaching: Promise<void> | undefined;
   return {
     kind: 'postgres',
     hashTags: false,
     factory: (name, options, roles) => createPostgresBackend(name, { ...options, connection }, roles),
     // A BullMQ class that once failed to connect stays failed, so none is made before the store was reached. From then
     // on their pools connect anew by themselves.
-    async ready() {
-      if (!wasReached) await ping();
-      wasReached = true;
+    ready() {
+      reaching ??= ping().catch((error: unknown) => {
+        reaching = undefined;
+        throw error;
+      });
+      return reaching;
     },
     ping,
     async close() {},

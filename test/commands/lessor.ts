@@ -56,7 +56,7 @@ export async function lessor(args: readonly string[], { env = {}, stdin = '' }: 
   try {
     vi.resetModules();
     await import('../../src/cli.ts');
-    return { exit: Number(process.exitCode ?? 0), stdout: stdout.text(), stderr: stderr.text() };
+    return { exit: exitCodeByNow(), stdout: stdout.text(), stderr: stderr.text() };
   } finally {
     process.argv = argv;
     process.exitCode = exitCode;
@@ -128,6 +128,11 @@ function collect(stream: Readable | null): () => string {
   return () => chunks.join('');
 }
 
+/** Asked here, since a compiler believes that the assignment further up still holds. */
+function exitCodeByNow(): number {
+  return Number(process.exitCode ?? 0);
+}
+
 function captureWrites(stream: NodeJS.WriteStream): { text(): string; release(): void } {
   const chunks: string[] = [];
   const spy = vi.spyOn(stream, 'write').mockImplementation((chunk) => {
@@ -138,7 +143,7 @@ function captureWrites(stream: NodeJS.WriteStream): { text(): string; release():
 }
 
 function removeNewListeners(signal: NodeJS.Signals, known: readonly NodeJS.SignalsListener[]): void {
-  for (const listener of process.listeners(signal) as NodeJS.SignalsListener[]) {
+  for (const listener of process.listeners(signal)) {
     if (!known.includes(listener)) process.off(signal, listener);
   }
 }

@@ -19,7 +19,11 @@ beforeEach(() => {
   waits.areLong = false;
 });
 
-const errorWith = (code: string) => Object.assign(new Error(`failed with ${code}`), { code });
+/** An error as the driver raises it: of Postgres when the code is a SQLSTATE, else of the connection. */
+const errorWith = (code: string) => {
+  const name = /^[0-9P]/.test(code) ? 'PostgresError' : 'Error';
+  return Object.assign(new Error(`failed with ${code}`), { code, name });
+};
 
 function outageWith(signal = new AbortController().signal) {
   const told: string[] = [];

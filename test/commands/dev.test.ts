@@ -1,0 +1,68 @@
+import { execFileSync } from 'node:child_process';
+import { chmod, mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect, onTestFinished, test } from 'vitest';
+import { createHeartbeatProducer } from '../../src/producers/producer.ts';
+import { runStarted } from '../support/factories.ts';
+import { until } from '../support/until.ts';
+import { lessor, spawnLessor } from './lessor.ts';
+
+test('`lessor dev` serves leases until Ctrl-C, leaves nothing running, and keeps its data for the next time', async () => {
+  const directory = await mkdtemp(join(tmpdir(), 'lessor-dev-'));
+  onTestFinished(() => rm(directory, { recursive: true }));
+  // As root, Postgres runs as another user, who has to get there.
+  await chmod(directory, 0o755);
+
+  const first = await startDev(directory);
+  expect(first.stdout()).toContain('export QUEUE_URL=postgres://');
+  expect(first.stdout()).toContain('the data stays in .lessor');
+  const lease = await leaseFrom(first.queueUrl);
+  expect(lease.environment).toMatchObject({ name: 'Local', driver: 'local' });
+  interrupt(first.child.pid);
+  expect(await first.ended()).toMatchObject({ exit: 0 });
+  await until(() => processesIn(directory).length === 0, { what: 'the end of everything that was started' });
+
+  const second = await startDev(directory);
+  const { stdout } = await lessor(['leases', '--json'], { env: { DATABASE_URL: second.databaseUrl } });
+  expect(JSON.parse(stdout)).toMatchObject([{ id: lease.id, status: 'active' }]);
+  second.child.kill('SIGTERM');
+  expect(await second.ended()).toMatchObject({ exit: 0 });
+  await until(() => processesIn(directory).length === 0, { what: 'the end of everything that was started' });
+}, 60_000);
+
+async function startDev(directory: string) {
+  const env = { LOG_LEVEL: 'warn' };
+  const running = spawnLessor(['dev'], { cwd: directory, env, detached: true });
+  const said = (variable: string) => new RegExp(`export ${variable}=(\\S+)\n`).exec(running.stdout())?.[1];
+  await until(
+    () => {
+      if (running.child.exitCode !== null) throw new Error(`it ended: ${running.stderr()}`);
+      return said('DATABASE_URL');
+    },
+    { timeoutMs: 30_000, what: 'the URLs' },
+  );
+  return { ...running, queueUrl: said('QUEUE_URL')!, databaseUrl: said('DATABASE_URL')! };
+}
+
+async function leaseFrom(queueUrl: string) {
+  const producer = createHeartbeatProducer({ queueUrl });
+  try {
+    const run = runStarted();
+    await producer.runStarted(run);
+    return await producer.waitForLease(run.runId);
+  } finally {
+    await producer.close();
+  }
+}
+
+/** As a terminal does on Ctrl-C: the whole process group is told. */
+function interrupt(pid: number | undefined): void {
+  process.kill(-pid!, 'SIGINT');
+}
+
+/** What runs on the data: Postgres and whoever minds it name its directory. */
+function processesIn(directory: string): string[] {
+  const processes = execFileSync('ps', ['-eo', 'pid=,args='], { encoding: 'utf8' }).split('\n');
+  return processes.filter((line) => line.includes(directory));
+}

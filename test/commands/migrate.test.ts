@@ -1,0 +1,107 @@
+import { describe, expect, inject, onTestFinished, test } from 'vitest';
+import {
+  createEmptyDatabase,
+  dropDatabase,
+  onServer,
+  uniqueDatabaseName,
+  urlOfDatabase,
+} from '../support/template-database.ts';
+import { lessor, spawnLessor } from './lessor.ts';
+
+const { postgres: server } = inject('stores');
+
+/** Nothing listens there. */
+const NO_REDIS = 'redis://127.0.0.1:1';
+
+describe('`lessor migrate`', () => {
+  test('makes the tables in an empty database, and again changes nothing', async () => {
+    const url = await makeDatabase();
+    const env = { DATABASE_URL: url, QUEUE_URL: NO_REDIS };
+    const told = { exit: 0, stdout: 'Lessor’s tables are up to date.\n', stderr: '' };
+
+    expect(await lessor(['migrate'], { env })).toEqual(told);
+    expect(await schemasOf(url)).toEqual(['lessor']);
+    expect(await lessor(['leases', '--json'], { env })).toEqual({ exit: 0, stdout: '[]\n', stderr: '' });
+    expect(await lessor(['migrate'], { env })).toEqual(told);
+  });
+
+  test('needs no queue URL', async () => {
+    const url = await makeDatabase();
+    expect(await lessor(['migrate', '--database-url', url])).toMatchObject({ exit: 0, stderr: '' });
+    expect(await schemasOf(url)).toEqual(['lessor']);
+  });
+
+  test('makes BullMQ’s tables too where the queues live in Postgres, and again changes nothing', async () => {
+    const url = await makeDatabase();
+    const env = { DATABASE_URL: url, QUEUE_URL: url };
+    const told = {
+      exit: 0,
+      stdout: 'Lessor’s tables are up to date.\nBullMQ’s tables are up to date.\n',
+      stderr: '',
+    };
+
+    expect(await lessor(['migrate'], { env })).toEqual(told);
+    expect(await schemasOf(url)).toEqual(['bullmq', 'lessor']);
+    expect(await lessor(['migrate'], { env })).toEqual(told);
+  });
+
+  test('makes each set of tables where its URL points', async () => {
+    const [tables, queues] = [await makeDatabase(), await makeDatabase()];
+    const args = ['migrate', '--database-url', tables, '--queue-url', queues];
+    expect(await lessor(args)).toMatchObject({ exit: 0, stderr: '' });
+    expect(await schemasOf(tables)).toEqual(['lessor']);
+    expect(await schemasOf(queues)).toEqual(['bullmq']);
+  });
+
+  test('exits with 1 and says why, without the password, when the database cannot be reached', async () => {
+    const url = 'postgres://lessor:hunter2@127.0.0.1:1/nothing';
+    const { exit, stdout, stderr } = await lessor(['migrate', '--database-url', url]);
+    expect({ exit, stdout }).toEqual({ exit: 1, stdout: '' });
+    expect(stderr).toMatch(/^error: [^\n]*ECONNREFUSED[^\n]*\n$/);
+    expect(stderr).not.toContain('hunter2');
+  });
+});
+
+describe('a worker without the tables it needs exits with 1, and says to run `lessor migrate`', () => {
+  const ADVICE = /^error: [^\n]*`lessor migrate`[^\n]*\n$/;
+
+  test('as a process', async () => {
+    const url = await makeDatabase();
+    const env = { DATABASE_URL: url, QUEUE_URL: url, LOG_LEVEL: 'silent' };
+    const end = await spawnLessor(['worker'], { env }).ended();
+    expect(end).toEqual({ exit: 1, stdout: '', stderr: expect.stringMatching(ADVICE) as unknown });
+  });
+
+  test('with queues on Redis', async () => {
+    const env = { DATABASE_URL: await makeDatabase(), QUEUE_URL: NO_REDIS, LOG_LEVEL: 'silent' };
+    const { exit, stderr } = await lessor(['worker'], { env });
+    expect(exit).toBe(1);
+    expect(stderr).toMatch(ADVICE);
+  });
+
+  test('when only BullMQ’s are missing', async () => {
+    const url = await makeDatabase();
+    await lessor(['migrate', '--database-url', url]);
+    const { exit, stderr } = await lessor(['worker'], {
+      env: { DATABASE_URL: url, QUEUE_URL: url, LOG_LEVEL: 'silent' },
+    });
+    expect(exit).toBe(1);
+    expect(stderr).toMatch(ADVICE);
+  });
+});
+
+/** An empty database, gone after the test. */
+async function makeDatabase(): Promise<string> {
+  const name = uniqueDatabaseName('test_commands_migrate');
+  await createEmptyDatabase(server.url, name);
+  onTestFinished(() => dropDatabase(server.url, name));
+  return urlOfDatabase(server.url, name);
+}
+
+async function schemasOf(url: string): Promise<string[]> {
+  return onServer(url, async (sql) => {
+    const schemas = await sql<{ name: string }[]>`
+      select nspname as name from pg_namespace where nspname in ('bullmq', 'lessor') order by nspname`;
+    return schemas.map(({ name }) => name);
+  });
+}

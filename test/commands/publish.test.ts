@@ -1,0 +1,138 @@
+import { randomUUID } from 'node:crypto';
+import { describe, expect, test } from 'vitest';
+import { runStartedSchema } from '../../src/contracts/index.ts';
+import { useQueues } from '../consumers/fixture.ts';
+import { runHeartbeat, runStarted } from '../support/factories.ts';
+import { describeOnEachBackend } from '../support/queues.ts';
+import { lessor } from './lessor.ts';
+
+describeOnEachBackend('`lessor publish`', (backend) => {
+  const queue = useQueues(backend);
+  const env = { QUEUE_URL: backend.queueUrl, QUEUE_PREFIX: backend.prefix };
+
+  test('publishes what the flags say', async () => {
+    const { companyId, runId } = runStarted();
+    const ids = { agentId: randomUUID(), issueId: randomUUID(), executionWorkspaceId: randomUUID() };
+    const args = ['--company-id', companyId, '--run-id', runId.toUpperCase(), '--agent-id', ids.agentId];
+    args.push('--issue-id', ids.issueId, '--execution-workspace-id', ids.executionWorkspaceId);
+    args.push('--lease-policy', 'retain_on_failure', '--ttl-seconds', '90s');
+    const end = await lessor(['publish', 'run-started', ...args], { env });
+
+    expect(end).toEqual({ exit: 0, stdout: `published ${runId}-started to run-started\n`, stderr: '' });
+    const { data } = (await queue('run-started').getJob(`${runId}-started`))!;
+    expect(data).toEqual({
+      version: 1,
+      companyId,
+      runId,
+      ...ids,
+      leasePolicy: 'retain_on_failure',
+      ttlSeconds: 90,
+      startedAt: expect.any(String) as unknown,
+    });
+    expect(runStartedSchema.safeParse(data).success).toBe(true);
+  });
+
+  test('publishes the payload on stdin, as it is', async () => {
+    const payload = runStarted({ metadata: { note: 'ünïcödé "quotes"' }, startedAt: '2026-01-02T03:04:05.000Z' });
+    const end = await lessor(['publish', 'run-started'], { env, stdin: JSON.stringify(payload) });
+
+    expect(end).toMatchObject({ exit: 0, stderr: '' });
+    expect((await queue('run-started').getJob(`${payload.runId}-started`))?.data).toEqual(payload);
+  });
+
+  test('publishes how a run ended, and prints the id of its job as JSON with --json', async () => {
+    const { companyId, runId } = runStarted();
+    const args = [
+      '--company-id',
+      companyId,
+      '--run-id',
+      runId,
+      '--status',
+      'failed',
+      '--failure-reason',
+      'no disk left',
+    ];
+    const end = await lessor(['publish', 'run-finished', '--json', ...args], { env });
+
+    expect(end).toMatchObject({ exit: 0, stderr: '' });
+    expect(JSON.parse(end.stdout)).toEqual({ jobId: `${runId}-finished` });
+    expect((await queue('run-finished').getJob(`${runId}-finished`))?.data).toMatchObject({
+      companyId,
+      runId,
+      status: 'failed',
+      failureReason: 'no disk left',
+    });
+  });
+
+  test('publishes a sign of life, with the payload on stdin even where --json is given', async () => {
+    const payload = runHeartbeat(runStarted());
+    const end = await lessor(['publish', 'run-heartbeat', '--json'], { env, stdin: JSON.stringify(payload) });
+
+    expect(end).toMatchObject({ exit: 0, stderr: '' });
+    const { jobId } = JSON.parse(end.stdout) as { jobId: string };
+    expect((await queue('run-heartbeat').getJob(jobId))?.data).toEqual(payload);
+  });
+
+  test('publishing twice is publishing once, also when the second says something else', async () => {
+    const { companyId, runId } = runStarted();
+    const args = ['publish', 'run-finished', '--company-id', companyId, '--run-id', runId, '--status'];
+    const before = await queue('run-finished').getJobCountByTypes();
+    const [first, second] = [await lessor([...args, 'succeeded'], { env }), await lessor([...args, 'failed'], { env })];
+
+    expect(first).toMatchObject({ exit: 0 });
+    expect(second).toEqual(first);
+    expect(await queue('run-finished').getJobCountByTypes()).toBe(before + 1);
+    expect((await queue('run-finished').getJob(`${runId}-finished`))?.data).toMatchObject({ status: 'succeeded' });
+  });
+
+  describe('publishes nothing and exits with 2, naming the field,', () => {
+    const run = runStarted();
+    test.for<[what: string, queueName: 'run-started' | 'run-finished', stdin: string, said: string[]]>([
+      ['that is no UUID', 'run-started', JSON.stringify({ ...run, agentId: 'me' }), ['agentId', 'UUID']],
+      ['that is left out', 'run-started', JSON.stringify({ runId: run.runId }), ['companyId']],
+      ['that is unknown', 'run-started', JSON.stringify({ ...run, colour: 'red' }), ['colour']],
+      ['that is out of range', 'run-started', JSON.stringify({ ...run, ttlSeconds: 86_401 }), ['ttlSeconds', '86400']],
+      [
+        'that is deep inside',
+        'run-started',
+        JSON.stringify({ ...run, environment: { issue: 1 } }),
+        ['environment.issue'],
+      ],
+      ['that has no such word', 'run-finished', JSON.stringify({ ...run, status: 'lost' }), ['status', 'timed_out']],
+      ['or that it is no JSON', 'run-started', '{"runId":', ['stdin', 'JSON']],
+      ['or that there is nothing', 'run-started', '', ['stdin', 'JSON']],
+      ['or that it is no object', 'run-started', '[]', ['run-started payload']],
+    ])('%s', async ([, queueName, stdin, said]) => {
+      const before = await queue(queueName).getJobCountByTypes();
+      const { exit, stdout, stderr } = await lessor(['publish', queueName], { env, stdin });
+
+      expect({ exit, stdout }).toEqual({ exit: 2, stdout: '' });
+      for (const word of said) expect(stderr).toContain(word);
+      expect(stderr).not.toContain('    at ');
+      expect(await queue(queueName).getJobCountByTypes()).toBe(before);
+    });
+
+    test('that no flag gives', async () => {
+      const { exit, stdout, stderr } = await lessor(['publish', 'run-finished', '--run-id', run.runId], { env });
+      expect({ exit, stdout }).toEqual({ exit: 2, stdout: '' });
+      expect(stderr).toContain('companyId');
+      expect(stderr).toContain('status');
+    });
+  });
+});
+
+test.for(['redis', 'postgres'])(
+  'a queue on %s that cannot be reached is said in one line, at once and without its password',
+  async (protocol) => {
+    const { companyId, runId } = runStarted();
+    const url = `${protocol}://lessor:hunter2@127.0.0.1:1/0`;
+    const args = ['publish', 'run-started', '--company-id', companyId, '--run-id', runId, '--queue-url', url];
+    const startedAt = performance.now();
+    const { exit, stdout, stderr } = await lessor(args);
+
+    expect({ exit, stdout }).toEqual({ exit: 1, stdout: '' });
+    expect(stderr).toMatch(/^error: [^\n]*QUEUE_URL[^\n]*\n$/);
+    expect(stderr).not.toContain('hunter2');
+    expect(performance.now() - startedAt).toBeLessThan(5_000);
+  },
+);

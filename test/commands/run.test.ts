@@ -1,0 +1,315 @@
+import { spawnSync } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { constants, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Sql } from 'postgres';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import { useQueues, useWorker } from '../consumers/fixture.ts';
+import { insertCompany, insertEnvironment } from '../support/factories.ts';
+import { describeOnEachBackend } from '../support/queues.ts';
+import type { Backend } from '../support/queues.ts';
+import { until } from '../support/until.ts';
+import { LESSOR_ARGS, lessor, spawnLessor, spawnWatched } from './lessor.ts';
+
+/** Of util-linux: others take other arguments. */
+const hasScript = spawnSync('script', ['--version'], { encoding: 'utf8' }).stdout?.includes('util-linux') ?? false;
+const whyNot = hasScript ? '' : ' (not run: the `script` of util-linux is not on the PATH)';
+
+describeOnEachBackend(
+  '`lessor run`',
+  (backend) => {
+    useWorker(backend);
+
+    test('gives the command its lease and its arguments unharmed, and stdout to it alone', async () => {
+      const run = newRun(backend);
+      const args = ['', 'two words', `'"`, '$HOME `id` *', 'two\nlines', 'ünïcödé 🦊', '--company', '-x', '--', '\\'];
+      const script = 'process.stdout.write(JSON.stringify([process.argv.slice(1), process.env]))';
+      const end = await spawnLessor([...run.args, '--', process.execPath, '-e', script, '--', ...args], run).ended();
+
+      expect(end).toMatchObject({ exit: 0, stderr: '' });
+      const [received, env] = JSON.parse(end.stdout) as [string[], Record<string, string>];
+      expect(received).toEqual(args);
+      const ended = await untilEnded(backend.database.sql, run.id);
+      expect(ended).toMatchObject({ run: 'succeeded', lease: 'released', reason: null });
+      expect(env).toMatchObject({
+        LESSOR_RUN_ID: run.id,
+        LESSOR_LEASE_ID: ended.leaseId,
+        LESSOR_FENCING_TOKEN: ended.fencingToken,
+      });
+      expect(JSON.parse(env['PAPERCLIP_ENVIRONMENT']!)).toEqual({
+        id: ended.environmentId,
+        name: 'Local',
+        driver: 'local',
+        leaseId: ended.leaseId,
+      });
+    });
+
+    test('passes SIGTERM on to the command, waits for it to end in its own way, and cancels the run', async () => {
+      const run = newRun(backend);
+      const script = `trap 'echo stopping; exit 9' TERM; echo ready; sleep 60 & wait`;
+      const running = spawnLessor([...run.args, '--', 'sh', '-c', script], run);
+      await until(() => running.stdout() === 'ready\n', { what: 'the command being ready' });
+      running.child.kill('SIGTERM');
+
+      expect(await running.ended()).toEqual({ exit: 9, stdout: 'ready\nstopping\n', stderr: '' });
+      expect(await untilEnded(backend.database.sql, run.id)).toMatchObject({ run: 'cancelled', lease: 'released' });
+    });
+
+    test.runIf(hasScript)(`passes Ctrl-C on a terminal to the command once, and cancels the run${whyNot}`, async () => {
+      const run = newRun(backend);
+      const counting = await writeScript(`
+        let interrupts = 0;
+        process.on('SIGINT', () => console.log('interrupts: ' + ++interrupts));
+        process.on('SIGTERM', () => process.exit(40 + interrupts));
+        setInterval(() => undefined, 60_000);
+        console.log('counting.');`);
+      const { running, pid } = await atTerminal([...run.args, '--', process.execPath, counting], run, 'stty cols 80;');
+      await until(() => running.stdout().includes('counting.'), { what: 'the command being ready' });
+      running.child.stdin?.write('\u0003');
+      await until(() => running.stdout().includes('interrupts: 1'), { what: 'Ctrl-C reaching the command' });
+      // Had it been passed on a second time, that one would come before this.
+      process.kill(pid, 'SIGTERM');
+
+      expect((await running.ended()).exit).toBe(41);
+      expect(running.stdout()).toContain('waiting for a lease');
+      expect(running.stdout()).toContain('fencing token');
+      expect(await untilEnded(backend.database.sql, run.id)).toMatchObject({ run: 'cancelled', lease: 'released' });
+    });
+
+    test('exits with the code of a command that failed, which fails the run', async () => {
+      const run = newRun(backend);
+      expect(await lessor([...run.args, '--', 'sh', '-c', 'exit 3'], run)).toEqual({ exit: 3, stdout: '', stderr: '' });
+      expect(await untilEnded(backend.database.sql, run.id)).toMatchObject({
+        run: 'failed',
+        lease: 'failed',
+        reason: 'exited with code 3',
+      });
+    });
+
+    test('ends the command past its --timeout, and times the run out', async () => {
+      const run = newRun(backend);
+      const args = [...run.args, '--timeout', '200ms', '--', 'sleep', '60'];
+      expect(await lessor(args, run)).toEqual({ exit: 143, stdout: '', stderr: '' });
+      expect(await untilEnded(backend.database.sql, run.id)).toMatchObject({
+        run: 'timed_out',
+        lease: 'failed',
+        reason: expect.stringContaining('200 ms') as unknown,
+      });
+    });
+
+    test('kills a command past its --timeout that ignores SIGTERM, --kill-after later', async () => {
+      const run = newRun(backend);
+      const script = `trap '' TERM; while :; do sleep 0.05; done`;
+      const limits = ['--timeout', '200ms', '--kill-after', '200ms'];
+      const end = await lessor([...run.args, ...limits, '--', 'sh', '-c', script], run);
+      expect(end).toEqual({ exit: 137, stdout: '', stderr: '' });
+      expect(await untilEnded(backend.database.sql, run.id)).toMatchObject({ run: 'timed_out' });
+    });
+
+    test('cancels the run of a command that somebody killed', async () => {
+      const run = newRun(backend);
+      const end = await lessor([...run.args, '--', 'sh', '-c', 'kill -KILL $$'], run);
+      expect(end).toEqual({ exit: 137, stdout: '', stderr: '' });
+      expect(await untilEnded(backend.database.sql, run.id)).toMatchObject({ run: 'cancelled', lease: 'released' });
+    });
+
+    test.for(['SIGSEGV', 'SIGABRT'] as const)('fails the run of a command that crashed with %s', async (signal) => {
+      const run = newRun(backend);
+      const script = `ulimit -c 0; kill -${signal.slice(3)} $$`;
+      const end = await lessor([...run.args, '--', 'sh', '-c', script], run);
+      expect(end).toEqual({ exit: 128 + constants.signals[signal], stdout: '', stderr: '' });
+      expect(await untilEnded(backend.database.sql, run.id)).toMatchObject({
+        run: 'failed',
+        lease: 'failed',
+        reason: `crashed with ${signal}`,
+      });
+    });
+
+    test('exits with 127 when there is no such command, which fails the run', async () => {
+      const run = newRun(backend);
+      const { exit, stdout, stderr } = await lessor([...run.args, '--', 'lessor-no-such-command'], run);
+      expect({ exit, stdout }).toEqual({ exit: 127, stdout: '' });
+      expect(stderr).toMatch(/^error: [^\n]*lessor-no-such-command[^\n]*\n$/);
+      expect(await untilEnded(backend.database.sql, run.id)).toMatchObject({
+        run: 'failed',
+        lease: 'failed',
+        reason: expect.stringContaining('there is no such command') as unknown,
+      });
+    });
+
+    test('exits with 125 and the reason when the run is denied a lease, and starts nothing', async () => {
+      const { sql } = backend.database;
+      const run = newRun(backend);
+      await insertCompany(sql, { id: run.companyId });
+      await insertEnvironment(sql, { companyId: run.companyId, status: 'archived' });
+      const { exit, stdout, stderr } = await lessor([...run.args, '--', 'lessor-no-such-command'], run);
+
+      expect({ exit, stdout }).toEqual({ exit: 125, stdout: '' });
+      expect(stderr).toMatch(/^error: [^\n]*archived[^\n]*\n$/);
+      const denied = await sql`
+        select details->>'code' as code from lessor.activity_log
+        where run_id = ${run.id} and action = 'environment.lease_denied'`;
+      expect([...denied]).toEqual([{ code: 'environment_archived' }]);
+    });
+
+    test('exits with 125 when the run of that id has ended already, and starts nothing', async () => {
+      const run = newRun(backend);
+      await lessor([...run.args, '--', 'true'], run);
+      await untilEnded(backend.database.sql, run.id);
+      const { exit, stdout, stderr } = await lessor([...run.args, '--', 'lessor-no-such-command'], run);
+      expect({ exit, stdout }).toEqual({ exit: 125, stdout: '' });
+      expect(stderr).toMatch(/^error: [^\n]*ended already[^\n]*\n$/);
+    });
+
+    test('tells the lease of the agent and the issue that flags name, under the policy and ttl asked for', async () => {
+      const run = newRun(backend);
+      const ids = { agent: randomUUID(), issue: randomUUID(), workspace: randomUUID() };
+      const flags = Object.entries(ids).flatMap(([name, id]) => [`--${name}`, id]);
+      flags.push('--policy', 'retain_on_failure', '--ttl', '90s');
+      expect(await lessor([...run.args, ...flags, '--', 'sh', '-c', 'exit 1'], run)).toMatchObject({ exit: 1 });
+
+      const { sql } = backend.database;
+      const ended = await until(async () => {
+        const [row] = await sql`
+          select agent_id as agent, run.issue_id as issue, execution_workspace_id as workspace, ttl_seconds as ttl,
+            lease.status from lessor.heartbeat_runs run
+          join lessor.environment_leases lease on heartbeat_run_id = run.id
+          where run.id = ${run.id} and run.finished_at is not null`;
+        return row;
+      });
+      expect(ended).toEqual({ ...ids, ttl: 90, status: 'retained' });
+    });
+  },
+  { audited: true },
+);
+
+describeOnEachBackend('`lessor run` while no worker is there', (backend) => {
+  const queue = useQueues(backend);
+  const endOf = async (runId: string) => (await queue('run-finished').getJob(`${runId}-finished`))?.data;
+
+  test('exits with 125 after --lease-wait, and publishes that the run failed', async () => {
+    const run = newRun(backend);
+    const { exit, stdout, stderr } = await lessor([...run.args, '--lease-wait', '1s', '--', 'true'], run);
+
+    expect({ exit, stdout }).toEqual({ exit: 125, stdout: '' });
+    expect(stderr).toMatch(/^error: [^\n]*no lease within 1000 ms[^\n]*\n$/);
+    expect(await endOf(run.id)).toMatchObject({
+      status: 'failed',
+      failureReason: expect.stringContaining('no lease within 1000 ms') as unknown,
+    });
+  });
+
+  test('is cancelled by SIGTERM while it waits, publishes that, and exits with 143 at once', async () => {
+    const run = newRun(backend);
+    const running = spawnLessor([...run.args, '--', 'true'], run);
+    await until(() => queue('run-started').getJob(`${run.id}-started`), { what: 'the start being published' });
+    const signalledAt = performance.now();
+    running.child.kill('SIGTERM');
+
+    expect(await running.ended()).toEqual({ exit: 143, stdout: '', stderr: '' });
+    expect(performance.now() - signalledAt, 'it ends without waiting for anything more').toBeLessThan(1_500);
+    expect(await endOf(run.id)).toMatchObject({ status: 'cancelled' });
+  });
+
+  test.runIf(hasScript)(
+    `is cancelled by Ctrl-C on a terminal while it waits, and exits with 130${whyNot}`,
+    async () => {
+      const run = newRun(backend);
+      const { running } = await atTerminal([...run.args, '--', 'true'], run, 'stty cols 80;');
+      await until(() => queue('run-started').getJob(`${run.id}-started`), { what: 'the start being published' });
+      expect(running.stdout()).toContain('waiting for a lease');
+      running.child.stdin?.write('\u0003');
+
+      expect((await running.ended()).exit).toBe(130);
+      expect(await endOf(run.id)).toMatchObject({ status: 'cancelled' });
+    },
+    10_000,
+  );
+});
+
+describe('`lessor run` while its queue cannot be reached', () => {
+  test.for(['redis', 'postgres'])('exits with 125 at once, in one line, without the password: %s', async (protocol) => {
+    const env = { QUEUE_URL: `${protocol}://lessor:hunter2@127.0.0.1:1/0` };
+    const startedAt = performance.now();
+    const args = ['run', '--company', randomUUID(), '--', 'lessor-no-such-command'];
+    const { exit, stdout, stderr } = await lessor(args, { env });
+
+    expect({ exit, stdout }).toEqual({ exit: 125, stdout: '' });
+    expect(stderr).toMatch(/^error: the queue cannot be reached: [^\n]+\n$/);
+    expect(stderr).not.toContain('hunter2');
+    expect(performance.now() - startedAt).toBeLessThan(5_000);
+  });
+});
+
+test.runIf(hasScript)(
+  `\`lessor run\` does without a spinner on a terminal of unknown width${whyNot}`,
+  async () => {
+    const env = { QUEUE_URL: 'redis://127.0.0.1:1' };
+    const { running } = await atTerminal(['run', '--company', randomUUID(), '--', 'true'], { env }, 'stty cols 0;');
+    expect((await running.ended()).exit).toBe(125);
+    expect(running.stdout()).toContain('error: the queue cannot be reached');
+  },
+  8_000,
+);
+
+/** Starts `lessor` on a terminal of its own, set up first, and tells its process id. */
+async function atTerminal(args: readonly string[], { env }: { env: Record<string, string> }, first: string) {
+  const words = [process.execPath, ...LESSOR_ARGS, ...args].map(quote).join(' ');
+  const line = `${first} echo "pid $$."; exec ${words}`;
+  const running = spawnWatched('script', ['--quiet', '--return', '--command', line, '/dev/null'], {
+    env,
+    stdin: 'pipe',
+  });
+  const pid = Number(await until(() => /pid (\d+)\./.exec(running.stdout())?.[1], { what: 'the terminal' }));
+  onTestFinished(() => {
+    // It does not end with the terminal.
+    if (running.child.exitCode === null) process.kill(pid, 'SIGKILL');
+  });
+  return { running, pid };
+}
+
+/** A run that is not started: what `lessor` is given for it. */
+function newRun({ queueUrl, prefix }: Backend) {
+  const [id, companyId] = [randomUUID(), randomUUID()];
+  const args = ['run', '--company', companyId, '--run', id];
+  return { id, companyId, args, env: { QUEUE_URL: queueUrl, QUEUE_PREFIX: prefix } };
+}
+
+/** Waits until a run has ended, and tells how it and its only lease did. */
+async function untilEnded(sql: Sql, runId: string) {
+  return until(
+    async () => {
+      const rows = await sql<
+        {
+          run: string;
+          lease: string;
+          reason: string | null;
+          leaseId: string;
+          environmentId: string;
+          fencingToken: string;
+        }[]
+      >`
+        select run.status as run, lease.status as lease, run.failure_reason as reason, lease.id as "leaseId",
+          environment_id as "environmentId", fencing_token::text as "fencingToken"
+        from lessor.heartbeat_runs run join lessor.environment_leases lease on heartbeat_run_id = run.id
+        where run.id = ${runId} and run.finished_at is not null`;
+      return rows.length === 1 ? rows[0] : undefined;
+    },
+    { what: `the end of run ${runId}` },
+  );
+}
+
+/** Writes a script for Node, and removes it after the test. */
+async function writeScript(source: string): Promise<string> {
+  const directory = await mkdtemp(join(tmpdir(), 'lessor-test-'));
+  onTestFinished(() => rm(directory, { recursive: true }));
+  const path = join(directory, 'script.cjs');
+  await writeFile(path, source);
+  return path;
+}
+
+/** A word as a shell takes it for one. */
+function quote(word: string): string {
+  return `'${word.replaceAll("'", `'\\''`)}'`;
+}

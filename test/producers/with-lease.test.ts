@@ -1,0 +1,215 @@
+import { randomUUID } from 'node:crypto';
+import { once } from 'node:events';
+import { expect, test } from 'vitest';
+import { LeaseDeniedError, LeaseLostError, QueueUnreachableError } from '../../src/contracts/index.ts';
+import { environmentService } from '../../src/environments/service.ts';
+import { withLease } from '../../src/producers/with-lease.ts';
+import { openProducer, startWorker, useWorker } from '../consumers/fixture.ts';
+import { readLease } from '../support/operations.ts';
+import { describeOnEachBackend } from '../support/queues.ts';
+import { until } from '../support/until.ts';
+
+const newRun = (ttlSeconds = 60) => ({ companyId: randomUUID(), runId: randomUUID(), ttlSeconds });
+
+/** Work that lasts until its signal is aborted, and gives up then. */
+const untilAborted = async (signal: AbortSignal): Promise<never> => {
+  if (!signal.aborted) await once(signal, 'abort');
+  throw new Error('the work was stopped');
+};
+
+const errorOf = (attempt: Promise<unknown>): Promise<unknown> =>
+  attempt.then(
+    () => 'it did not fail',
+    (reason: unknown) => reason,
+  );
+
+const outcomeOf = (code: number) => ({ status: 'failed', failureReason: `exited with ${code}` }) as const;
+
+describeOnEachBackend(
+  'withLease',
+  (backend) => {
+    const { database } = backend;
+    useWorker(backend, { sweepIntervalMs: 200 });
+
+    /** The run and its lease, once the run has ended. */
+    const endOf = (runId: string) =>
+      until(async () => {
+        const [end] = await database.sql<{ run: string; reason: string | null; lease: string }[]>`
+          select run.status as run, run.failure_reason as reason, lease.status as lease
+          from lessor.heartbeat_runs run join lessor.environment_leases lease on lease.heartbeat_run_id = run.id
+          where run.id = ${runId} and run.finished_at is not null`;
+        return end;
+      });
+
+    test('returns what the work returns, and the run has succeeded', async () => {
+      const run = newRun();
+      const result = await withLease(openProducer(backend), run, async (lease) => {
+        expect(await readLease(database.sql, lease.id)).toMatchObject({ status: 'active' });
+        return `in ${lease.environment.name}`;
+      });
+      expect(result).toBe('in Local');
+      expect(await endOf(run.runId)).toEqual({ run: 'succeeded', reason: null, lease: 'released' });
+    });
+
+    test('throws what the work throws, and the run has failed with its message', async () => {
+      const run = newRun();
+      const fault = new Error('out of memory');
+      const thrown = await errorOf(withLease(openProducer(backend), run, () => Promise.reject(fault)));
+      expect(thrown).toBe(fault);
+      expect(await endOf(run.runId)).toEqual({ run: 'failed', reason: 'out of memory', lease: 'failed' });
+    });
+
+    test('cleans a message that Postgres could not store', async () => {
+      const run = newRun();
+      const fault = new Error('bo\u0000om \uD800');
+      expect(await errorOf(withLease(openProducer(backend), run, () => Promise.reject(fault)))).toBe(fault);
+      expect(await endOf(run.runId)).toMatchObject({ run: 'failed', reason: 'bo\uFFFDom \uFFFD' });
+    });
+
+    test('cancelled by its signal, the run is cancelled', async () => {
+      const run = newRun();
+      const cancelling = new AbortController();
+      const work = withLease(
+        openProducer(backend),
+        run,
+        (_lease, signal) => {
+          cancelling.abort();
+          return untilAborted(signal);
+        },
+        { signal: cancelling.signal },
+      );
+      await expect(work).rejects.toThrow('the work was stopped');
+      expect(await endOf(run.runId)).toMatchObject({ run: 'cancelled', lease: 'released' });
+    });
+
+    test('past its time limit the run has timed out', async () => {
+      const run = newRun();
+      const work = withLease(openProducer(backend), run, (_lease, signal) => untilAborted(signal), { timeoutMs: 100 });
+      await expect(work).rejects.toThrow('the work was stopped');
+      expect(await endOf(run.runId)).toMatchObject({ run: 'timed_out', lease: 'failed' });
+      expect((await endOf(run.runId)).reason).toContain('100 ms');
+    });
+
+    test('the outcome of work that returned can be told from its result', async () => {
+      const run = newRun();
+      expect(await withLease(openProducer(backend), run, async () => 3, { outcomeOf })).toBe(3);
+      expect(await endOf(run.runId)).toEqual({ run: 'failed', reason: 'exited with 3', lease: 'failed' });
+    });
+
+    test('a run that is denied a lease does no work, and has failed with the reason', async () => {
+      const run = { ...newRun(), environment: { agent: randomUUID() } };
+      let hasWorked = false;
+      const work = withLease(openProducer(backend), run, async () => {
+        hasWorked = true;
+      });
+      await expect(work).rejects.toBeInstanceOf(LeaseDeniedError);
+      expect(hasWorked).toBe(false);
+    });
+
+    test('no-leak: work that lasts longer than its ttl keeps its lease', async () => {
+      const run = newRun(2);
+      const status = await withLease(openProducer(backend), run, async (lease, signal) => {
+        await until(() => Date.now() > Date.parse(lease.expiresAt) + 200);
+        expect(signal.aborted).toBe(false);
+        return (await readLease(database.sql, lease.id)).status;
+      });
+      expect(status).toBe('active');
+      expect(await endOf(run.runId)).toEqual({ run: 'succeeded', reason: null, lease: 'released' });
+    });
+
+    test('work whose lease is ended from outside is told soon, and the run has failed', async () => {
+      const run = newRun(2);
+      let reason: unknown;
+      const work = withLease(openProducer(backend), run, async (lease, signal) => {
+        await environmentService(database.db).releaseLease(lease.id);
+        if (!signal.aborted) await once(signal, 'abort');
+        reason = signal.reason;
+        return 'returned all the same';
+      });
+      await expect(work).rejects.toBeInstanceOf(LeaseLostError);
+      expect(reason).toBeInstanceOf(LeaseLostError);
+      const end = await endOf(run.runId);
+      expect(end).toMatchObject({ run: 'failed', lease: 'released' });
+      expect(end.reason).toMatch(/^lease [0-9a-f-]{36} is lost: it is released$/);
+    });
+
+    test('a run that waited longer than a third of its ttl is renewed before its work starts', async () => {
+      const { companyId } = newRun();
+      const executionWorkspaceId = randomUUID();
+      const holder = { companyId, executionWorkspaceId, runId: randomUUID(), ttlSeconds: 60 };
+      const waiter = { companyId, executionWorkspaceId, runId: randomUUID(), ttlSeconds: 3 };
+      const producer = openProducer(backend);
+      await producer.runStarted(holder);
+      await producer.waitForLease(holder.runId);
+      const requestedAt = performance.now();
+      const work = withLease(producer, waiter, async (lease) => {
+        const { expires_at } = await readLease(database.sql, lease.id);
+        return expires_at.getTime() - Date.parse(lease.expiresAt);
+      });
+      await until(() => performance.now() - requestedAt > (waiter.ttlSeconds * 1_000) / 3);
+      await producer.runFinished({ companyId, runId: holder.runId, status: 'succeeded' });
+      expect(await work).toBeGreaterThan(0);
+    });
+
+    test('no-loss: an end that cannot be published at first is published later', async () => {
+      const run = newRun();
+      const producer = openProducer(backend);
+      let failures = 0;
+      const away: typeof producer = {
+        ...producer,
+        runFinished: async (end) => {
+          failures += 1;
+          if (failures <= 2) throw new QueueUnreachableError('it is being restarted');
+          return producer.runFinished(end);
+        },
+      };
+      expect(await withLease(away, run, async () => 'done')).toBe('done');
+      expect(failures).toBe(3);
+      expect(await endOf(run.runId)).toMatchObject({ run: 'succeeded', lease: 'released' });
+    });
+
+    test('an end that cannot be published in time is an error, next to that of the work', async () => {
+      const producer = openProducer(backend);
+      const away: typeof producer = {
+        ...producer,
+        runFinished: () => Promise.reject(new QueueUnreachableError('it is gone')),
+      };
+      const options = { endTimeoutMs: 1 };
+      await expect(withLease(away, newRun(), async () => 'done', options)).rejects.toBeInstanceOf(
+        QueueUnreachableError,
+      );
+      const both = await errorOf(withLease(away, newRun(), () => Promise.reject(new Error('boom')), options));
+      expect(both).toBeInstanceOf(AggregateError);
+      expect((both as AggregateError).errors).toMatchObject([{ message: 'boom' }, { code: 'queue_unreachable' }]);
+    });
+  },
+  { audited: true },
+);
+
+describeOnEachBackend('withLease, when nobody renews', (backend) => {
+  test('work is stopped before the lease lapses in the database', async () => {
+    const { sql } = backend.database;
+    const worker = await startWorker(backend);
+    const run = newRun(2);
+    let leaseId = '';
+    let stoppedAt = Infinity;
+    const stopped = withLease(
+      openProducer(backend),
+      run,
+      async (lease, signal) => {
+        leaseId = lease.id;
+        await worker.close();
+        if (!signal.aborted) await once(signal, 'abort');
+        stoppedAt = Date.now();
+        throw signal.reason;
+      },
+      { leaseWaitMs: 10_000 },
+    );
+    await expect(stopped).rejects.toBeInstanceOf(LeaseLostError);
+    const { expires_at } = await readLease(sql, leaseId);
+    expect(stoppedAt).toBeLessThan(expires_at.getTime());
+
+    await startWorker(backend, { sweepIntervalMs: 200 });
+    await until(async () => (await readLease(sql, leaseId)).status === 'failed');
+  });
+});
