@@ -30,10 +30,9 @@ export class CommandNotStartedError extends Error {
   readonly exitCode: 126 | 127;
 
   constructor(file: string, cause: NodeJS.ErrnoException) {
-    super(`${file} cannot be started: ${cause.code === 'ENOENT' ? 'there is no such command' : cause.message}`, {
-      cause,
-    });
-    this.exitCode = cause.code === 'ENOENT' ? 127 : 126;
+    const isMissing = cause.code === 'ENOENT' || file === '';
+    super(`${file || "''"} cannot be started: ${isMissing ? 'there is no such command' : cause.message}`, { cause });
+    this.exitCode = isMissing ? 127 : 126;
   }
 }
 

@@ -2,7 +2,17 @@ import { randomUUID } from 'node:crypto';
 import { expect, test } from 'vitest';
 import { insertCompany, runStarted } from '../support/factories.ts';
 import { describeOnEachBackend } from '../support/queues.ts';
-import { countOf, jobInState, openProducer, refuseRun, startWorker, useQueues } from './fixture.ts';
+import {
+  countOf,
+  holdCompany,
+  jobInState,
+  openProducer,
+  refuseRun,
+  startWorker,
+  untilBlocked,
+  useQueues,
+} from './fixture.ts';
+import { spawnWorker } from './processes.ts';
 
 describeOnEachBackend(
   'a job that meets an error',
@@ -50,24 +60,27 @@ describeOnEachBackend(
       expect(job.attemptsMade).toBe(1);
     });
 
-    test('no-loss: connections that are cut while it is under way do not fail it', async () => {
+    test('no-loss: a worker whose connections to Postgres are cut stays up, and finishes what was under way', async () => {
       const { sql } = database;
       const companyId = await insertCompany(sql);
-      await startWorker(backend, { replica: 'cut' });
+      const release = await holdCompany(sql, companyId);
+      const worker = spawnWorker(backend, ['--replica', 'cut']);
+      await worker.untilLogged('worker started');
       const data = Array.from({ length: 20 }, () => runStarted({ companyId }));
-      await sql.begin(async (tx) => {
-        await tx`select from lessor.companies where id = ${companyId} for update`;
-        for (const payload of data)
-          await queue('run-started').add('run-started', payload, { jobId: `job-${payload.runId}` });
-        await jobInState(queue('run-started'), `job-${data[0]!.runId}`, 'active');
-        await tx`
-          select pg_terminate_backend(pid) from pg_stat_activity
-          where datname = current_database() and application_name = 'lessor worker cut'`;
-      });
-      for (const { runId } of data) {
-        const job = await jobInState(queue('run-started'), `job-${runId}`, 'completed', 'failed');
-        expect(job).toMatchObject({ attemptsMade: 1, returnvalue: { runId, status: 'active' } });
+      for (const payload of data) {
+        await queue('run-started').add('run-started', payload, { jobId: `job-${payload.runId}` });
       }
+      await untilBlocked(sql);
+      await sql`
+        select pg_terminate_backend(pid) from pg_stat_activity
+        where datname = current_database() and application_name = 'lessor worker cut'`;
+      await release();
+      const served = Promise.all(
+        data.map(({ runId }) => jobInState(queue('run-started'), `job-${runId}`, 'completed', 'failed')),
+      );
+      // Its exit code comes first if it does not stay up.
+      const jobs = await Promise.race([served, worker.ended]);
+      expect(jobs, worker.log()).toMatchObject(data.map(({ runId }) => ({ attemptsMade: 1, returnvalue: { runId } })));
       expect(await countOf(sql, [companyId])).toEqual({ locals: 1, leases: 20, runs: 20, acquired: 20 });
     });
   },
