@@ -6,7 +6,7 @@ import {
   uniqueDatabaseName,
   urlOfDatabase,
 } from '../support/template-database.ts';
-import { lessor, spawnLessor } from './lessor.ts';
+import { lessor } from './lessor.ts';
 
 const { postgres: server } = inject('stores');
 
@@ -65,11 +65,12 @@ describe('`lessor migrate`', () => {
 describe('a worker without the tables it needs exits with 1, and says to run `lessor migrate`', () => {
   const ADVICE = /^error: [^\n]*`lessor migrate`[^\n]*\n$/;
 
-  test('as a process', async () => {
+  test('with queues on Postgres', async () => {
     const url = await makeDatabase();
     const env = { DATABASE_URL: url, QUEUE_URL: url, LOG_LEVEL: 'silent' };
-    const end = await spawnLessor(['worker'], { env }).ended();
-    expect(end).toEqual({ exit: 1, stdout: '', stderr: expect.stringMatching(ADVICE) as unknown });
+    const { exit, stdout, stderr } = await lessor(['worker'], { env });
+    expect({ exit, stdout }).toEqual({ exit: 1, stdout: '' });
+    expect(stderr).toMatch(ADVICE);
   });
 
   test('with queues on Redis', async () => {

@@ -1,20 +1,12 @@
-import { spawnSync } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { constants, tmpdir } from 'node:os';
-import { join } from 'node:path';
-import type { Sql } from 'postgres';
-import { describe, expect, onTestFinished, test } from 'vitest';
+import { constants } from 'node:os';
+import { describe, expect, test } from 'vitest';
 import { useQueues, useWorker } from '../consumers/fixture.ts';
 import { insertCompany, insertEnvironment } from '../support/factories.ts';
 import { describeOnEachBackend } from '../support/queues.ts';
-import type { Backend } from '../support/queues.ts';
 import { until } from '../support/until.ts';
-import { LESSOR_ARGS, lessor, spawnLessor, spawnWatched } from './lessor.ts';
-
-/** Of util-linux: others take other arguments. */
-const hasScript = spawnSync('script', ['--version'], { encoding: 'utf8' }).stdout?.includes('util-linux') ?? false;
-const whyNot = hasScript ? '' : ' (not run: the `script` of util-linux is not on the PATH)';
+import { lessor, spawnLessor } from './lessor.ts';
+import { newRun, untilEnded } from './run-fixture.ts';
 
 describeOnEachBackend(
   '`lessor run`',
@@ -43,38 +35,6 @@ describeOnEachBackend(
         driver: 'local',
         leaseId: ended.leaseId,
       });
-    });
-
-    test('passes SIGTERM on to the command, waits for it to end in its own way, and cancels the run', async () => {
-      const run = newRun(backend);
-      const script = `trap 'echo stopping; exit 9' TERM; echo ready; sleep 60 & wait`;
-      const running = spawnLessor([...run.args, '--', 'sh', '-c', script], run);
-      await until(() => running.stdout() === 'ready\n', { what: 'the command being ready' });
-      running.child.kill('SIGTERM');
-
-      expect(await running.ended()).toEqual({ exit: 9, stdout: 'ready\nstopping\n', stderr: '' });
-      expect(await untilEnded(backend.database.sql, run.id)).toMatchObject({ run: 'cancelled', lease: 'released' });
-    });
-
-    test.runIf(hasScript)(`passes Ctrl-C on a terminal to the command once, and cancels the run${whyNot}`, async () => {
-      const run = newRun(backend);
-      const counting = await writeScript(`
-        let interrupts = 0;
-        process.on('SIGINT', () => console.log('interrupts: ' + ++interrupts));
-        process.on('SIGTERM', () => process.exit(40 + interrupts));
-        setInterval(() => undefined, 60_000);
-        console.log('counting.');`);
-      const { running, pid } = await atTerminal([...run.args, '--', process.execPath, counting], run, 'stty cols 80;');
-      await until(() => running.stdout().includes('counting.'), { what: 'the command being ready' });
-      running.child.stdin?.write('\u0003');
-      await until(() => running.stdout().includes('interrupts: 1'), { what: 'Ctrl-C reaching the command' });
-      // Had it been passed on a second time, that one would come before this.
-      process.kill(pid, 'SIGTERM');
-
-      expect((await running.ended()).exit).toBe(41);
-      expect(running.stdout()).toContain('waiting for a lease');
-      expect(running.stdout()).toContain('fencing token');
-      expect(await untilEnded(backend.database.sql, run.id)).toMatchObject({ run: 'cancelled', lease: 'released' });
     });
 
     test('exits with the code of a command that failed, which fails the run', async () => {
@@ -159,7 +119,7 @@ describeOnEachBackend(
       await untilEnded(backend.database.sql, run.id);
       const { exit, stdout, stderr } = await lessor([...run.args, '--', 'lessor-no-such-command'], run);
       expect({ exit, stdout }).toEqual({ exit: 125, stdout: '' });
-      expect(stderr).toMatch(/^error: [^\n]*ended already[^\n]*\n$/);
+      expect(stderr).toMatch(/^error: [^\n]*(ended already|is lost)[^\n]*\n$/);
     });
 
     test('tells the lease of the agent and the issue that flags name, under the policy and ttl asked for', async () => {
@@ -199,33 +159,6 @@ describeOnEachBackend('`lessor run` while no worker is there', (backend) => {
       failureReason: expect.stringContaining('no lease within 1000 ms') as unknown,
     });
   });
-
-  test('is cancelled by SIGTERM while it waits, publishes that, and exits with 143 at once', async () => {
-    const run = newRun(backend);
-    const running = spawnLessor([...run.args, '--', 'true'], run);
-    await until(() => queue('run-started').getJob(`${run.id}-started`), { what: 'the start being published' });
-    const signalledAt = performance.now();
-    running.child.kill('SIGTERM');
-
-    expect(await running.ended()).toEqual({ exit: 143, stdout: '', stderr: '' });
-    expect(performance.now() - signalledAt, 'it ends without waiting for anything more').toBeLessThan(1_500);
-    expect(await endOf(run.id)).toMatchObject({ status: 'cancelled' });
-  });
-
-  test.runIf(hasScript)(
-    `is cancelled by Ctrl-C on a terminal while it waits, and exits with 130${whyNot}`,
-    async () => {
-      const run = newRun(backend);
-      const { running } = await atTerminal([...run.args, '--', 'true'], run, 'stty cols 80;');
-      await until(() => queue('run-started').getJob(`${run.id}-started`), { what: 'the start being published' });
-      expect(running.stdout()).toContain('waiting for a lease');
-      running.child.stdin?.write('\u0003');
-
-      expect((await running.ended()).exit).toBe(130);
-      expect(await endOf(run.id)).toMatchObject({ status: 'cancelled' });
-    },
-    10_000,
-  );
 });
 
 describe('`lessor run` while its queue cannot be reached', () => {
@@ -241,75 +174,3 @@ describe('`lessor run` while its queue cannot be reached', () => {
     expect(performance.now() - startedAt).toBeLessThan(5_000);
   });
 });
-
-test.runIf(hasScript)(
-  `\`lessor run\` does without a spinner on a terminal of unknown width${whyNot}`,
-  async () => {
-    const env = { QUEUE_URL: 'redis://127.0.0.1:1' };
-    const { running } = await atTerminal(['run', '--company', randomUUID(), '--', 'true'], { env }, 'stty cols 0;');
-    expect((await running.ended()).exit).toBe(125);
-    expect(running.stdout()).toContain('error: the queue cannot be reached');
-  },
-  8_000,
-);
-
-/** Starts `lessor` on a terminal of its own, set up first, and tells its process id. */
-async function atTerminal(args: readonly string[], { env }: { env: Record<string, string> }, first: string) {
-  const words = [process.execPath, ...LESSOR_ARGS, ...args].map(quote).join(' ');
-  const line = `${first} echo "pid $$."; exec ${words}`;
-  const running = spawnWatched('script', ['--quiet', '--return', '--command', line, '/dev/null'], {
-    env,
-    stdin: 'pipe',
-  });
-  const pid = Number(await until(() => /pid (\d+)\./.exec(running.stdout())?.[1], { what: 'the terminal' }));
-  onTestFinished(() => {
-    // It does not end with the terminal.
-    if (running.child.exitCode === null) process.kill(pid, 'SIGKILL');
-  });
-  return { running, pid };
-}
-
-/** A run that is not started: what `lessor` is given for it. */
-function newRun({ queueUrl, prefix }: Backend) {
-  const [id, companyId] = [randomUUID(), randomUUID()];
-  const args = ['run', '--company', companyId, '--run', id];
-  return { id, companyId, args, env: { QUEUE_URL: queueUrl, QUEUE_PREFIX: prefix } };
-}
-
-/** Waits until a run has ended, and tells how it and its only lease did. */
-async function untilEnded(sql: Sql, runId: string) {
-  return until(
-    async () => {
-      const rows = await sql<
-        {
-          run: string;
-          lease: string;
-          reason: string | null;
-          leaseId: string;
-          environmentId: string;
-          fencingToken: string;
-        }[]
-      >`
-        select run.status as run, lease.status as lease, run.failure_reason as reason, lease.id as "leaseId",
-          environment_id as "environmentId", fencing_token::text as "fencingToken"
-        from lessor.heartbeat_runs run join lessor.environment_leases lease on heartbeat_run_id = run.id
-        where run.id = ${runId} and run.finished_at is not null`;
-      return rows.length === 1 ? rows[0] : undefined;
-    },
-    { what: `the end of run ${runId}` },
-  );
-}
-
-/** Writes a script for Node, and removes it after the test. */
-async function writeScript(source: string): Promise<string> {
-  const directory = await mkdtemp(join(tmpdir(), 'lessor-test-'));
-  onTestFinished(() => rm(directory, { recursive: true }));
-  const path = join(directory, 'script.cjs');
-  await writeFile(path, source);
-  return path;
-}
-
-/** A word as a shell takes it for one. */
-function quote(word: string): string {
-  return `'${word.replaceAll("'", `'\\''`)}'`;
-}

@@ -84,6 +84,18 @@ export async function jobInState(queue: LessorQueue, jobId: string, ...states: s
   return (await queue.getJob(jobId))!;
 }
 
+/** Waits until so many jobs are completed, and none else is left. */
+export const untilServed = (queue: LessorQueue, jobs: number) =>
+  until(
+    async () => {
+      const { completed = 0, ...others } = await queue.getJobCounts();
+      const left = Object.values(others).reduce((sum, count) => sum + count, 0);
+      if (completed !== jobs || left > 0) throw new Error(JSON.stringify({ completed, ...others }));
+      return true;
+    },
+    { timeoutMs: 30_000, what: `${jobs} jobs being completed` },
+  );
+
 /** Keeps everybody else from working for a company until the returned function is called, or the test ends. */
 export async function holdCompany(sql: Sql, companyId: string): Promise<() => Promise<void>> {
   const connection = await sql.reserve();

@@ -78,9 +78,11 @@ describeOnEachBackend(
       const served = Promise.all(
         data.map(({ runId }) => jobInState(queue('run-started'), `job-${runId}`, 'completed', 'failed')),
       );
-      // Its exit code comes first if it does not stay up.
-      const jobs = await Promise.race([served, worker.ended]);
-      expect(jobs, worker.log()).toMatchObject(data.map(({ runId }) => ({ attemptsMade: 1, returnvalue: { runId } })));
+      const died = worker.ended.then((exit) => {
+        throw new Error(`the worker ended with ${exit}:\n${worker.log()}`);
+      });
+      const jobs = await Promise.race([served, died]);
+      expect(jobs).toMatchObject(data.map(({ runId }) => ({ attemptsMade: 1, returnvalue: { runId } })));
       expect(await countOf(sql, [companyId])).toEqual({ locals: 1, leases: 20, runs: 20, acquired: 20 });
     });
   },

@@ -1,0 +1,38 @@
+import { expect, test } from 'vitest';
+import { audit } from '../support/audit.ts';
+import { insertCompany, runStarted } from '../support/factories.ts';
+import { describeOnEachBackend } from '../support/queues.ts';
+import { countOf, holdCompany, startWorker, untilBlocked, untilServed, useQueues } from './fixture.ts';
+import { spawnPublisher, spawnWorker } from './processes.ts';
+
+const TIMEOUT_MS = 60_000;
+
+describeOnEachBackend('a killed process', (backend) => {
+  const { database } = backend;
+  const queue = useQueues(backend);
+
+  test(
+    'no-loss: what a worker had taken up when it was killed is served by another one, once',
+    { timeout: TIMEOUT_MS },
+    async () => {
+      const companies = await Promise.all(Array.from({ length: 10 }, () => insertCompany(database.sql)));
+      const starts = Array.from({ length: 100 }, (_, number) => runStarted({ companyId: companies[number % 10]! }));
+      // Work on one company hangs, so the worker is killed while jobs are under way for certain.
+      const release = await holdCompany(database.sql, companies[5]!);
+      const doomed = spawnWorker(backend, ['--lock-duration', '1s', '--concurrency', '40']);
+      await doomed.untilLogged('worker started');
+      const publisher = spawnPublisher(backend, starts);
+      expect(await publisher.ended).toBe(0);
+      await untilBlocked(database.sql);
+      doomed.kill('SIGKILL');
+      expect(await doomed.ended).toBe('SIGKILL');
+      expect(await queue('run-started').getActiveCount()).toBeGreaterThan(0);
+
+      await startWorker(backend, { lockDurationMs: 1_000 });
+      await release();
+      await untilServed(queue('run-started'), starts.length);
+      expect(await countOf(database.sql, companies)).toEqual({ locals: 10, leases: 100, runs: 100, acquired: 100 });
+      expect(await audit(database.sql)).toEqual([]);
+    },
+  );
+});
