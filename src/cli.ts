@@ -47,5 +47,7 @@ try {
 /** Subcommands do not inherit it. */
 function throwInsteadOfExiting(command: Command): void {
   command.exitOverride();
+  // One line, suggestion included.
+  command.configureOutput({ outputError: (text, write) => write(text.replace('\n(', ' (')) });
   for (const subcommand of command.commands) throwInsteadOfExiting(subcommand);
 }

@@ -1,4 +1,5 @@
 import { constants } from 'node:os';
+import { LessorError, QueueUnreachableError } from '../contracts/index.ts';
 import type { GrantedLease } from '../contracts/index.ts';
 import { LocalProcess, exitCodeOf } from '../execution/local-process.ts';
 import type { ProcessEnd } from '../execution/local-process.ts';
@@ -38,12 +39,21 @@ class InterruptedError extends Error {
   override readonly name = 'InterruptedError';
 }
 
+/** The command came to its end, but Lessor could not tell: its lease stays until it lapses. */
+class EndNotPublishedError extends LessorError {
+  constructor(end: ProcessEnd, cause: QueueUnreachableError) {
+    const ended = end.signal === null ? `exited with code ${end.code}` : `was ended by ${end.signal}`;
+    super('queue_unreachable', `the command ${ended}, but that could not be published: ${cause.message}`, { cause });
+  }
+}
+
 /** One execution of a command under a lease. */
 export class CommandRun {
   readonly #producer: HeartbeatProducer;
   readonly #options: CommandRunOptions;
   readonly #interruptedBeforeStart = new AbortController();
   #process: LocalProcess | undefined;
+  #end: ProcessEnd | undefined;
   #received: NodeJS.Signals | undefined;
 
   constructor(producer: HeartbeatProducer, options: CommandRunOptions) {
@@ -64,8 +74,10 @@ export class CommandRun {
       });
       return exitCodeOf(end);
     } catch (error) {
-      if (!(error instanceof InterruptedError)) throw error;
-      return 128 + constants.signals[this.#received!];
+      if (error instanceof InterruptedError) return 128 + constants.signals[this.#received!];
+      if (this.#end !== undefined && error instanceof QueueUnreachableError)
+        throw new EndNotPublishedError(this.#end, error);
+      throw error;
     } finally {
       for (const signal of FORWARDED_SIGNALS) process.off(signal, this.#forward);
     }
@@ -80,11 +92,14 @@ export class CommandRun {
       signal,
       killAfterMs: this.#options.killAfterMs,
     });
-    return this.#process.ended();
+    this.#end = await this.#process.ended();
+    return this.#end;
   }
 
   readonly #forward = (signal: NodeJS.Signals): void => {
     this.#received = signal;
+    // All that is left is to publish the end, which can take its time: whoever asks again need not wait for it.
+    if (this.#end !== undefined) process.exit(exitCodeOf(this.#end));
     if (this.#process === undefined) this.#interruptedBeforeStart.abort(new InterruptedError(signal));
     else if (!(isAtTerminal() && TERMINAL_SIGNALS.includes(signal))) this.#process.send(signal);
   };

@@ -22,7 +22,7 @@ export function devCommand(): Command {
     .addOption(new Option('--directory <path>', 'where the data is kept').default('.lessor'))
     .addOption(new Option('--port <port>', 'port of Postgres; default any free one').argParser(parseCount))
     .addOption(queueUrlOption())
-    .addOption(logLevelOption())
+    .addOption(logLevelOption('warn'))
     .action(runDev);
 }
 

@@ -2,6 +2,7 @@ import { Command, Option } from 'commander';
 import { ACTIVITY_ACTIONS, ENVIRONMENT_DRIVERS, ENVIRONMENT_STATUSES, LEASE_STATUSES } from '../contracts/index.ts';
 import { createDb } from '../db/connection.ts';
 import type { Db } from '../db/connection.ts';
+import { assertMigrated } from '../db/migrate.ts';
 import { listActivity, listEnvironments, listLeases } from '../db/listings.ts';
 import type { ActivityListFilters, EnvironmentListFilters, LeaseListFilters } from '../db/listings.ts';
 import { checkedDatabaseUrl, databaseUrlOption, parseCount, parseId } from './settings.ts';
@@ -95,6 +96,7 @@ function listingCommand<Filters, Row>(
     .action(async ({ databaseUrl, json, ...filters }: ListingFlags & Filters) => {
       const db = createDb(checkedDatabaseUrl(databaseUrl), { maximumConnections: 1 });
       try {
+        await assertMigrated(db);
         // The flags that are left are the filters: each command adds the options of its own list.
         process.stdout.write(renderRows(await list(db, filters as unknown as Filters), columns, { json }));
       } finally {

@@ -67,7 +67,13 @@ export function runCommand(): Command {
 }
 
 async function runUnderLease([file, ...args]: [string, ...string[]], flags: RunFlags): Promise<void> {
-  const spinner = ora({ text: 'waiting for a lease', stream: process.stderr, isSilent: !process.stderr.isTTY });
+  // Reading the keyboard would swallow Ctrl-C, and a terminal that tells no width cannot be drawn on.
+  const spinner = ora({
+    text: 'waiting for a lease',
+    stream: process.stderr,
+    discardStdin: false,
+    isSilent: !process.stderr.isTTY || !process.stderr.columns,
+  });
   const producer = createHeartbeatProducer({ queueUrl: checkedQueueUrl(flags.queueUrl), prefix: flags.queuePrefix });
   const run = new CommandRun(producer, {
     command: { file, args },
@@ -95,6 +101,7 @@ async function runUnderLease([file, ...args]: [string, ...string[]], flags: RunF
     reportError(error);
     process.exitCode = exitCodeOf(error, EXIT_LESSOR_FAILED);
   } finally {
+    spinner.stop();
     await producer.close();
   }
 }

@@ -46,11 +46,14 @@ function checkedUrl(url: string | undefined, flag: string, variable: string, pro
   throw new InvalidConfigurationError(`${flag} (${variable}) must be a URL that starts with one of ${starts}`);
 }
 
+/** What a timer of Node can hold: almost 25 days. */
+const LONGEST_TIMER_MS = 2_147_483_647;
+
 /** Reads a length of time such as `500ms`, `90s`, `5m` or `1h` into milliseconds; a bare number is seconds. */
 export function parseDuration(text: string): number {
-  const milliseconds = /^\d+$/.test(text) ? Number(text) * 1_000 : ms(text as StringValue);
-  if (milliseconds !== undefined && Number.isFinite(milliseconds) && milliseconds >= 1) return Math.round(milliseconds);
-  throw new InvalidArgumentError('It must be a length of time such as 500ms, 90s, 5m or 1h.');
+  const milliseconds = /^\d+$/.test(text) ? Number(text) * 1_000 : (ms(text as StringValue) ?? Number.NaN);
+  if (milliseconds >= 1 && milliseconds <= LONGEST_TIMER_MS) return Math.round(milliseconds);
+  throw new InvalidArgumentError('It must be a length of time such as 500ms, 90s, 5m or 1h, of at most 24 days.');
 }
 
 /** Reads the ttl of a lease into seconds. */

@@ -84,7 +84,7 @@ function openWorkers(
     dependencies: operations,
     logger,
     leaseWaitMs,
-    waitDelayMs: () => WAIT_DELAY_MS * (1 + Math.random()),
+    waitDelayMs: () => Math.round(WAIT_DELAY_MS * (1 + Math.random())),
     now: () => Date.now(),
   };
   return [

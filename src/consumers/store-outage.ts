@@ -15,6 +15,7 @@ export interface StoreOutageOptions {
   onReachable(detail: { failures: number }): void;
 }
 
+const STOPPED = 'the worker stopped before Postgres had answered';
 const FIRST_DELAY_MS = 100;
 const LONGEST_DELAY_MS = 5_000;
 
@@ -29,12 +30,11 @@ export class StoreOutage {
     this.#options = options;
   }
 
-  /** @throws {WorkerStoppingError} when the worker stops before Postgres is back */
+  /** @throws {WorkerStoppingError} when the worker stops before the work is done, which then may or may not be */
   async outlast<Result>(work: () => Promise<Result>): Promise<Result> {
     for (let failures = 0; ; failures += 1) {
-      if (this.#options.signal.aborted) throw new WorkerStoppingError('the worker stopped before the work was done');
       try {
-        const result = await work();
+        const result = await this.#unlessStopped(work);
         if (failures > 0) this.#options.onReachable({ failures });
         return result;
       } catch (error) {
@@ -44,6 +44,19 @@ export class StoreOutage {
     }
   }
 
+  /** Work that hangs must not keep the worker from stopping: doing it again elsewhere is harmless. */
+  async #unlessStopped<Result>(work: () => Promise<Result>): Promise<Result> {
+    const { signal } = this.#options;
+    if (signal.aborted) throw new WorkerStoppingError(STOPPED);
+    return new Promise((resolve, reject) => {
+      const stop = () => reject(new WorkerStoppingError(STOPPED));
+      signal.addEventListener('abort', stop, { once: true });
+      work()
+        .then(resolve, reject)
+        .finally(() => signal.removeEventListener('abort', stop));
+    });
+  }
+
   async #waitAfter(failures: number, error: unknown): Promise<void> {
     const isPowerOfTwo = Number.isInteger(Math.log2(failures));
     if (isPowerOfTwo) this.#options.onUnreachable({ failures, reason: sqlErrorOf(error)?.message ?? String(error) });
@@ -51,7 +64,7 @@ export class StoreOutage {
     try {
       await sleep(delay, undefined, { signal: this.#options.signal });
     } catch (cause) {
-      throw new WorkerStoppingError('the worker stopped while Postgres was away', { cause });
+      throw new WorkerStoppingError(STOPPED, { cause });
     }
   }
 }

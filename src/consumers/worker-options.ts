@@ -49,5 +49,6 @@ export type ResolvedWorkerSettings = z.output<typeof workerOptionsSchema>;
 export function resolveWorkerSettings(settings: WorkerSettings): ResolvedWorkerSettings {
   const parsed = workerOptionsSchema.safeParse(settings);
   if (parsed.success) return parsed.data;
-  throw new InvalidConfigurationError(`the worker's settings are wrong:\n${z.prettifyError(parsed.error)}`);
+  const problems = parsed.error.issues.map(({ path, message }) => `${path.join('.')}: ${message}`);
+  throw new InvalidConfigurationError(`the worker's settings are wrong: ${problems.join('; ')}`);
 }

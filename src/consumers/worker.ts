@@ -1,6 +1,6 @@
 import { pino } from 'pino';
 import type { Logger } from 'pino';
-import { createDb } from '../db/connection.ts';
+import { openWorkerPool } from '../db/worker-pool.ts';
 import { assertMigrated } from '../db/migrate.ts';
 import { openQueues } from '../queues/queues.ts';
 import { serializeError } from './error-serializer.ts';
@@ -46,7 +46,7 @@ export function createWorker({ logger: givenLogger, ...given }: WorkerOptions): 
   let closing: Promise<void> | undefined;
 
   const open = async (): Promise<void> => {
-    const db = createDb(settings.databaseUrl, {
+    const db = openWorkerPool(settings.databaseUrl, {
       maximumConnections: settings.batchesInFlight + CONNECTIONS_BESIDE_BATCHES,
       applicationName: `lessor worker ${replica}`,
     });
@@ -64,6 +64,7 @@ export function createWorker({ logger: givenLogger, ...given }: WorkerOptions): 
       onError: (error) => connectionLog.report(error),
     });
     resources.add(() => queues.close());
+    await queues.assertMigrated();
     const workers = new JobWorkers(queues, operations, settings, logger);
     resources.add(() => workers.close());
     await workers.start();

@@ -127,8 +127,8 @@ export class InvalidTransitionError extends LessorError {
 
 /** The database lacks migrations that this version needs. */
 export class SchemaOutdatedError extends LessorError {
-  constructor(detail: string) {
-    super('schema_outdated', `${detail}; run \`lessor migrate\` with the same DATABASE_URL and QUEUE_URL`);
+  constructor(detail: string, options?: ErrorOptions) {
+    super('schema_outdated', `${detail}; run \`lessor migrate\` with the same DATABASE_URL and QUEUE_URL`, options);
   }
 }
 

@@ -1,10 +1,10 @@
 import { drizzle } from 'drizzle-orm/postgres-js';
-import type { PgDatabase } from 'drizzle-orm/pg-core';
-import type { PostgresJsQueryResultHKT } from 'drizzle-orm/postgres-js';
+import type { SQL } from 'drizzle-orm';
+import type { PgDatabase, PgQueryResultHKT } from 'drizzle-orm/pg-core';
 import postgres from 'postgres';
 
-/** A connection pool to Lessor's database, or a transaction that the caller has open on one. */
-export type Db = PgDatabase<PostgresJsQueryResultHKT>;
+/** A connection pool to Lessor's database, or a transaction that the caller has open on one, of any driver. */
+export type Db = PgDatabase<PgQueryResultHKT>;
 
 /** An open transaction. What must be atomic asks for one, so that it cannot be run outside. */
 export type Transaction = Parameters<Parameters<Db['transaction']>[0]>[0];
@@ -39,4 +39,10 @@ export function createDb(url: string, options: DbOptions = {}): DbPool {
   });
   const close = (timeoutSeconds = CLOSE_TIMEOUT_SECONDS) => client.end({ timeout: timeoutSeconds });
   return Object.assign(drizzle(client), { close });
+}
+
+/** Runs a statement and returns its rows, in which shape the driver may have them. */
+export async function queryRows<Row>(db: Db, statement: SQL): Promise<Row[]> {
+  const result: unknown = await db.execute(statement);
+  return Array.isArray(result) ? result : (result as { rows: Row[] }).rows;
 }

@@ -5,6 +5,7 @@ import { drizzle } from 'drizzle-orm/postgres-js';
 import { migrate as applyMigrations } from 'drizzle-orm/postgres-js/migrator';
 import postgres from 'postgres';
 import { SchemaOutdatedError } from '../contracts/index.ts';
+import { queryRows } from './connection.ts';
 import type { Db } from './connection.ts';
 
 const MIGRATIONS = {
@@ -36,11 +37,13 @@ export async function migrate(url: string): Promise<void> {
  * @throws {SchemaOutdatedError} when migrations are missing
  */
 export async function assertMigrated(db: Db): Promise<void> {
-  const [ledger] = await db.execute<{ exists: boolean }>(
+  const [ledger] = await queryRows<{ exists: boolean }>(
+    db,
     sql`select to_regclass('lessor.migrations') is not null as "exists"`,
   );
   if (!ledger?.exists) throw new SchemaOutdatedError('the database has no lessor schema yet');
-  const [newest] = await db.execute<{ appliedMillis: string | null }>(
+  const [newest] = await queryRows<{ appliedMillis: string | null }>(
+    db,
     sql`select max(created_at) as "appliedMillis" from lessor.migrations`,
   );
   const pending = readMigrationFiles(MIGRATIONS).filter(

@@ -43,6 +43,10 @@ const UNREACHABLE_CODES = new Set([
   'ETIMEDOUT',
 ]);
 
+/** What node-postgres says, without a code, of a connection that could not be made or was lost. */
+const UNREACHABLE_MESSAGE =
+  /^(Connection terminated|Client (has encountered a connection error|was closed)|timeout exceeded when trying to connect)/;
+
 /** What Postgres, or the connection to it, said. */
 export interface SqlError {
   code: string;
@@ -51,28 +55,26 @@ export interface SqlError {
 
 /** The error that Postgres or the network gave: drizzle wraps it, and its own message carries parameter values. */
 export function sqlErrorOf(error: unknown): SqlError | undefined {
-  const cause = errorWithCode(error);
-  return cause === undefined ? undefined : { code: cause.code, message: cause.message };
-}
-
-/** Decides by code; undefined for an error that did not come from Postgres, such as a fault of our own. */
-export function kindOfSqlError(error: unknown): SqlErrorKind | undefined {
-  const cause = errorWithCode(error);
-  if (cause === undefined) return undefined;
-  const { code, name } = cause;
-  if (UNREACHABLE_CODES.has(code)) return 'unreachable';
-  // Codes of Node, such as EPERM, can have the length of a SQLSTATE.
-  if (name !== 'PostgresError') return undefined;
-  return KIND_BY_SQLSTATE[code] ?? KIND_BY_SQLSTATE[code.slice(0, 2)] ?? 'refused';
-}
-
-function errorWithCode(error: unknown): (Error & { code: string }) | undefined {
   for (let cause = error; cause instanceof Error; cause = cause.cause) {
-    if (hasCode(cause)) return cause;
+    if ('code' in cause && typeof cause.code === 'string') return { code: cause.code, message: cause.message };
+    if (UNREACHABLE_MESSAGE.test(cause.message)) return { code: 'CONNECTION_CLOSED', message: cause.message };
   }
   return undefined;
 }
 
-function hasCode(error: Error): error is Error & { code: string } {
-  return 'code' in error && typeof error.code === 'string';
+/** Decides by code; undefined for an error that did not come from Postgres, such as a fault of our own. */
+export function kindOfSqlError(error: unknown): SqlErrorKind | undefined {
+  const code = sqlErrorOf(error)?.code;
+  if (code === undefined) return undefined;
+  if (UNREACHABLE_CODES.has(code)) return 'unreachable';
+  if (!isFromPostgres(error)) return undefined;
+  return KIND_BY_SQLSTATE[code] ?? KIND_BY_SQLSTATE[code.slice(0, 2)] ?? 'refused';
+}
+
+/** Postgres' own errors carry a severity; codes of Node, such as EPERM, can have the length of a SQLSTATE. */
+function isFromPostgres(error: unknown): boolean {
+  for (let cause = error; cause instanceof Error; cause = cause.cause) {
+    if ('severity' in cause) return true;
+  }
+  return false;
 }

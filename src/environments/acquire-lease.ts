@@ -1,6 +1,7 @@
 import { sql } from 'drizzle-orm';
 import type { z } from 'zod';
 import { DEFAULT_TTL_SECONDS, LeaseDeniedError, MAXIMUM_TTL_SECONDS, RunEndedError } from '../contracts/index.ts';
+import { queryRows } from '../db/connection.ts';
 import type { Transaction } from '../db/connection.ts';
 import { acquireLeases } from '../db/statements/acquire-leases.ts';
 import type { Actor } from '../db/statements/activity.ts';
@@ -66,7 +67,8 @@ async function registerRun(
 /** Whole seconds from the database's now until the instant, rounded up; the default ttl without one. */
 async function ttlUntil(tx: Transaction, expiresAt: Date | undefined): Promise<number> {
   if (expiresAt === undefined) return DEFAULT_TTL_SECONDS;
-  const [row] = await tx.execute<{ seconds: number }>(
+  const [row] = await queryRows<{ seconds: number }>(
+    tx,
     sql`select ceil(extract(epoch from ${expiresAt.toISOString()}::timestamptz - now()))::float8 as seconds`,
   );
   const { seconds } = row!;

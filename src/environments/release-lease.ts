@@ -2,6 +2,7 @@ import { sql } from 'drizzle-orm';
 import type { z } from 'zod';
 import { ENDED_LEASE_STATUSES, InvalidTransitionError, LIVE_LEASE_STATUSES } from '../contracts/index.ts';
 import type { CleanupStatus, LeaseStatus } from '../contracts/index.ts';
+import { queryRows } from '../db/connection.ts';
 import type { Transaction } from '../db/connection.ts';
 import type { LeaseEnding } from '../db/statements/end-leases.ts';
 import type { EnvironmentLease } from './lease-register.ts';
@@ -52,7 +53,8 @@ function isOneOf(statuses: readonly LeaseStatus[], status: LeaseStatus): boolean
 }
 
 async function hasLapsed(tx: Transaction, leaseId: string): Promise<boolean> {
-  const [row] = await tx.execute<{ lapsed: boolean }>(
+  const [row] = await queryRows<{ lapsed: boolean }>(
+    tx,
     sql`select expires_at <= now() as lapsed from lessor.environment_leases where id = ${leaseId}`,
   );
   return row!.lapsed;

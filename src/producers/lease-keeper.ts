@@ -13,6 +13,15 @@ const JITTER = 0.1;
 const SAFETY_MARGIN = 0.1;
 const LONGEST_SAFETY_MARGIN_MS = 5_000;
 
+/** When a lease was asked for, by `performance.now()` and by the calendar. */
+export interface LeaseRequested {
+  at: number;
+  date: Date;
+}
+
+/** What clocks of machines that keep time may differ by. */
+const CLOCK_DIFFERENCE_MS = 1_000;
+
 /**
  * Keeps a lease alive, and says when it is lost. Its own deadline is counted from before each renewal was sent, on a
  * clock that never jumps, so it always lies before the database's.
@@ -36,15 +45,15 @@ export class LeaseKeeper {
   }
 
   /**
-   * Renews the lease until {@link stop}. Resolves once it is known to hold for most of its ttl: at once, or, for a run
-   * that waited long, after a first renewal.
-   * @param requestedAt when the lease was asked for, by `performance.now()`
+   * Renews the lease until {@link stop}. Resolves once it is known to hold for most of its ttl: at once, or after a
+   * first renewal for a run that waited long, or whose start was published before: that one's lease may have ended.
    */
-  async keep(lease: GrantedLease, requestedAt: number): Promise<void> {
+  async keep(lease: GrantedLease, requested: LeaseRequested): Promise<void> {
     const ttlMs = lease.ttlSeconds * 1_000;
     const intervalMs = ttlMs / RENEWALS_PER_TTL;
-    const waitedMs = performance.now() - requestedAt;
-    if (waitedMs < intervalMs) this.#holdUntil(requestedAt + ttlMs, lease, ttlMs);
+    const isRecent = performance.now() - requested.at < intervalMs;
+    const isOfThisRequest = Date.parse(lease.acquiredAt) > requested.date.getTime() - CLOCK_DIFFERENCE_MS;
+    if (isRecent && isOfThisRequest) this.#holdUntil(requested.at + ttlMs, lease, ttlMs);
     else await this.#renewOnce(lease, ttlMs, intervalMs);
     void this.#renewUntilStopped(lease, ttlMs, intervalMs);
   }

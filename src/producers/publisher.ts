@@ -1,4 +1,5 @@
-import { QueueUnreachableError } from '../contracts/index.ts';
+import { EventEmitter } from 'node:events';
+import { LessorError, QueueUnreachableError } from '../contracts/index.ts';
 import type { PayloadQueueName } from '../contracts/index.ts';
 import type { LessorQueue, Queues } from '../queues/queues.ts';
 import { JOB_OPTIONS } from '../queues/retry-policy.ts';
@@ -29,6 +30,7 @@ export class Publisher {
     try {
       await Promise.race([this.#send(name, jobId, payload, signal), timedOut]);
     } catch (error) {
+      if (error instanceof LessorError) throw error;
       throw new QueueUnreachableError(error instanceof Error ? error.message : String(error), { cause: error });
     }
   }
@@ -64,6 +66,9 @@ export class Publisher {
   async close(): Promise<void> {
     this.#closed = true;
     const opened = await Promise.allSettled(this.#opened.values());
-    await Promise.all(opened.filter((queue) => queue.status === 'fulfilled').map((queue) => queue.value.close()));
+    const queues = opened.filter((queue) => queue.status === 'fulfilled').map((queue) => queue.value);
+    // Waits for results listen to this, which BullMQ 6.7 itself never tells, and would stay for their whole time.
+    for (const queue of queues) EventEmitter.prototype.emit.call(queue, 'closing');
+    await Promise.all(queues.map((queue) => queue.close()));
   }
 }

@@ -61,7 +61,7 @@ export async function withLease<Result>(
   work: (lease: GrantedLease, signal: AbortSignal) => Promise<Result>,
   options: WithLeaseOptions<Result> = {},
 ): Promise<Result> {
-  const requestedAt = performance.now();
+  const requested = { at: performance.now(), date: new Date() };
   await producer.runStarted(run);
 
   const keeper = new LeaseKeeper(producer, options.random ?? Math.random);
@@ -70,7 +70,7 @@ export async function withLease<Result>(
   const settled = await settle(async () => {
     const { leaseWaitMs: timeoutMs = DEFAULT_LEASE_WAIT_MS } = options;
     const lease = await producer.waitForLease(run.runId, { timeoutMs, signal });
-    await keeper.keep(lease, requestedAt);
+    await keeper.keep(lease, requested);
     timeLimit.start();
     const result = await work(lease, signal);
     if (signal.reason instanceof LeaseLostError) throw signal.reason;

@@ -1,5 +1,6 @@
-import { createPostgresBackend } from 'bullmq';
+import { SchemaMigrationRequiredError, assertSchemaCompatibility, createPostgresBackend } from 'bullmq';
 import { Client } from 'pg';
+import { SchemaOutdatedError } from '../contracts/index.ts';
 import type { QueueStore } from './store.ts';
 
 /**
@@ -24,7 +25,10 @@ export function openPostgresStore(queueUrl: string): QueueStore {
     client.on('error', () => undefined);
     await client.connect();
     try {
-      await client.query('select 1');
+      await assertSchemaCompatibility(client);
+    } catch (error) {
+      if (!(error instanceof SchemaMigrationRequiredError)) throw error;
+      throw new SchemaOutdatedError('the tables of the queue are missing', { cause: error });
     } finally {
       await client.end();
     }
@@ -43,6 +47,7 @@ export function openPostgresStore(queueUrl: string): QueueStore {
       });
       return reaching;
     },
+    assertMigrated: ping,
     ping,
     async close() {},
   };

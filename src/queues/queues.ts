@@ -60,6 +60,11 @@ export class Queues {
     return this.#store.ready(signal);
   }
 
+  /** @throws {SchemaOutdatedError} when the queues live in Postgres and BullMQ's tables are missing there */
+  assertMigrated(): Promise<void> {
+    return this.#store.assertMigrated();
+  }
+
   /** Resolves once the store answers. Rejects with the store's own error. */
   ping(): Promise<void> {
     return this.#store.ping();

@@ -36,6 +36,7 @@ export function openRedisStore(url: URL, { role, onError }: QueuesOptions): Queu
       if (commands.status === 'wait') commands.connect().catch(() => undefined);
       await becomingReady;
     },
+    async assertMigrated() {},
     async ping() {
       await commands.ping();
     },

@@ -17,6 +17,8 @@ export interface QueueStore {
    * is under way, or the next one, fails.
    */
   ready(signal: AbortSignal): Promise<void>;
+  /** @throws {SchemaOutdatedError} when the store lacks BullMQ's tables */
+  assertMigrated(): Promise<void>;
   /** Resolves once the store answers. Rejects with the store's own error. */
   ping(): Promise<void>;
   close(): Promise<void>;

@@ -21,8 +21,8 @@ beforeEach(() => {
 
 /** An error as the driver raises it: of Postgres when the code is a SQLSTATE, else of the connection. */
 const errorWith = (code: string) => {
-  const name = /^[0-9P]/.test(code) ? 'PostgresError' : 'Error';
-  return Object.assign(new Error(`failed with ${code}`), { code, name });
+  const severity = /^[0-9P]/.test(code) ? { severity: 'ERROR' } : {};
+  return Object.assign(new Error(`failed with ${code}`), { code, ...severity });
 };
 
 function outageWith(signal = new AbortController().signal) {
@@ -120,13 +120,13 @@ describe('when the worker stops', () => {
     expect(outcome).toMatchObject({ status: 'rejected', reason: expect.any(WorkerStoppingError) });
   });
 
-  test('work that is under way and succeeds keeps its result', async () => {
+  test('work that is under way and hangs is given up at once', async () => {
     const stopping = new AbortController();
     const { outage } = outageWith(stopping.signal);
-    const result = outage.outlast(async () => {
+    const result = outage.outlast(() => {
       stopping.abort();
-      return 'done';
+      return new Promise<never>(() => undefined);
     });
-    expect(await result).toBe('done');
+    await expect(result).rejects.toBeInstanceOf(WorkerStoppingError);
   });
 });

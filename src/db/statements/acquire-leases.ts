@@ -1,5 +1,6 @@
 import { sql } from 'drizzle-orm';
 import type { GrantedLease, LeasePolicy, Metadata } from '../../contracts/index.ts';
+import { queryRows } from '../connection.ts';
 import type { Transaction } from '../connection.ts';
 import type { Actor } from './activity.ts';
 import { grantedLeaseJson } from './lease-json.ts';
@@ -36,7 +37,9 @@ export async function acquireLeases(
   actor: Actor,
 ): Promise<GrantedLease[]> {
   const rows = leases.map((lease, ordinal) => ({ ordinal, ...lease }));
-  const granted = await tx.execute<{ lease: GrantedLease }>(sql`
+  const granted = await queryRows<{ lease: GrantedLease }>(
+    tx,
+    sql`
     with lease as (
       insert into lessor.environment_leases (company_id, environment_id, heartbeat_run_id, execution_workspace_id,
         issue_id, status, lease_policy, provider, provider_lease_id, ttl_seconds, acquired_at,
@@ -72,6 +75,7 @@ export async function acquireLeases(
     )
     select ${grantedLeaseJson} as lease
     from lease join lessor.environments environment on environment.id = lease.environment_id
-    order by lease.fencing_token`);
+    order by lease.fencing_token`,
+  );
   return granted.map((row) => row.lease);
 }

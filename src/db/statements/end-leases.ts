@@ -1,6 +1,7 @@
 import { sql } from 'drizzle-orm';
 import type { SQL } from 'drizzle-orm';
 import type { CleanupStatus, LeaseStatus } from '../../contracts/index.ts';
+import { queryRows } from '../connection.ts';
 import type { Transaction } from '../connection.ts';
 import type { Actor } from './activity.ts';
 import { jsonRows, uuidArray } from './parameters.ts';
@@ -19,7 +20,9 @@ export interface EndedLease {
  * status is no longer `from_status` once its row is locked is left alone, so no transition is told twice.
  */
 async function endLeases(tx: Transaction, ending: SQL, actor: Actor): Promise<EndedLease[]> {
-  return tx.execute<EndedLease & Record<string, unknown>>(sql`
+  return queryRows<EndedLease>(
+    tx,
+    sql`
     with ending as (${ending}),
     lease as (
       update lessor.environment_leases lease set
@@ -45,7 +48,8 @@ async function endLeases(tx: Transaction, ending: SQL, actor: Actor): Promise<En
       from lease left join lessor.heartbeat_runs run on run.id = lease.heartbeat_run_id
       order by lease.fencing_token
     )
-    select id, company_id as "companyId", heartbeat_run_id as "runId", status from lease order by fencing_token`);
+    select id, company_id as "companyId", heartbeat_run_id as "runId", status from lease order by fencing_token`,
+  );
 }
 
 /** Cleanup of a lease whose driver has no effects outside Postgres is done once its row is written. */

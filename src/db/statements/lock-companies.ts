@@ -1,5 +1,6 @@
 import { sql } from 'drizzle-orm';
 import type { CompanyStatus } from '../../contracts/index.ts';
+import { queryRows } from '../connection.ts';
 import type { Transaction } from '../connection.ts';
 import { uuidArray } from './parameters.ts';
 
@@ -27,7 +28,10 @@ export async function lockCompanies(
       select id from unnest(${ids}) as seen (id) order by id
       on conflict (id) do nothing`);
   }
-  const companies = await tx.execute<{ id: string; status: CompanyStatus }>(sql`
-    select id, status from lessor.companies where id = any(${ids}) order by id for no key update`);
+  const companies = await queryRows<{ id: string; status: CompanyStatus }>(
+    tx,
+    sql`
+    select id, status from lessor.companies where id = any(${ids}) order by id for no key update`,
+  );
   return new Map(companies.map((company) => [company.id, company.status]));
 }

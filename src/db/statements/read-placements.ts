@@ -1,5 +1,6 @@
 import { sql } from 'drizzle-orm';
 import type { EnvironmentDriver, EnvironmentStatus, GrantedLease } from '../../contracts/index.ts';
+import { queryRows } from '../connection.ts';
 import type { Transaction } from '../connection.ts';
 import { grantedLeaseJson } from './lease-json.ts';
 import { jsonRows } from './parameters.ts';
@@ -35,7 +36,9 @@ export interface WorkspaceHolder {
 /** Reads what decides about placements, in the order given. The companies' locks must be held. */
 export async function readPlacements(tx: Transaction, wanted: readonly WantedPlacement[]): Promise<FoundPlacement[]> {
   const rows = wanted.map((placement, ordinal) => ({ ordinal, ...placement }));
-  return tx.execute<FoundPlacement & Record<string, unknown>>(sql`
+  return queryRows<FoundPlacement>(
+    tx,
+    sql`
     select
       case when environment.id is not null then jsonb_build_object(
         'id', environment.id, 'companyId', environment.company_id,
@@ -63,5 +66,6 @@ export async function readPlacements(tx: Transaction, wanted: readonly WantedPla
       where held.environment_id = environment.id and held.execution_workspace_id = "executionWorkspaceId"
         and held.status in ('pending', 'active') and held.lease_policy = 'ephemeral'
     ) holding on true
-    order by ordinal`);
+    order by ordinal`,
+  );
 }

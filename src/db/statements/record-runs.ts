@@ -1,5 +1,6 @@
 import { sql } from 'drizzle-orm';
 import type { RunStatus, TerminalRunStatus } from '../../contracts/index.ts';
+import { queryRows } from '../connection.ts';
 import type { Transaction } from '../connection.ts';
 import { jsonRows, uuidArray } from './parameters.ts';
 
@@ -71,7 +72,10 @@ export interface RecordedRun {
 
 /** Reads runs back, by id. */
 export async function readRuns(tx: Transaction, runIds: readonly string[]): Promise<Map<string, RecordedRun>> {
-  const runs = await tx.execute<RecordedRun & Record<string, unknown>>(sql`
-    select id, company_id as "companyId", status from lessor.heartbeat_runs where id = any(${uuidArray(runIds)})`);
+  const runs = await queryRows<RecordedRun>(
+    tx,
+    sql`
+    select id, company_id as "companyId", status from lessor.heartbeat_runs where id = any(${uuidArray(runIds)})`,
+  );
   return new Map(runs.map((run) => [run.id, run]));
 }

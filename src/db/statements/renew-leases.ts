@@ -1,5 +1,6 @@
 import { sql } from 'drizzle-orm';
 import type { LeaseStatus } from '../../contracts/index.ts';
+import { queryRows } from '../connection.ts';
 import type { Transaction } from '../connection.ts';
 import type { Actor } from './activity.ts';
 import { jsonRows, uuidArray } from './parameters.ts';
@@ -52,11 +53,14 @@ export interface RunLease {
 
 /** Reads all leases of runs, ended ones included, oldest first. */
 export async function readRunLeases(tx: Transaction, runIds: readonly string[]): Promise<RunLease[]> {
-  const leases = await tx.execute<{ lease: RunLease }>(sql`
+  const leases = await queryRows<{ lease: RunLease }>(
+    tx,
+    sql`
     select jsonb_build_object(
       'runId', heartbeat_run_id, 'id', id, 'status', status, 'expiresAt', expires_at) as lease
     from lessor.environment_leases
     where heartbeat_run_id = any(${uuidArray(runIds)})
-    order by fencing_token`);
+    order by fencing_token`,
+  );
   return leases.map((row) => row.lease);
 }
