@@ -22,7 +22,7 @@ export interface ResultWait {
  * Events can be missed on the Postgres backend and after a reconnect, so a wait is made of short ones, each of which
  * looks at the job itself first.
  */
-const LONGEST_SINGLE_WAIT_MS = 2_000;
+const LONGEST_SINGLE_WAIT_MS = 500;
 
 /** Until a job is looked for again that is not there yet, or a queue that is away. */
 const LOOK_AGAIN_MS = 100;
@@ -75,10 +75,11 @@ export class JobResults {
       return { value: await untilAborted(job.waitUntilFinished(this.#eventsOf(name), forMs), signal) };
     } catch (error) {
       signal.throwIfAborted();
-      // A failure and the end of the short wait look the same here; the job itself tells them apart.
+      // A failure, a missed event and the end of the short wait look the same here; the job itself tells them apart.
+      const state = await job.getState();
       const seen = await queue.getJob(jobId);
-      if (seen === undefined || !(await seen.isFailed())) return undefined;
-      throw errorOfFailedJob(jobId, seen.failedReason ?? String(error));
+      if (state === 'failed') throw errorOfFailedJob(jobId, seen?.failedReason ?? String(error));
+      return state === 'completed' && seen !== undefined ? { value: seen.returnvalue } : undefined;
     }
   }
 

@@ -19,9 +19,6 @@ export interface LeaseRequested {
   date: Date;
 }
 
-/** What clocks of machines that keep time may differ by. */
-const CLOCK_DIFFERENCE_MS = 1_000;
-
 /**
  * Keeps a lease alive, and says when it is lost. Its own deadline is counted from before each renewal was sent, on a
  * clock that never jumps, so it always lies before the database's.
@@ -52,7 +49,7 @@ export class LeaseKeeper {
     const ttlMs = lease.ttlSeconds * 1_000;
     const intervalMs = ttlMs / RENEWALS_PER_TTL;
     const isRecent = performance.now() - requested.at < intervalMs;
-    const isOfThisRequest = Date.parse(lease.acquiredAt) > requested.date.getTime() - CLOCK_DIFFERENCE_MS;
+    const isOfThisRequest = Date.parse(lease.acquiredAt) >= requested.date.getTime();
     if (isRecent && isOfThisRequest) this.#holdUntil(requested.at + ttlMs, lease, ttlMs);
     else await this.#renewOnce(lease, ttlMs, intervalMs);
     void this.#renewUntilStopped(lease, ttlMs, intervalMs);

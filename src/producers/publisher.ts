@@ -68,7 +68,7 @@ export class Publisher {
     const opened = await Promise.allSettled(this.#opened.values());
     const queues = opened.filter((queue) => queue.status === 'fulfilled').map((queue) => queue.value);
     // Waits for results listen to this, which BullMQ 6.7 itself never tells, and would stay for their whole time.
-    for (const queue of queues) EventEmitter.prototype.emit.call(queue, 'closing');
+    for (const queue of queues) EventEmitter.prototype.emit.call(queue, 'closing', 'the producer was closed');
     await Promise.all(queues.map((queue) => queue.close()));
   }
 }
