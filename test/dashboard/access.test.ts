@@ -1,12 +1,11 @@
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { pino } from 'pino';
 import { InvalidConfigurationError } from '../../src/contracts/index.ts';
 import { readCredentials } from '../../src/dashboard/credentials.ts';
 import { isLoopback } from '../../src/dashboard/loopback.ts';
 import { startDashboard } from '../../src/dashboard/server.ts';
+import { useDatabase } from '../support/database.ts';
 import { buildDashboard, serveDashboard } from './fixture.ts';
-import { createStores } from './stores.ts';
-import type { Stores } from './stores.ts';
 
 const CREDENTIALS = { username: 'operator', password: 'pass:word with a colon, ünd umlaut' };
 
@@ -14,11 +13,8 @@ function basic(username: string, password: string): { authorization: string } {
   return { authorization: `Basic ${Buffer.from(`${username}:${password}`).toString('base64')}` };
 }
 
-let stores: Stores;
-beforeAll(async () => {
-  stores = await createStores('redis');
-});
-afterAll(() => stores.drop());
+const { url: databaseUrl } = useDatabase();
+const stores = { databaseUrl, queueUrl: databaseUrl };
 
 describe('with credentials', () => {
   it.each(['/', '/queues', '/queues/api/queues', '/queues/static/js/none.js', '/nothing-here'])(

@@ -1,9 +1,9 @@
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, expect, it } from 'vitest';
 import { QUEUE_NAMES } from '../../src/queues/names.ts';
+import { describeOnEachBackend } from '../support/queues.ts';
 import { buildDashboard, FAILED_REASON, runTwoJobs } from './fixture.ts';
 import { switchFor } from './store-switch.ts';
-import { BACKENDS, createStores } from './stores.ts';
-import type { Stores } from './stores.ts';
+import { storesOf } from './stores.ts';
 
 interface BoardQueue {
   name: string;
@@ -19,13 +19,9 @@ async function readBoard(app: Dashboard, status: string): Promise<BoardQueue[]> 
   return response.json<{ queues: BoardQueue[] }>().queues;
 }
 
-describe.each(BACKENDS)('the board of queues on %s', (backend) => {
-  let stores: Stores;
-  beforeAll(async () => {
-    stores = await createStores(backend);
-    await runTwoJobs(stores);
-  });
-  afterAll(() => stores.drop());
+describeOnEachBackend('the board of queues', (backend) => {
+  const stores = storesOf(backend);
+  beforeAll(() => runTwoJobs(stores));
 
   it('lists every queue', async () => {
     const queues = await readBoard(await buildDashboard(stores), 'latest');

@@ -1,9 +1,9 @@
 import { existsSync } from 'node:fs';
 import { chromium } from 'playwright-core';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, expect, it } from 'vitest';
+import { describeOnEachBackend } from '../support/queues.ts';
 import { FAILED_REASON, runTwoJobs, serveDashboard } from './fixture.ts';
-import { BACKENDS, createStores } from './stores.ts';
-import type { Stores } from './stores.ts';
+import { storesOf } from './stores.ts';
 
 const USUAL_PATHS = [
   '/usr/bin/chromium',
@@ -21,13 +21,9 @@ function browserPath(skip: (reason: string) => never): string {
   return skip('no Chromium on this machine; set CHROMIUM_PATH to try the board in one');
 }
 
-describe.each(BACKENDS)('the board in a browser, with queues on %s', (backend) => {
-  let stores: Stores;
-  beforeAll(async () => {
-    stores = await createStores(backend);
-    await runTwoJobs(stores);
-  });
-  afterAll(() => stores.drop());
+describeOnEachBackend('the board in a browser', (backend) => {
+  const stores = storesOf(backend);
+  beforeAll(() => runTwoJobs(stores));
 
   it('shows an operator why a job failed', { timeout: 60_000 }, async ({ skip, onTestFinished }) => {
     const path = browserPath(skip);

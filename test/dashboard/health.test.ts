@@ -1,24 +1,20 @@
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, expect, it } from 'vitest';
 import { checkReadiness } from '../../src/dashboard/readiness.ts';
+import { describeOnEachBackend } from '../support/queues.ts';
 import { buildDashboard } from './fixture.ts';
 import { switchFor } from './store-switch.ts';
 import type { StoreSwitch } from './store-switch.ts';
-import { BACKENDS, createStores } from './stores.ts';
-import type { Stores } from './stores.ts';
+import { storesOf } from './stores.ts';
 
 const READY = { status: 'ready', postgres: 'up', queue: 'up' };
 
-describe.each(BACKENDS)('health with queues on %s', (backend) => {
-  let stores: Stores;
+describeOnEachBackend('health', (backend) => {
+  const stores = storesOf(backend);
   let queueStore: StoreSwitch;
   beforeAll(async () => {
-    stores = await createStores(backend);
     queueStore = await switchFor(stores.queueUrl);
   });
-  afterAll(async () => {
-    await queueStore.off();
-    await stores.drop();
-  });
+  afterAll(() => queueStore.off());
 
   it('is ready while both stores answer, again once the queue has recovered, and live all along', async () => {
     await queueStore.on();
@@ -51,12 +47,8 @@ describe.each(BACKENDS)('health with queues on %s', (backend) => {
   });
 });
 
-describe('readiness of Postgres', () => {
-  let stores: Stores;
-  beforeAll(async () => {
-    stores = await createStores('redis');
-  });
-  afterAll(() => stores.drop());
+describeOnEachBackend('readiness of Postgres', (backend) => {
+  const stores = storesOf(backend);
 
   it('says that Postgres is away, and why', async ({ onTestFinished }) => {
     const postgres = await switchFor(stores.databaseUrl);
