@@ -7,7 +7,7 @@ import { listActivity, listEnvironments, listLeases } from '../db/listings.ts';
 import type { ActivityListFilters, EnvironmentListFilters, LeaseListFilters } from '../db/listings.ts';
 import { checkedDatabaseUrl, databaseUrlOption, parseCount, parseId } from './settings.ts';
 import { renderRows, showInstant } from './table.ts';
-import type { Columns } from './table.ts';
+import type { Column } from './table.ts';
 
 /** A list read from the database. */
 type List<Filters, Row> = (db: Db, filters: Filters) => Promise<Row[]>;
@@ -23,15 +23,15 @@ export function leasesCommand(): Command {
     'leases',
     'list leases, newest first',
     listLeases,
-    {
-      lease: (lease) => lease.id,
-      run: (lease) => lease.heartbeatRunId ?? '',
-      status: (lease) => lease.status,
-      token: (lease) => String(lease.fencingToken),
-      acquired: (lease) => showInstant(lease.acquiredAt),
-      'expires / ended': (lease) => showInstant(lease.releasedAt ?? lease.expiresAt),
-      reason: (lease) => lease.failureReason ?? '',
-    },
+    [
+      { heading: 'lease', show: (lease) => lease.id, isId: true },
+      { heading: 'run', show: (lease) => lease.heartbeatRunId ?? '', isId: true },
+      { heading: 'status', show: (lease) => lease.status },
+      { heading: 'token', show: (lease) => String(lease.fencingToken) },
+      { heading: 'acquired', show: (lease) => showInstant(lease.acquiredAt) },
+      { heading: 'expires / ended', show: (lease) => showInstant(lease.releasedAt ?? lease.expiresAt) },
+      { heading: 'reason', show: (lease) => lease.failureReason ?? '' },
+    ],
   );
   return command
     .addOption(idOption('--environment <id>', 'only leases on this environment'))
@@ -45,14 +45,14 @@ export function environmentsCommand(): Command {
     'environments',
     'list environments',
     listEnvironments,
-    {
-      environment: (environment) => environment.id,
-      company: (environment) => environment.companyId,
-      name: (environment) => environment.name,
-      driver: (environment) => environment.driver,
-      status: (environment) => environment.status,
-      created: (environment) => showInstant(environment.createdAt),
-    },
+    [
+      { heading: 'environment', show: (environment) => environment.id, isId: true },
+      { heading: 'company', show: (environment) => environment.companyId, isId: true },
+      { heading: 'name', show: (environment) => environment.name },
+      { heading: 'driver', show: (environment) => environment.driver },
+      { heading: 'status', show: (environment) => environment.status },
+      { heading: 'created', show: (environment) => showInstant(environment.createdAt) },
+    ],
   );
   return command
     .addOption(new Option('--driver <driver>', 'only environments of this kind').choices(ENVIRONMENT_DRIVERS))
@@ -65,15 +65,18 @@ export function activityCommand(): Command {
     'activity',
     'list what happened, newest first',
     listActivity,
-    {
-      at: (event) => showInstant(event.createdAt),
-      action: (event) => event.action,
-      entity: (event) => event.entityId,
-      run: (event) => event.runId ?? '',
-      actor: (event) => event.actorId,
-      reason: ({ details }) =>
-        [details['failureReason'], details['reason']].find((reason) => typeof reason === 'string') ?? '',
-    },
+    [
+      { heading: 'at', show: (event) => showInstant(event.createdAt) },
+      { heading: 'action', show: (event) => event.action },
+      { heading: 'entity', show: (event) => event.entityId, isId: true },
+      { heading: 'run', show: (event) => event.runId ?? '', isId: true },
+      { heading: 'actor', show: (event) => event.actorId },
+      {
+        heading: 'reason',
+        show: ({ details }) =>
+          [details['failureReason'], details['reason']].find((reason) => typeof reason === 'string') ?? '',
+      },
+    ],
   );
   return command
     .addOption(idOption('--run <id>', 'only events of this run'))
@@ -85,7 +88,7 @@ function listingCommand<Filters, Row>(
   name: string,
   description: string,
   list: List<Filters, Row>,
-  columns: Columns<Row>,
+  columns: readonly Column<Row>[],
 ): Command {
   return new Command(name)
     .description(description)
@@ -97,8 +100,10 @@ function listingCommand<Filters, Row>(
       const db = createDb(checkedDatabaseUrl(databaseUrl), { maximumConnections: 1 });
       try {
         await assertMigrated(db);
+        const { isTTY, columns: width } = process.stdout;
+        const terminal = { isTTY, columns: width };
         // The flags that are left are the filters: each command adds the options of its own list.
-        process.stdout.write(renderRows(await list(db, filters as unknown as Filters), columns, { json }));
+        process.stdout.write(renderRows(await list(db, filters as unknown as Filters), columns, { json, terminal }));
       } finally {
         await db.close();
       }
