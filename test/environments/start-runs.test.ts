@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import { useDatabase } from '../support/database.ts';
 import { insertCompany, insertEnvironment, insertRun, runFinished, runStarted } from '../support/factories.ts';
+import { untilWaitingForLocks } from '../support/locks.ts';
 import { finish, leaseOf, operationsOn, readLease, start, toldOf } from '../support/operations.ts';
 
 const database = useDatabase({ maximumConnections: 20, audited: true });
@@ -70,6 +71,20 @@ describe('one-local', () => {
     expect(new Set(leases.map((lease) => lease.fencingToken)).size).toBe(20);
     const told = await toldOf(database.sql, companyId);
     expect(told.filter((action) => action === 'created')).toHaveLength(1);
+  });
+
+  test('holds with a service that makes the Local itself at the same moment, without the lock of the company', async () => {
+    const companyId = await insertCompany(database.sql);
+    const environmentId = randomUUID();
+    const racing = await database.sql.begin(async (sql) => {
+      await sql`insert into lessor.environments (id, company_id, name, driver)
+        values (${environmentId}, ${companyId}, 'Local', 'local')`;
+      const granted = operations.granted(runStarted({ companyId }));
+      await untilWaitingForLocks(database, 1);
+      return { granted };
+    });
+    expect((await racing.granted).environment.id).toBe(environmentId);
+    expect(await toldOf(database.sql, companyId)).toEqual(['lease_acquired']);
   });
 
   test('leaves a renamed Local as it is', async () => {
