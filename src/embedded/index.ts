@@ -6,7 +6,7 @@
 import { resolve } from 'node:path';
 import { GuardianProcess } from './guardian-process.ts';
 
-export { EmbeddedPostgresError, type EmbeddedPostgresErrorCode } from './errors.ts';
+export { EmbeddedPostgresError } from './errors.ts';
 
 /** Where the embedded server says what it does; a pino logger is one. */
 export interface EmbeddedPostgresLogger {

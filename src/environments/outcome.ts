@@ -19,10 +19,6 @@ export function done<Result>(result: Result): Outcome<Result> {
   return { kind: 'done', result };
 }
 
-export function refused(code: Refusal['code'], reason: string): Outcome<never> {
-  return { kind: 'refused', refusal: { code, reason } };
-}
-
 /** Who holds a workspace since when, in words. */
 export function describeHeld({ executionWorkspaceId, runId, since }: HeldBy): string {
   const holder = runId === null ? 'a lease without a run' : `run ${runId}`;
