@@ -4,7 +4,7 @@ import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { promisify } from 'node:util';
 import type { Sql } from 'postgres';
-import { RunEndedError, withLease } from '../src/index.ts';
+import { LeaseDeniedError, RunEndedError, withLease } from '../src/index.ts';
 import type { HeartbeatProducer, LeaseStatus, RunStatus } from '../src/index.ts';
 import { openQueues } from '../src/queues/queues.ts';
 import { until } from '../test/support/until.ts';
@@ -58,6 +58,7 @@ export function planRuns(drivers: DemoDrivers): DemoRun[] {
     plan('succeeds under lessor run', third, { run: 'succeeded', lease: 'released' }, underLessorRun(drivers)),
     ...ordinary,
     plan('is started twice', second, { run: 'succeeded', lease: 'released' }, startedTwice(drivers)),
+    plan('names an unknown environment', first, { run: 'failed', lease: null }, refused(drivers)),
     plan('ends before it starts', third, { run: 'cancelled', lease: null }, endedFirst(drivers)),
   ];
 }
@@ -130,6 +131,15 @@ function endedFirst({ producer, sql }: DemoDrivers): DemoRun['drive'] {
     await producer.runStarted(run);
     const refusal = await rejection(producer.waitForLease(run.runId));
     if (!(refusal instanceof RunEndedError)) throw refusal;
+  };
+}
+
+/** It is denied a lease with the reason, which is what a failed job shows in the dashboard. */
+function refused({ producer }: DemoDrivers): DemoRun['drive'] {
+  return async (run) => {
+    const start = { ...run, environment: { issue: randomUUID() } };
+    const refusal = await rejection(withLease(producer, start, async () => undefined));
+    if (!(refusal instanceof LeaseDeniedError)) throw refusal;
   };
 }
 
