@@ -16,7 +16,7 @@ import { startWorkers } from './worker-processes.ts';
 const WORKERS = 2;
 
 /** A lease of two seconds lapses, and a sweep every second finds it: this leaves room for a slow machine. */
-const QUIET_TIMEOUT_MS = 30_000;
+const QUIET_TIMEOUT_MS = 60_000;
 
 const program = new Command('demo')
   .description('Drives real heartbeat runs through two worker processes and reads the invariants back from Postgres.')

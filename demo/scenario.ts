@@ -127,7 +127,7 @@ function startedTwice({ producer, stores }: DemoDrivers): DemoRun['drive'] {
 function endedFirst({ producer, sql }: DemoDrivers): DemoRun['drive'] {
   return async (run) => {
     await producer.runFinished({ ...run, status: 'cancelled' });
-    await until(async () => (await runStatus(sql, run.runId)) === 'cancelled');
+    await until(async () => (await runStatus(sql, run.runId)) === 'cancelled', { timeoutMs: 60_000 });
     await producer.runStarted(run);
     const refusal = await rejection(producer.waitForLease(run.runId));
     if (!(refusal instanceof RunEndedError)) throw refusal;

@@ -9,6 +9,7 @@ import {
 } from '../contracts/index.ts';
 import type { PayloadQueueName } from '../contracts/index.ts';
 import type { LessorQueueEvents, Queues } from '../queues/queues.ts';
+import { untilAborted } from '../queues/until-aborted.ts';
 import type { Publisher } from './publisher.ts';
 
 /** Which run is waited for, for how long. */
@@ -99,14 +100,4 @@ export class JobResults {
 function errorOfFailedJob(jobId: string, failedReason: string): LessorError {
   const refusal = parseRefusal(failedReason);
   return refusal === undefined ? new JobFailedError(jobId, failedReason) : new LeaseDeniedError(refusal);
-}
-
-/** The work's outcome, unless the signal is aborted first: the wait for it then ends with the signal's reason. */
-function untilAborted<Value>(work: Promise<Value>, signal: AbortSignal): Promise<Value> {
-  return new Promise((resolve, reject) => {
-    const onAbort = () => reject(signal.reason as Error);
-    if (signal.aborted) onAbort();
-    signal.addEventListener('abort', onAbort, { once: true });
-    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort));
-  });
 }

@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import { createRedisBackend } from 'bullmq';
 import type { QueueBaseOptions } from 'bullmq';
 import type { QueuesOptions, QueueStore } from './store.ts';
+import { untilAborted } from './until-aborted.ts';
 import { createRedisClient, parseRedisUrl } from './redis-url.ts';
 
 /**
@@ -21,6 +22,14 @@ export function openRedisStore(url: URL, { role, onError }: QueuesOptions): Queu
   const blocking = createRedisClient(target, { maxRetriesPerRequest: null });
   blocking.on('error', onError);
 
+  let becomingReady: Promise<unknown> | undefined;
+  const becomeReady = (): Promise<unknown> => {
+    becomingReady ??= once(commands, 'ready').finally(() => (becomingReady = undefined));
+    // Its failure arrives as the error event that `becomingReady` rejects with.
+    if (commands.status === 'wait') commands.connect().catch(() => undefined);
+    return becomingReady;
+  };
+
   return {
     kind: 'redis',
     hashTags: target.kind === 'cluster',
@@ -30,11 +39,7 @@ export function openRedisStore(url: URL, { role, onError }: QueuesOptions): Queu
       return createRedisBackend(name, withConnection, roles);
     },
     async ready(signal) {
-      if (commands.status === 'ready') return;
-      const becomingReady = once(commands, 'ready', { signal });
-      // Its failure arrives as the error event that `becomingReady` rejects with.
-      if (commands.status === 'wait') commands.connect().catch(() => undefined);
-      await becomingReady;
+      if (commands.status !== 'ready') await untilAborted(becomeReady(), signal);
     },
     async assertMigrated() {},
     async ping() {
