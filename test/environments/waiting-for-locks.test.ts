@@ -1,7 +1,9 @@
+import { EventEmitter, once } from 'node:events';
 import { describe, expect, test } from 'vitest';
+import { expireLapsedLeases } from '../../src/db/statements/end-leases.ts';
 import { useDatabase } from '../support/database.ts';
-import { runFinished, runHeartbeat, runStarted } from '../support/factories.ts';
-import { behindLockOfCompany } from '../support/locks.ts';
+import { lapse, runFinished, runHeartbeat, runStarted } from '../support/factories.ts';
+import { behindLockOfCompany, untilWaitingForLocks } from '../support/locks.ts';
 import { operationsOn } from '../support/operations.ts';
 
 const database = useDatabase({ maximumConnections: 20, audited: true });
@@ -52,5 +54,24 @@ describe('what waited for a lock', () => {
       select last_used_at >= acquired_at and released_at >= acquired_at as ordered from lessor.environment_leases
       where heartbeat_run_id = ${payload.runId}`;
     expect(released).toEqual({ ordered: true });
+  });
+
+  test('always-told: an end that waited while a sweep ended the lease finds it ended, and tells nothing', async () => {
+    const payload = runStarted();
+    const lease = await operations.granted(payload);
+    await lapse(database.sql, lease.id);
+    const sweeping = new EventEmitter();
+    const sweep = database.db.transaction(async (tx) => {
+      await expireLapsedLeases(tx, [lease.id], 'skip locked', { type: 'system', id: 'sweep' });
+      await once(sweeping, 'done');
+    });
+    const end = operations.finish(runFinished(payload));
+    await untilWaitingForLocks(database, 1);
+    sweeping.emit('done');
+    await sweep;
+    expect(await end).toMatchObject({ kind: 'done', result: { leases: [] } });
+    const told = await database.sql`
+      select action from lessor.activity_log where entity_id = ${lease.id} order by id`;
+    expect(told.map((event) => event['action'])).toEqual(['environment.lease_acquired', 'environment.lease_expired']);
   });
 });
