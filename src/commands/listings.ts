@@ -25,6 +25,7 @@ export function leasesCommand(): Command {
     listLeases,
     [
       { heading: 'lease', show: (lease) => lease.id, isId: true },
+      { heading: 'company', show: (lease) => lease.companyId, isId: true },
       { heading: 'run', show: (lease) => lease.heartbeatRunId ?? '', isId: true },
       { heading: 'status', show: (lease) => lease.status },
       { heading: 'token', show: (lease) => String(lease.fencingToken) },

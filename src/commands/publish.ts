@@ -14,7 +14,9 @@ interface PublishFlags extends Record<string, unknown> {
 /** `lessor publish`: what a heartbeat service publishes, by hand. */
 export function publishCommand(): Command {
   return new Command('publish')
-    .description('publish what happened to a run; without flags the payload is read from stdin as JSON')
+    .description(
+      'publish what happened to a run; without flags the whole payload (`lessor schema`) is read from stdin as JSON',
+    )
     .addCommand(
       publisher('run-started', (producer, payload) => producer.runStarted(payload as RunStart))
         .addOption(new Option('--agent-id <id>', 'the agent that runs').argParser(parseId))

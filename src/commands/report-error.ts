@@ -1,6 +1,7 @@
 import { CommanderError } from 'commander';
 import { serializeError } from '../consumers/error-serializer.ts';
 import { LessorError } from '../contracts/index.ts';
+import { kindOfSqlError } from '../db/sql-errors.ts';
 import { EmbeddedPostgresError } from '../embedded/index.ts';
 import { CommandNotStartedError } from '../execution/local-process.ts';
 
@@ -15,6 +16,10 @@ export function reportError(error: unknown): void {
   const isForeseen =
     error instanceof LessorError || error instanceof EmbeddedPostgresError || error instanceof CommandNotStartedError;
   const { message, code, stack } = serializeError(error);
+  if (!isForeseen && kindOfSqlError(error) === 'unreachable') {
+    process.stderr.write(`error: Postgres cannot be used: ${message}; check --database-url (DATABASE_URL)\n`);
+    return;
+  }
   const described = isForeseen ? error.message : (stack ?? `${message}${code === undefined ? '' : ` (${code})`}`);
   process.stderr.write(`error: ${described}\n`);
 }

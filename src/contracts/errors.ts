@@ -83,7 +83,8 @@ export class JobFailedError extends LessorError {
 /** The queue could not be reached in time. Publishing again is safe: the job's id is derived from the run. */
 export class QueueUnreachableError extends LessorError {
   constructor(detail: string, options?: ErrorOptions) {
-    super('queue_unreachable', `the queue cannot be reached: ${detail}; check QUEUE_URL and that it is up`, options);
+    const reason = detail.replace(/\.$/, '');
+    super('queue_unreachable', `the queue cannot be reached: ${reason}; check QUEUE_URL and that it is up`, options);
   }
 }
 

@@ -11,7 +11,7 @@ import type { PlatformPackage } from './platform-package.ts';
 export async function relocatePackage(source: PlatformPackage, cacheParent: string): Promise<string> {
   // One per user: nobody trusts (or can replace) what another user has put there.
   const owner = process.getuid?.() ?? 'user';
-  const cache = join(cacheParent, `lessor-postgres-${source.platform}-${source.version}-${owner}`);
+  const cache = join(cacheParent, `lessor-programs-${source.platform}-${source.version}-${owner}`);
   if (await isTrustedCopy(cache)) {
     if (await isComplete(source.root, cache)) return cache;
     await discard(cache);

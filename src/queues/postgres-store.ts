@@ -11,16 +11,19 @@ const CONNECTIONS_PER_QUEUE = 2;
 
 const CONNECT_TIMEOUT_MS = 5_000;
 
+/** The pools apply this to waiting for a connection in use, too: a burst must not fail before its publisher gives up. */
+const POOL_TIMEOUT_MS = 60_000;
+
 /** Queues in Postgres, in the schema `bullmq`. BullMQ makes and closes the connections. */
 export function openPostgresStore(queueUrl: string): QueueStore {
   const connection = {
     connectionString: queueUrl,
     max: CONNECTIONS_PER_QUEUE,
-    connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
+    connectionTimeoutMillis: POOL_TIMEOUT_MS,
     keepAlive: true,
   };
   const ping = async () => {
-    const client = new Client(connection);
+    const client = new Client({ ...connection, connectionTimeoutMillis: CONNECT_TIMEOUT_MS });
     // A connection that is lost also rejects the query that is under way, which is where it is told.
     client.on('error', () => undefined);
     await client.connect();
