@@ -63,7 +63,7 @@ describe('`lessor leases`', () => {
   test('shows a table, newest first, without colours off a terminal', async () => {
     const table = await list('leases', '--company', seeded.acme);
     const [head, newer, older, ...rest] = rowsOf(table);
-    expect(head).toEqual(['lease', 'run', 'status', 'token', 'acquired', 'expires / ended', 'reason']);
+    expect(head).toEqual(['lease', 'company', 'run', 'status', 'token', 'acquired', 'expires / ended', 'reason']);
     expect(newer).toEqual(expect.arrayContaining([seeded.failed, 'failed', 'the host went away']) as unknown);
     expect(older).toEqual(expect.arrayContaining([seeded.active, seeded.run, 'active']) as unknown);
     expect(rest).toEqual([]);
