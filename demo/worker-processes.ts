@@ -9,7 +9,7 @@ export const LESSOR = ['--import', 'tsx', fileURLToPath(new URL('../src/cli.ts',
 
 /** The environment of every process of the demo. */
 export function environmentFor(stores: DemoStores): NodeJS.ProcessEnv {
-  return { ...process.env, DATABASE_URL: stores.databaseUrl, QUEUE_URL: stores.queueUrl, LOG_LEVEL: 'warn' };
+  return { ...process.env, DATABASE_URL: stores.databaseUrl, QUEUE_URL: stores.queueUrl, LOG_LEVEL: 'error' };
 }
 
 /** Starts `lessor worker` processes, which sweep every second. */
