@@ -1,4 +1,3 @@
-import { execFileSync } from 'node:child_process';
 import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -7,6 +6,7 @@ import { createHeartbeatProducer } from '../../src/producers/producer.ts';
 import { runStarted } from '../support/factories.ts';
 import { until } from '../support/until.ts';
 import { lessor, spawnLessor } from './lessor.ts';
+import { runningProcesses } from '../support/processes.ts';
 
 test('`lessor dev` serves leases until Ctrl-C, leaves nothing running, and keeps its data for the next time', async () => {
   const directory = await mkdtemp(join(tmpdir(), 'lessor-dev-'));
@@ -63,6 +63,7 @@ function interrupt(pid: number | undefined): void {
 
 /** What runs on the data: Postgres and whoever minds it name its directory. */
 function processesIn(directory: string): string[] {
-  const processes = execFileSync('ps', ['-eo', 'pid=,args='], { encoding: 'utf8' }).split('\n');
-  return processes.filter((line) => line.includes(directory));
+  return runningProcesses()
+    .map(({ pid, command }) => `${pid} ${command}`)
+    .filter((line) => line.includes(directory));
 }

@@ -1,4 +1,4 @@
-import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
+import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { chmod, mkdtemp, readdir, readFile, rm, stat } from 'node:fs/promises';
@@ -15,6 +15,7 @@ import {
   type EmbeddedPostgres,
   type EmbeddedPostgresOptions,
 } from '../../src/embedded/index.ts';
+import { runningProcesses } from '../support/processes.ts';
 
 vi.setConfig({ testTimeout: 60_000 });
 
@@ -190,7 +191,7 @@ async function findTraces(url: string) {
   const data = String(await setting(url, 'data_directory'));
   const directory = dirname(dirname(data));
   const postmaster = Number((await readFile(join(data, 'postmaster.pid'), 'utf8')).split('\n')[0]);
-  const guardian = Number(execFileSync('ps', ['-o', 'ppid=', '-p', String(postmaster)], { encoding: 'utf8' }));
+  const guardian = runningProcesses().find((running) => running.pid === postmaster)?.parent ?? Number.NaN;
   const remaining = () => [
     ...[postmaster, guardian].filter(isAlive),
     ...(existsSync(directory) ? [directory] : []),
@@ -208,7 +209,7 @@ function isAlive(pid: number): boolean {
 }
 
 function processesNaming(directory: string): string[] {
-  const processes = execFileSync('ps', ['-eo', 'args='], { encoding: 'utf8' }).split('\n');
+  const processes = runningProcesses().map((running) => running.command);
   return processes.filter((args) => args.includes(directory));
 }
 

@@ -1,4 +1,3 @@
-import { spawnSync } from 'node:child_process';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -6,6 +5,7 @@ import { describe, expect, onTestFinished, test } from 'vitest';
 import { CommandNotStartedError, LocalProcess, exitCodeOf } from '../../src/execution/local-process.ts';
 import type { LocalCommand } from '../../src/execution/local-process.ts';
 import { until } from '../support/until.ts';
+import { runningProcesses } from '../support/processes.ts';
 
 describe('the end of a process is reported', () => {
   test.for([0, 3, 255])('by its exit code: %i', async (code) => {
@@ -200,8 +200,6 @@ async function contentOf(path: string): Promise<string> {
   return (await readFile(path, 'utf8').catch(() => '')).trim();
 }
 
-/** Whether a process runs. One that ended, and that its parent has not asked about since, does not. */
 function isAlive(pid: number): boolean {
-  const { stdout } = spawnSync('ps', ['-o', 'stat=', '-p', String(pid)], { encoding: 'utf8' });
-  return stdout.trim() !== '' && !stdout.startsWith('Z');
+  return runningProcesses().some((running) => running.pid === pid);
 }
