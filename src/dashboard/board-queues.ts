@@ -3,7 +3,7 @@ import { QUEUE_NAMES } from '../queues/names.ts';
 import { openQueues } from '../queues/queues.ts';
 import type { LessorQueue, Queues } from '../queues/queues.ts';
 import { failureReason } from './failure-reason.ts';
-import { withinTime } from './time-limit.ts';
+import { withinTime } from '../queues/time-limit.ts';
 
 /** Where the queues are, and who hears of lost connections. */
 export interface BoardQueuesOptions {

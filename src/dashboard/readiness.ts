@@ -3,7 +3,7 @@ import { createDb } from '../db/connection.ts';
 import { openQueues } from '../queues/queues.ts';
 import type { Queues } from '../queues/queues.ts';
 import { failureReason } from './failure-reason.ts';
-import { withinTime } from './time-limit.ts';
+import { withinTime } from '../queues/time-limit.ts';
 
 /** Whether the stores that everything depends on answer. */
 export interface Readiness {

@@ -3,6 +3,7 @@ import { LessorError, QueueUnreachableError } from '../contracts/index.ts';
 import type { PayloadQueueName } from '../contracts/index.ts';
 import type { LessorQueue, Queues } from '../queues/queues.ts';
 import { JOB_OPTIONS } from '../queues/retry-policy.ts';
+import { withinTime } from '../queues/time-limit.ts';
 
 /**
  * Publishes jobs, each with one atomic command, and fails within its timeout when the queue cannot be reached: what
@@ -21,14 +22,8 @@ export class Publisher {
 
   /** @throws {QueueUnreachableError} */
   async publish(name: PayloadQueueName, jobId: string, payload: object): Promise<void> {
-    const signal = AbortSignal.timeout(this.#timeoutMs);
-    const timedOut = new Promise<never>((_resolve, reject) => {
-      signal.addEventListener('abort', () => reject(new Error(`no answer within ${this.#timeoutMs} ms`)), {
-        once: true,
-      });
-    });
     try {
-      await Promise.race([this.#send(name, jobId, payload, signal), timedOut]);
+      await withinTime(this.#timeoutMs, (signal) => this.#send(name, jobId, payload, signal));
     } catch (error) {
       if (error instanceof LessorError) throw error;
       throw new QueueUnreachableError(error instanceof Error ? error.message : String(error), { cause: error });
