@@ -49,11 +49,28 @@ function checkedUrl(url: string | undefined, flag: string, variable: string, pro
 /** What a timer of Node can hold: almost 25 days. */
 const LONGEST_TIMER_MS = 2_147_483_647;
 
+/** What Postgres takes for a whole number: 68 years. */
+const LONGEST_AGE_SECONDS = 2_147_483_647;
+
 /** Reads a length of time such as `500ms`, `90s`, `5m` or `1h` into milliseconds; a bare number is seconds. */
 export function parseDuration(text: string): number {
   const milliseconds = /^\d+$/.test(text) ? Number(text) * 1_000 : (ms(text as StringValue) ?? Number.NaN);
   if (milliseconds >= 1 && milliseconds <= LONGEST_TIMER_MS) return Math.round(milliseconds);
   throw new InvalidArgumentError('It must be a length of time such as 500ms, 90s, 5m or 1h, of at most 24 days.');
+}
+
+/** Reads a length of time that no timer has to hold, such as `90d`, into seconds. */
+export function parseAge(text: string): number {
+  const seconds = /^\d+$/.test(text) ? Number(text) : (ms(text as StringValue) ?? Number.NaN) / 1_000;
+  if (seconds >= 60 && seconds <= LONGEST_AGE_SECONDS) return Math.round(seconds);
+  throw new InvalidArgumentError('It must be a length of time such as 12h or 90d, of at least a minute.');
+}
+
+/** Reads `true` or `false`, as a variable holds it. */
+export function parseSwitch(text: string): boolean {
+  if (text === 'true') return true;
+  if (text === 'false') return false;
+  throw new InvalidArgumentError('It must be true or false.');
 }
 
 /** Reads the ttl of a lease into seconds. */

@@ -5,8 +5,10 @@ import {
   checkedDatabaseUrl,
   checkedQueueUrl,
   databaseUrlOption,
+  parseAge,
   parseCount,
   parseDuration,
+  parseSwitch,
   parseTtl,
   queuePrefixOption,
   queueUrlOption,
@@ -25,6 +27,9 @@ interface WorkerFlags {
   sweepInterval: number;
   lockDuration: number;
   shutdownTimeout: number;
+  outboxPollInterval: number;
+  runRetention: number;
+  requireDurableQueue: boolean;
   logLevel: string;
 }
 
@@ -57,6 +62,30 @@ export function workerCommand(): Command {
       durationOption('--lock-duration <time>', 'until a dead replica’s jobs are taken over', 'LOCK_DURATION', '15s'),
     )
     .addOption(durationOption('--shutdown-timeout <time>', 'for jobs under way at a stop', 'SHUTDOWN_TIMEOUT', '10s'))
+    .addOption(
+      durationOption(
+        '--outbox-poll-interval <time>',
+        'how often the outbox is looked at unasked',
+        'OUTBOX_POLL_INTERVAL',
+        '5s',
+      ),
+    )
+    .addOption(
+      durationOption(
+        '--run-retention <time>',
+        'how long ended runs without a lease are kept',
+        'RUN_RETENTION',
+        '90d',
+        parseAge,
+      ),
+    )
+    .addOption(
+      new Option('--require-durable-queue [boolean]', 'refuse a Redis that evicts jobs when its memory is full')
+        .env('REQUIRE_DURABLE_QUEUE')
+        .preset('true')
+        .argParser(parseSwitch)
+        .default(false),
+    )
     .addOption(logLevelOption())
     .action(runWorker);
 }
@@ -86,6 +115,9 @@ async function runWorker(flags: WorkerFlags): Promise<void> {
     sweepIntervalMs: flags.sweepInterval,
     lockDurationMs: flags.lockDuration,
     shutdownTimeoutMs: flags.shutdownTimeout,
+    outboxPollIntervalMs: flags.outboxPollInterval,
+    runRetentionSeconds: flags.runRetention,
+    requireDurableQueue: flags.requireDurableQueue,
     logger,
   });
   const started = worker.start();

@@ -5,6 +5,9 @@ import { DEFAULT_TTL_SECONDS, InvalidConfigurationError, ttlSecondsSchema } from
 /** A length of time in milliseconds that a timer of Node can hold. */
 const milliseconds = z.int().min(1).max(2_147_483_647);
 
+/** Ninety days: three times as long as a failed job stays for an operator to retry it. */
+const DEFAULT_RUN_RETENTION_SECONDS = 90 * 24 * 60 * 60;
+
 /** Settings of a worker; those without a default are required. */
 export const workerOptionsSchema = z.strictObject({
   /** Where Lessor's tables are: `postgres://…`. */
@@ -35,6 +38,12 @@ export const workerOptionsSchema = z.strictObject({
   shutdownTimeoutMs: milliseconds.default(10_000),
   /** How long a job stays with a replica that shows no sign of life; another one then takes it over. */
   lockDurationMs: milliseconds.default(15_000),
+  /** Whether to refuse to start on a Redis that may throw jobs away when its memory is full. */
+  requireDurableQueue: z.boolean().default(false),
+  /** How often the outbox is looked at when nobody has told of a new job in it. */
+  outboxPollIntervalMs: milliseconds.default(5_000),
+  /** How long an ended run that never held a lease is kept, in seconds; it must outlive every message about it. */
+  runRetentionSeconds: z.int().min(60).max(2_147_483_647).default(DEFAULT_RUN_RETENTION_SECONDS),
   /** The BullMQ prefix on Redis; default `lessor`. */
   prefix: z.string().min(1).optional(),
 });

@@ -82,3 +82,7 @@ export const ACTIVITY_ACTIONS = [
   'environment.lease_release_failed',
 ] as const;
 export type ActivityAction = (typeof ACTIVITY_ACTIONS)[number];
+
+/** Queues whose jobs a service can write in a transaction of its own. */
+export const OUTBOX_QUEUES = ['run-started', 'run-finished'] as const;
+export type OutboxQueue = (typeof OUTBOX_QUEUES)[number];

@@ -27,6 +27,7 @@ import {
   LEASE_STATUSES,
   LIVE_LEASE_STATUSES,
   OPEN_LEASE_STATUSES,
+  OUTBOX_QUEUES,
   RUN_STATUSES,
   TERMINAL_RUN_STATUSES,
 } from '../contracts/index.ts';
@@ -114,6 +115,8 @@ export const heartbeatRuns = lessorSchema.table(
     check('heartbeat_runs_context_check', sql`jsonb_typeof(${run.contextSnapshot}) = 'object'`),
     // same-company: what leases refer to
     unique('heartbeat_runs_company_id_id').on(run.companyId, run.id),
+    // old runs, for the retention: on a column that never changes, so that updates of a run need no new index entries
+    index('heartbeat_runs_retention').on(run.createdAt, run.id),
   ],
 );
 
@@ -198,6 +201,66 @@ export const environmentLeases = lessorSchema.table(
     index('environment_leases_run').on(lease.heartbeatRunId),
     // the sweep's lapsed leases
     index('environment_leases_lapsing').on(lease.expiresAt).where(isOneOf(lease.status, OPEN_LEASE_STATUSES)),
+    // the sweep's leases whose acquisition was never completed
+    index('environment_leases_pending')
+      .on(lease.lastUsedAt)
+      .where(sql`${lease.status} = 'pending'`),
+    // the sweep's leases whose cleanup waits for a job
+    index('environment_leases_pending_cleanup')
+      .on(lease.updatedAt)
+      .where(sql`${lease.status} = 'pending_cleanup'`),
+  ],
+);
+
+/**
+ * Runs that wait for an execution workspace, since when, and when they last asked for it. The longest waiter is next
+ * (single-flight); one that has stopped asking is passed over.
+ */
+export const workspaceWaits = lessorSchema.table(
+  'workspace_waits',
+  {
+    runId: uuid('run_id').primaryKey(),
+    companyId: uuid('company_id').notNull(),
+    environmentId: uuid('environment_id').notNull(),
+    executionWorkspaceId: uuid('execution_workspace_id').notNull(),
+    waitingSince: instant('waiting_since').notNull(),
+    lastAskedAt: instant('last_asked_at').notNull(),
+  },
+  (wait) => [
+    // same-company
+    foreignKey({
+      name: 'workspace_waits_run_fk',
+      columns: [wait.companyId, wait.runId],
+      foreignColumns: [heartbeatRuns.companyId, heartbeatRuns.id],
+    }).onDelete('cascade'),
+    foreignKey({
+      name: 'workspace_waits_environment_fk',
+      columns: [wait.companyId, wait.environmentId],
+      foreignColumns: [environments.companyId, environments.id],
+    }).onDelete('cascade'),
+    // who is next
+    index('workspace_waits_order').on(wait.environmentId, wait.executionWorkspaceId, wait.waitingSince, wait.runId),
+  ],
+);
+
+/**
+ * Jobs that services wrote in transactions of their own, until a relay has published them. Without foreign keys: what
+ * the job names may be unknown still, and whether it is served is decided where all jobs are.
+ */
+export const outbox = lessorSchema.table(
+  'outbox',
+  {
+    id: bigint('id', { mode: 'number' }).primaryKey().generatedAlwaysAsIdentity(),
+    queue: text('queue', { enum: OUTBOX_QUEUES }).notNull(),
+    jobId: text('job_id').notNull(),
+    runId: uuid('run_id').notNull(),
+    payload: jsonb('payload').$type<Metadata>().notNull(),
+    createdAt: createdAt(),
+  },
+  (job) => [
+    check('outbox_queue_check', isOneOf(job.queue, OUTBOX_QUEUES)),
+    // the jobs of a run, in the order in which they were written
+    index('outbox_run').on(job.runId, job.id),
   ],
 );
 

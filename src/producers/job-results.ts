@@ -10,7 +10,7 @@ import {
 import type { PayloadQueueName } from '../contracts/index.ts';
 import type { LessorQueueEvents, Queues } from '../queues/queues.ts';
 import { untilAborted } from '../queues/until-aborted.ts';
-import type { Publisher } from './publisher.ts';
+import type { Publisher } from '../queues/publisher.ts';
 
 /** Which run is waited for, for how long. */
 export interface ResultWait {

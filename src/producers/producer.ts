@@ -20,7 +20,7 @@ import type {
 import { jobIds } from '../queues/names.ts';
 import { openQueues } from '../queues/queues.ts';
 import { JobResults } from './job-results.ts';
-import { Publisher } from './publisher.ts';
+import { Publisher } from '../queues/publisher.ts';
 
 /** Where a producer publishes, and how long it tries. */
 export interface HeartbeatProducerOptions {

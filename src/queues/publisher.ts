@@ -1,9 +1,9 @@
 import { EventEmitter } from 'node:events';
 import { LessorError, QueueUnreachableError } from '../contracts/index.ts';
 import type { PayloadQueueName } from '../contracts/index.ts';
-import type { LessorQueue, Queues } from '../queues/queues.ts';
-import { JOB_OPTIONS } from '../queues/retry-policy.ts';
-import { withinTime } from '../queues/time-limit.ts';
+import type { LessorQueue, Queues } from './queues.ts';
+import { JOB_OPTIONS } from './retry-policy.ts';
+import { withinTime } from './time-limit.ts';
 
 /**
  * Publishes jobs, each with one atomic command, and fails within its timeout when the queue cannot be reached: what
