@@ -64,29 +64,33 @@ const QUERIES = [
   },
   {
     invariant: 'always-told',
+    // A renewal can undo an expiry, once for each time that it is told to have done so.
     query: `with told as (
         select lease.id, lease.status, environment.driver,
           count(*) filter (where event.action = 'environment.lease_acquired') as acquired,
           count(*) filter (where event.action = 'environment.lease_retained') as retained,
           count(*) filter (where event.action in ${ENDING_ACTIONS}) as ended,
-          count(*) filter (where event.action in ${ENDING_ACTIONS}
-            and event.action <> 'environment.lease_' || lease.status) as ended_otherwise
+          count(*) filter (where event.action = 'environment.lease_renewed'
+            and event.details->>'fromStatus' = 'expired') as revived,
+          count(*) filter (where event.action = 'environment.lease_expired') as expired,
+          count(*) filter (where event.action = 'environment.lease_' || lease.status) as ended_so
         from environment_leases lease
         left join environments environment on environment.id = lease.environment_id
         left join activity_log event
           on event.entity_type = 'environment_lease' and event.entity_id = lease.id
         group by lease.id, lease.status, environment.driver
       )
-      select format('lease %s is %s, and told as acquired %s, as retained %s, as ended %s times, %s of them otherwise',
-        id, status, acquired, retained, ended, ended_otherwise) as detail
+      select format('lease %s is %s, and told as acquired %s, retained %s, ended %s, expired %s, revived %s times',
+        id, status, acquired, retained, ended, expired, revived) as detail
       from told
-      where acquired > 1 or retained > 1 or ended > 1
+      where acquired > 1 or retained > 1 or revived > expired or ended - revived not in (0, 1)
         -- a driver with outside effects can fail before its lease ever was active
         or (acquired = 0 and status <> 'pending' and (driver = 'local' or status in ('active', 'retained')))
         or (retained = 0 and status = 'retained')
-        or (ended = 0 and status in ${ENDED})
-        or (ended > 0 and status not in ${ENDED} and status <> 'pending_cleanup')
-        or (ended_otherwise > 0 and status in ${ENDED})`,
+        or (ended - revived = 0 and status in ${ENDED})
+        or (ended - revived = 1 and status not in ${ENDED} and status <> 'pending_cleanup')
+        or (status in ${ENDED} and ended_so <> case status when 'expired' then revived + 1 else 1 end)
+        or (status <> 'expired' and status <> 'pending_cleanup' and expired <> revived)`,
   },
   {
     invariant: 'always-told',

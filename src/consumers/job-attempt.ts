@@ -6,19 +6,15 @@ import { formatRefusal, storableReason } from '../contracts/index.ts';
 import type { Refusal } from '../contracts/index.ts';
 import { kindOfSqlError } from '../db/sql-errors.ts';
 import type { OperationOutcome } from '../environments/operations.ts';
-import type { HeldBy } from '../environments/outcome.ts';
 import { JOB_OPTIONS } from '../queues/retry-policy.ts';
 import { describeError } from './error-serializer.ts';
 import type { Handler, HandlerDependencies } from './handler.ts';
 import { WorkerStoppingError } from './store-outage.ts';
-import { describeWait, readWait, waitedTooLong } from './workspace-wait.ts';
 
 /** What an attempt needs besides its handler and its job. */
 export interface JobAttemptOptions {
   dependencies: HandlerDependencies;
   logger: Logger;
-  /** How long a run waits for its execution workspace before it is refused. */
-  leaseWaitMs: number;
   /** Until a waiting run is looked at again. */
   waitDelayMs: () => number;
   now: () => number;
@@ -46,7 +42,7 @@ export class JobAttempt {
     try {
       const outcome = await this.#handle();
       if (outcome.kind === 'refused') throw this.#refused(outcome.refusal);
-      if (outcome.kind === 'waiting') throw await this.#waiting(outcome.heldBy);
+      if (outcome.kind === 'waiting') throw await this.#waiting(outcome);
       this.#logger.debug({ lease: leaseOf(outcome.result) }, 'job done');
       return outcome.result;
     } catch (error) {
@@ -84,17 +80,11 @@ export class JobAttempt {
     return new UnrecoverableError(formatRefusal(refusal));
   }
 
-  async #waiting(heldBy: HeldBy): Promise<Error> {
-    const { now, leaseWaitMs, waitDelayMs } = this.#options;
-    const wait = readWait(this.#job.progress, heldBy, now());
-    if (waitedTooLong(wait, now(), leaseWaitMs)) {
-      const refusal: Refusal = { code: 'workspace_held', reason: describeWait(wait) };
-      await this.#deny(refusal);
-      return this.#refused(refusal);
-    }
-    this.#logger.debug({ heldBy }, 'job waits for its execution workspace');
-    await this.#job.updateProgress(wait);
-    await this.#job.moveToDelayed(now() + waitDelayMs(), this.#token);
+  /** The job's progress says whom it waits for: that is what an operator sees of it in the dashboard. */
+  async #waiting({ heldBy, since }: Extract<OperationOutcome, { kind: 'waiting' }>): Promise<Error> {
+    this.#logger.debug({ heldBy, since }, 'job waits for its execution workspace');
+    await this.#job.updateProgress({ waitingSince: since, heldBy });
+    await this.#job.moveToDelayed(this.#options.now() + this.#options.waitDelayMs(), this.#token);
     return new DelayedError();
   }
 

@@ -71,7 +71,7 @@ export class JobWorkers {
 function openWorkers(
   queues: Queues,
   operations: OperationsOnPostgres,
-  { concurrency, leaseWaitMs, lockDurationMs }: ResolvedWorkerSettings,
+  { concurrency, lockDurationMs }: ResolvedWorkerSettings,
   logger: Logger,
 ): LessorWorker[] {
   const options = {
@@ -83,7 +83,6 @@ function openWorkers(
   const processing = {
     dependencies: operations,
     logger,
-    leaseWaitMs,
     waitDelayMs: () => Math.round(WAIT_DELAY_MS * (1 + Math.random())),
     now: () => Date.now(),
   };

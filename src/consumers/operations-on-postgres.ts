@@ -21,8 +21,9 @@ export interface OperationsOnPostgres extends HandlerDependencies {
 const SWEEP_BATCH_SIZE = 500;
 
 export function openOperations(db: Db, settings: ResolvedWorkerSettings, logger: Logger): OperationsOnPostgres {
-  const { companyRegistration, defaultTtlSeconds, replica } = settings;
+  const { companyRegistration, defaultTtlSeconds, leaseWaitMs, replica } = settings;
   const actor: Actor = { type: 'system', id: `lessor:${replica}` };
+  const operationSettings = { actor, companyRegistration, defaultTtlSeconds, leaseWaitMs };
   const stopping = new AbortController();
   const outage = new StoreOutage({
     signal: stopping.signal,
@@ -34,9 +35,7 @@ export function openOperations(db: Db, settings: ResolvedWorkerSettings, logger:
     maximumBatchesInFlight: settings.batchesInFlight,
     keyOf: (operation) => operation.payload.companyId,
     commit: (operations) =>
-      outage.outlast(() =>
-        db.transaction((tx) => applyOperations(tx, operations, { actor, companyRegistration, defaultTtlSeconds })),
-      ),
+      outage.outlast(() => db.transaction((tx) => applyOperations(tx, operations, operationSettings))),
   });
   return {
     submit: (operation) => coalescer.submit(operation),

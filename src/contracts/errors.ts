@@ -17,6 +17,7 @@ export const ERROR_CODES = {
   invalid_transition: 'the lease cannot go from its status to the one asked for',
   lease_wait_timeout: 'no lease was granted in time',
   lease_lost: 'the lease ended, or could not be renewed in time, while its holder was at work',
+  lease_stale: 'whoever presented the lease does not hold it any more',
   job_failed: 'the job failed for a reason that is not a refusal',
   queue_unreachable: 'the queue could not be reached in time',
   store_unreachable: 'Postgres could not be reached',
@@ -109,6 +110,13 @@ export class RunEndedError extends LessorError {
 export class LeaseLostError extends LessorError {
   constructor(leaseId: string, detail: string) {
     super('lease_lost', `lease ${leaseId} is lost: ${detail}`);
+  }
+}
+
+/** Whoever presented the lease and its fencing token is not its holder any more, and must not be served. */
+export class StaleLeaseError extends LessorError {
+  constructor(leaseId: string, detail: string) {
+    super('lease_stale', `lease ${leaseId} is not current: ${detail}; its holder must stop and start a new run`);
   }
 }
 

@@ -197,6 +197,10 @@ export const environmentLeases = lessorSchema.table(
       ),
     // fenced; also serves listing an environment's leases, newest first
     uniqueIndex('environment_leases_fenced').on(lease.environmentId, lease.fencingToken),
+    // who was granted an execution workspace after whom: an expired lease is revived only when nobody was (fenced)
+    index('environment_leases_workspace')
+      .on(lease.executionWorkspaceId, lease.environmentId, lease.fencingToken)
+      .where(sql`${lease.executionWorkspaceId} is not null`),
     // the leases of a run, ended ones included
     index('environment_leases_run').on(lease.heartbeatRunId),
     // the sweep's lapsed leases

@@ -44,8 +44,8 @@ export async function acquireLeaseOfRequest(tx: Transaction, request: Request, a
     expiresAt: request.expiresAt?.toISOString(),
     metadata: request.metadata ?? undefined,
   };
-  const placing = place(lease, found!.holder, new Map());
-  if (placing.kind === 'waiting') throw denied('workspace_held', describeHeld(placing.heldBy));
+  const placing = place(lease, found!, new Map());
+  if (placing.kind === 'wait') throw denied('workspace_held', describeHeld(placing.heldBy));
   if (placing.superseded !== undefined) await endSuperseded(tx, [placing.superseded], actor);
   const [granted] = await acquireLeases(tx, [lease], actor);
   return granted!.id;

@@ -8,7 +8,14 @@ import { endLeasesAsTold } from '../db/statements/end-leases.ts';
 import { lockCompanies } from '../db/statements/lock-companies.ts';
 import { acquireLeaseOfRequest } from './acquire-lease.ts';
 import { endingAsAsked } from './release-lease.ts';
-import { leaseFiltersSchema, leaseRequestSchema, releaseDetailsSchema, releaseStatusSchema } from './service-input.ts';
+import { assertCurrentLease } from './fencing.ts';
+import {
+  fencingTokenSchema,
+  leaseFiltersSchema,
+  leaseRequestSchema,
+  releaseDetailsSchema,
+  releaseStatusSchema,
+} from './service-input.ts';
 import type { LeaseFilters, LeaseRequest, ReleaseDetails, ReleaseStatus } from './service-input.ts';
 
 /** The record that one run holds one environment. */
@@ -24,6 +31,14 @@ export interface LeaseRegister {
    * @throws {RunEndedError} when the run has ended
    */
   acquireLease(request: LeaseRequest): Promise<EnvironmentLease>;
+  /**
+   * Resolves while the lease is held with this fencing token, so that a resource can refuse a holder that came back
+   * from the dead (fenced). On a service made from an open transaction the lease cannot end before that transaction
+   * does, which makes what it writes safe.
+   * @throws {StaleLeaseError} when the token is another one, or the lease has lapsed or ended
+   * @throws {UnknownLeaseError} when there is no such lease
+   */
+  assertCurrent(leaseId: string, fencingToken: number): Promise<void>;
   getLeaseById(id: string): Promise<EnvironmentLease | null>;
   /** An environment's leases, newest first. */
   listLeases(environmentId: string, filters?: LeaseFilters): Promise<EnvironmentLease[]>;
@@ -51,6 +66,11 @@ export function leaseRegister(db: Db, actor: Actor): LeaseRegister {
         const [lease] = await readLeases(tx, [leaseId]);
         return lease!;
       });
+    },
+
+    async assertCurrent(leaseId, fencingToken) {
+      const token = parse(fencingTokenSchema, fencingToken, 'fencing token');
+      await assertCurrentLease(db, parse(idSchema, leaseId, 'lease id'), token);
     },
 
     async getLeaseById(id) {

@@ -30,6 +30,8 @@ export interface OperationSettings {
   actor: Actor;
   companyRegistration: CompanyRegistration;
   defaultTtlSeconds: number;
+  /** How long a run waits for its execution workspace before it is refused. */
+  leaseWaitMs: number;
 }
 
 /** Where each operation's outcome is put. */

@@ -1,9 +1,12 @@
 import type { Refusal } from '../contracts/index.ts';
 
-/** Who keeps a run waiting. `since` is null for a run that was granted the workspace at this very moment. */
+/** Who keeps a run waiting. */
 export interface HeldBy {
   executionWorkspaceId: string;
+  /** Whether that run has the workspace, or waits for it too and has done so for longer. */
+  as: 'holder' | 'waiter';
   runId: string | null;
+  /** Null for a run that was granted the workspace at this very moment. */
   since: string | null;
 }
 
@@ -13,14 +16,16 @@ export type Outcome<Result> =
   /** For good, with the reason. */
   | { kind: 'refused'; refusal: Refusal }
   /** The execution workspace is held by another run: to be tried again later. */
-  | { kind: 'waiting'; heldBy: HeldBy };
+  | { kind: 'waiting'; heldBy: HeldBy; since: string };
 
 export function done<Result>(result: Result): Outcome<Result> {
   return { kind: 'done', result };
 }
 
 /** Who holds a workspace since when, in words. */
-export function describeHeld({ executionWorkspaceId, runId, since }: HeldBy): string {
+export function describeHeld({ executionWorkspaceId, as, runId, since }: HeldBy): string {
+  const workspace = `execution workspace ${executionWorkspaceId}`;
+  if (as === 'waiter') return `${workspace} is kept for run ${runId}, which waits for it since ${since}`;
   const holder = runId === null ? 'a lease without a run' : `run ${runId}`;
-  return `execution workspace ${executionWorkspaceId} is held by ${holder} since ${since ?? 'just now'}`;
+  return `${workspace} is held by ${holder} since ${since ?? 'just now'}`;
 }

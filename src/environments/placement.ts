@@ -1,33 +1,51 @@
+import type { Refusal } from '../contracts/index.ts';
 import type { Transaction } from '../db/connection.ts';
 import type { NewLease } from '../db/statements/acquire-leases.ts';
 import type { Actor } from '../db/statements/activity.ts';
 import { endLeasesOfRuns, expireLapsedLeases } from '../db/statements/end-leases.ts';
-import type { WorkspaceHolder } from '../db/statements/read-placements.ts';
+import type { FoundPlacement, WorkspaceHolder } from '../db/statements/read-placements.ts';
+import { describeHeld } from './outcome.ts';
 import type { HeldBy } from './outcome.ts';
 
 /** Whether a lease can be made now, decided from what was read under the company's lock. */
 export type Placing =
-  { kind: 'acquire'; lease: NewLease; superseded: WorkspaceHolder | undefined } | { kind: 'waiting'; heldBy: HeldBy };
+  { kind: 'acquire'; lease: NewLease; superseded: WorkspaceHolder | undefined } | { kind: 'wait'; heldBy: HeldBy };
 
 /**
- * Decides by single-flight: the execution workspace must be free, or its holder past its time. Other policies than
- * ephemeral, and leases without a workspace, are always placed.
+ * Decides by single-flight: the execution workspace must be free, or its holder past its time, and nobody may have
+ * waited for it longer. Other policies than ephemeral, and leases without a workspace, are always placed.
  *
  * @param taken workspaces given away in the same set, with the run that each went to; the lease's own is added
  */
-export function place(lease: NewLease, holder: WorkspaceHolder | null, taken: Map<string, string | null>): Placing {
+export function place(
+  lease: NewLease,
+  { holder, ahead }: Pick<FoundPlacement, 'holder' | 'ahead'>,
+  taken: Map<string, string | null>,
+): Placing {
   const { executionWorkspaceId } = lease;
   if (lease.leasePolicy !== 'ephemeral' || executionWorkspaceId === undefined) {
     return { kind: 'acquire', lease, superseded: undefined };
   }
   const workspace = `${lease.environmentId} ${executionWorkspaceId}`;
+  const wait = (heldBy: Omit<HeldBy, 'executionWorkspaceId'>): Placing => ({
+    kind: 'wait',
+    heldBy: { executionWorkspaceId, ...heldBy },
+  });
   const takenBy = taken.get(workspace);
-  if (takenBy !== undefined) return { kind: 'waiting', heldBy: { executionWorkspaceId, runId: takenBy, since: null } };
+  if (takenBy !== undefined) return wait({ as: 'holder', runId: takenBy, since: null });
   if (holder !== null && !holder.lapsed && !holder.runEnded) {
-    return { kind: 'waiting', heldBy: { executionWorkspaceId, runId: holder.runId, since: holder.acquiredAt } };
+    return wait({ as: 'holder', runId: holder.runId, since: holder.acquiredAt });
   }
+  if (ahead !== null) return wait({ as: 'waiter', ...ahead });
   taken.set(workspace, lease.runId ?? null);
   return { kind: 'acquire', lease, superseded: holder ?? undefined };
+}
+
+/** Why a run that would have to wait is refused instead: it has waited too long; undefined while it may still wait. */
+export function refusalOfWait(heldBy: HeldBy, wait: FoundPlacement['wait'], leaseWaitMs: number): Refusal | undefined {
+  if (wait === null || wait.forMs < leaseWaitMs) return undefined;
+  const reason = `${describeHeld(heldBy)}, and the run has waited since ${wait.since}`;
+  return { code: 'workspace_held', reason };
 }
 
 /** Ends the leases of superseded holders: as their run's end says where it has ended, else as expired. */

@@ -53,6 +53,8 @@ export const leaseRequestSchema = z.strictObject({
 });
 export type LeaseRequest = z.input<typeof leaseRequestSchema>;
 
+export const fencingTokenSchema = z.int().positive();
+
 export const leaseFiltersSchema = z.strictObject({ status: z.enum(LEASE_STATUSES).optional() });
 export type LeaseFilters = z.input<typeof leaseFiltersSchema>;
 

@@ -9,9 +9,11 @@ import { readPlacements } from '../db/statements/read-placements.ts';
 import type { FoundPlacement } from '../db/statements/read-placements.ts';
 import { readRuns, recordStartedRuns } from '../db/statements/record-runs.ts';
 import type { RecordedRun } from '../db/statements/record-runs.ts';
+import { forgetWaits, recordWaits } from '../db/statements/workspace-waits.ts';
+import type { UnservedRun } from '../db/statements/workspace-waits.ts';
 import { done } from './outcome.ts';
-import type { Outcome } from './outcome.ts';
-import { endSuperseded, place } from './placement.ts';
+import type { HeldBy, Outcome } from './outcome.ts';
+import { endSuperseded, place, refusalOfWait } from './placement.ts';
 import type { Placing } from './placement.ts';
 import { refusalOfCompany, refusalOfRun } from './refusals.ts';
 import { namedEnvironment, refusalOfDriver, refusalOfEnvironment } from './selection.ts';
@@ -21,10 +23,15 @@ export interface StartContext {
   actor: Actor;
   companies: ReadonlyMap<string, CompanyStatus>;
   defaultTtlSeconds: number;
+  /** How long a run waits for its execution workspace before it is refused. */
+  leaseWaitMs: number;
 }
 
 /** What is to be done about one start, decided from what was read under the companies' locks. */
-type Decision = { kind: 'settled'; outcome: Outcome<RunStartedResult> } | Placing;
+type Decision =
+  | { kind: 'settled'; outcome: Outcome<RunStartedResult> }
+  | Extract<Placing, { kind: 'acquire' }>
+  | { kind: 'wait'; heldBy: HeldBy; start: RunStarted; environmentId: string };
 
 /**
  * Grants a lease to each run that has started, all of them with one set of statements. The companies' locks must be
@@ -53,6 +60,7 @@ export async function startRuns(
   );
   const outcomes = await carryOut(tx, decisions, context.actor);
   await tellDenials(tx, starts, outcomes, context.actor);
+  await forgetSettled(tx, starts, placements, outcomes);
   return outcomes;
 }
 
@@ -76,7 +84,12 @@ function decide(
   if (refusal !== undefined) return { kind: 'settled', outcome: { kind: 'refused', refusal } };
   if (found.lease !== null) return { kind: 'settled', outcome: done(found.lease) };
   if (run!.status !== 'running') return { kind: 'settled', outcome: done(null) };
-  return place(leaseFor(start, found.environment!.id, context.defaultTtlSeconds), found.holder, taken);
+  const lease = leaseFor(start, found.environment!.id, context.defaultTtlSeconds);
+  const placing = place(lease, found, taken);
+  if (placing.kind === 'acquire') return placing;
+  const tooLong = refusalOfWait(placing.heldBy, found.wait, context.leaseWaitMs);
+  if (tooLong !== undefined) return { kind: 'settled', outcome: { kind: 'refused', refusal: tooLong } };
+  return { kind: 'wait', heldBy: placing.heldBy, start, environmentId: lease.environmentId };
 }
 
 function refusalOfNewLease(start: RunStarted, { environment }: FoundPlacement): Refusal | undefined {
@@ -110,10 +123,38 @@ async function carryOut(
     actor,
   );
   const leases = new Map(granted.map((lease) => [lease.runId, lease]));
+  const waits = await recordWaits(tx, unservedRuns(decisions));
   return decisions.map((decision) => {
     if (decision.kind === 'settled') return decision.outcome;
-    return decision.kind === 'waiting' ? decision : done(leases.get(decision.lease.runId!)!);
+    if (decision.kind === 'acquire') return done(leases.get(decision.lease.runId!)!);
+    return { kind: 'waiting', heldBy: decision.heldBy, since: waits.get(decision.start.runId)! };
   });
+}
+
+function unservedRuns(decisions: readonly Decision[]): UnservedRun[] {
+  const waiting = decisions.filter((decision) => decision.kind === 'wait');
+  return waiting.map(({ start: { companyId, runId }, environmentId, heldBy: { executionWorkspaceId } }) => ({
+    companyId,
+    runId,
+    environmentId,
+    executionWorkspaceId,
+  }));
+}
+
+/** Whoever waited and does not any more loses its place. */
+async function forgetSettled(
+  tx: Transaction,
+  starts: readonly RunStarted[],
+  placements: readonly FoundPlacement[],
+  outcomes: readonly Outcome<RunStartedResult>[],
+): Promise<void> {
+  const settled = starts.filter(
+    (_start, position) => placements[position]!.wait !== null && outcomes[position]!.kind !== 'waiting',
+  );
+  await forgetWaits(
+    tx,
+    settled.map((start) => start.runId),
+  );
 }
 
 async function tellDenials(

@@ -27,7 +27,10 @@ describe('run-started', () => {
     expect(lease).toMatchObject({ status: 'active', ttlSeconds: 300, environment: { driver: 'local', name: 'Local' } });
     const [run] = await database.sql<[{ context_snapshot: object }]>`
       select context_snapshot from lessor.heartbeat_runs where id = ${payload.runId}`;
-    expect(run.context_snapshot).toEqual({ paperclipEnvironment: { ...lease.environment, leaseId: lease.id } });
+    expect(run.context_snapshot).toEqual({
+      paperclipEnvironment: { ...lease.environment, leaseId: lease.id },
+      lessorFencingToken: lease.fencingToken,
+    });
   });
 
   test('one-lease: delivered again, also at the same time, it returns the same lease', async () => {

@@ -1,12 +1,22 @@
 import { randomUUID } from 'node:crypto';
+import { pino } from 'pino';
 import { describe, expect, test } from 'vitest';
+import { sweepLeases } from '../../src/consumers/lease-sweep.ts';
 import type { RunStarted } from '../../src/contracts/index.ts';
 import { useDatabase } from '../support/database.ts';
-import { lapse, runFinished, runHeartbeat, runStarted } from '../support/factories.ts';
-import { operationsOn, readLease, renew, toldOf } from '../support/operations.ts';
+import { insertLease, lapse, runFinished, runHeartbeat, runStarted } from '../support/factories.ts';
+import { operationsOn, readLease, renew, start, toldOf } from '../support/operations.ts';
 
 const database = useDatabase({ maximumConnections: 20, audited: true });
 const operations = operationsOn(database);
+
+const sweep = () =>
+  sweepLeases({
+    db: database.db,
+    actor: { type: 'system', id: 'sweep' },
+    logger: pino({ level: 'silent' }),
+    batchSize: 100,
+  });
 
 const granted = async (overrides: Partial<RunStarted> = {}) => {
   const payload = runStarted({ ttlSeconds: 60, ...overrides });
@@ -53,7 +63,7 @@ describe('a heartbeat', () => {
     expect(await readLease(database.sql, id)).toEqual(before);
   });
 
-  test('saves a lease that has lapsed and was not swept yet, and tells it', async () => {
+  test('saves a lease that has lapsed and was not swept yet, and tells it once', async () => {
     const { payload, id } = await granted({ agentId: randomUUID() });
     await lapse(database.sql, id);
     await operations.renew(runHeartbeat(payload));
@@ -79,5 +89,104 @@ describe('a heartbeat', () => {
     ]);
     expect(outcomes.map((outcome) => outcome.kind)).toEqual(['done', 'done', 'done']);
     expect(await expiryOf(id)).toBeGreaterThan(Date.now() + 500_000);
+  });
+});
+
+/** The run's lease has lapsed, and a sweep has expired it. */
+const swept = async (overrides: Partial<RunStarted> = {}) => {
+  const run = await granted(overrides);
+  await lapse(database.sql, run.id);
+  await sweep();
+  expect(await readLease(database.sql, run.id)).toMatchObject({ status: 'expired' });
+  return run;
+};
+
+const statusOf = async (id: string) => (await readLease(database.sql, id)).status;
+
+describe('a heartbeat after the sweep', () => {
+  test.for([
+    ['without a workspace', {}],
+    ['whose workspace is still free', { executionWorkspaceId: randomUUID() }],
+  ] as const)('revives an expired lease %s, and tells it as renewed', async ([, overrides]) => {
+    const { payload, id } = await swept(overrides);
+    const outcome = await operations.renew(runHeartbeat(payload));
+    expect(outcome).toMatchObject({ kind: 'done', result: { leases: [{ id, status: 'active' }] } });
+    expect(await readLease(database.sql, id)).toMatchObject({
+      status: 'active',
+      failure_reason: null,
+      cleanup_status: null,
+      released_at: null,
+    });
+    expect(await expiryOf(id)).toBeGreaterThan(Date.now() + 30_000);
+    expect(await toldOf(database.sql, payload.companyId)).toEqual([
+      'created',
+      'lease_acquired',
+      'lease_expired',
+      'lease_renewed',
+    ]);
+    await operations.finish(runFinished(payload));
+    expect(await statusOf(id)).toBe('released');
+  });
+
+  test('revives as often as the lease had expired, and each is told', async () => {
+    const { payload, id } = await swept();
+    await operations.renew(runHeartbeat(payload));
+    await lapse(database.sql, id);
+    await sweep();
+    await operations.renew(runHeartbeat(payload));
+    expect((await toldOf(database.sql, payload.companyId)).slice(2)).toEqual([
+      'lease_expired',
+      'lease_renewed',
+      'lease_expired',
+      'lease_renewed',
+    ]);
+  });
+
+  test('fenced: never revives a lease whose workspace was granted to another run since, though it is free again', async () => {
+    const { payload, id } = await swept({ executionWorkspaceId: randomUUID() });
+    const successor = runStarted({ ...payload, runId: randomUUID() });
+    await operations.granted(successor);
+    await operations.renew(runHeartbeat(payload));
+    expect(await statusOf(id)).toBe('expired');
+    await operations.finish(runFinished(successor));
+    await operations.renew(runHeartbeat(payload));
+    expect(await statusOf(id)).toBe('expired');
+  });
+
+  test('fenced: of two runs in one batch, the one that starts on the workspace wins over the one that comes back', async () => {
+    const { payload, id } = await swept({ executionWorkspaceId: randomUUID() });
+    const successor = runStarted({ ...payload, runId: randomUUID() });
+    await operations.apply([renew(runHeartbeat(payload)), start(successor)]);
+    expect(await statusOf(id)).toBe('expired');
+  });
+
+  test('one-lease: never revives a lease after which its run was given another one', async () => {
+    const { payload, lease, id } = await swept();
+    const { companyId, runId } = payload;
+    const second = await insertLease(database.sql, { companyId, runId, environmentId: lease.environment.id });
+    await operations.renew(runHeartbeat(payload));
+    expect(await statusOf(id)).toBe('expired');
+    expect(await statusOf(second)).toBe('active');
+  });
+
+  test('never revives the lease of a run that has ended', async () => {
+    const { payload, id } = await swept();
+    await operations.finish(runFinished(payload));
+    await operations.renew(runHeartbeat(payload));
+    expect(await statusOf(id)).toBe('expired');
+  });
+
+  test('never revives a lease on an environment that was archived since', async () => {
+    const { payload, lease, id } = await swept();
+    await database.sql`update lessor.environments set status = 'archived' where id = ${lease.environment.id}`;
+    await operations.renew(runHeartbeat(payload));
+    expect(await statusOf(id)).toBe('expired');
+  });
+
+  test('never revives a lease whose driver has cleaned up outside Postgres', async () => {
+    const { payload, id } = await swept();
+    await database.sql`update lessor.environment_leases set provider = 'ssh' where id = ${id}`;
+    await operations.renew(runHeartbeat(payload));
+    expect(await statusOf(id)).toBe('expired');
   });
 });

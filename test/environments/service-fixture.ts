@@ -3,11 +3,16 @@ import { beforeAll } from 'vitest';
 import { environmentService } from '../../src/environments/service.ts';
 import type { EnvironmentService } from '../../src/environments/service.ts';
 import { useDatabase } from '../support/database.ts';
+import type { TestDatabase } from '../support/database.ts';
 import { toldOf } from '../support/operations.ts';
 
-/** The environment service of an operator, on the file's own database. */
+/** The environment service of an operator, on a database of the file's own. */
 export function useEnvironmentService() {
-  const database = useDatabase({ maximumConnections: 20, audited: true });
+  return useEnvironmentServiceOn(useDatabase({ maximumConnections: 20, audited: true }));
+}
+
+/** The environment service of an operator, on a database that the file has already. */
+export function useEnvironmentServiceOn(database: TestDatabase) {
   let opened: EnvironmentService | undefined;
   beforeAll(() => {
     opened = environmentService(database.db, { actor: { type: 'user', id: 'operator' } });

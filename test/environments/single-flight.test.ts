@@ -18,7 +18,8 @@ describe('single-flight', () => {
     const held = await operations.granted(first);
     expect(await operations.start(second)).toEqual({
       kind: 'waiting',
-      heldBy: { executionWorkspaceId: workspace, runId: first.runId, since: held.acquiredAt },
+      heldBy: { executionWorkspaceId: workspace, as: 'holder', runId: first.runId, since: held.acquiredAt },
+      since: expect.any(String),
     });
     expect(await toldOf(database.sql, companyId)).toEqual(['created', 'lease_acquired']);
     await operations.finish(runFinished(first));

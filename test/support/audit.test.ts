@@ -64,6 +64,21 @@ const BREAKS: [invariant: string, how: string, breakIt: Break][] = [
       values (${await insertCompany(sql)}, 'test', 'environment.lease_renewed', 'environment_lease', ${leaseId})`,
   ],
   [
+    'always-told',
+    'a revival that was never preceded by an expiry',
+    async (sql, { leaseId, companyId, runId }) => sql`
+      insert into lessor.activity_log (company_id, actor_id, action, entity_type, entity_id, run_id, details)
+      values (${companyId}, 'test', 'environment.lease_renewed', 'environment_lease', ${leaseId}, ${runId},
+        '{"fromStatus": "expired"}')`,
+  ],
+  [
+    'always-told',
+    'an expiry that was undone without a word',
+    async (sql, { leaseId, companyId, runId }) => sql`
+      insert into lessor.activity_log (company_id, actor_id, action, entity_type, entity_id, run_id)
+      values (${companyId}, 'test', 'environment.lease_expired', 'environment_lease', ${leaseId}, ${runId})`,
+  ],
+  [
     'always-explained',
     'a failure without reason',
     async (sql, { leaseId, companyId, runId }) => {

@@ -14,6 +14,7 @@ const SETTINGS: OperationSettings = {
   actor: { type: 'system', id: 'test-worker' },
   companyRegistration: 'first-sight',
   defaultTtlSeconds: 300,
+  leaseWaitMs: 300_000,
 };
 
 /** Carries out operations as the worker does, each batch in a transaction of its own. */

@@ -21,6 +21,7 @@ ALTER TABLE "lessor"."workspace_waits" ADD CONSTRAINT "workspace_waits_run_fk" F
 ALTER TABLE "lessor"."workspace_waits" ADD CONSTRAINT "workspace_waits_environment_fk" FOREIGN KEY ("company_id","environment_id") REFERENCES "lessor"."environments"("company_id","id") ON DELETE cascade ON UPDATE no action;--> statement-breakpoint
 CREATE INDEX "outbox_run" ON "lessor"."outbox" USING btree ("run_id","id");--> statement-breakpoint
 CREATE INDEX "workspace_waits_order" ON "lessor"."workspace_waits" USING btree ("environment_id","execution_workspace_id","waiting_since","run_id");--> statement-breakpoint
+CREATE INDEX "environment_leases_workspace" ON "lessor"."environment_leases" USING btree ("execution_workspace_id","environment_id","fencing_token") WHERE "lessor"."environment_leases"."execution_workspace_id" is not null;--> statement-breakpoint
 CREATE INDEX "environment_leases_pending" ON "lessor"."environment_leases" USING btree ("last_used_at") WHERE "lessor"."environment_leases"."status" = 'pending';--> statement-breakpoint
 CREATE INDEX "environment_leases_pending_cleanup" ON "lessor"."environment_leases" USING btree ("updated_at") WHERE "lessor"."environment_leases"."status" = 'pending_cleanup';--> statement-breakpoint
 CREATE INDEX "heartbeat_runs_retention" ON "lessor"."heartbeat_runs" USING btree ("created_at","id");

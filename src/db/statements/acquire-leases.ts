@@ -23,7 +23,7 @@ export interface NewLease {
 }
 
 /**
- * Makes leases active, writes each placement into its run's context snapshot and tells `lease_acquired`, all in one
+ * Makes leases active, writes each placement and its fencing token into the run's context snapshot and tells `lease_acquired`, all in one
  * statement (always-told, always-bounded). Fencing tokens are drawn in the order given, under the companies' locks,
  * so those of one environment only grow (fenced). Instants are the statement's, not the transaction's: that one may
  * have begun long before it was given the lock. A second live lease of a run (one-lease) or of an execution
@@ -58,7 +58,8 @@ export async function acquireLeases(
     ), placed as (
       update lessor.heartbeat_runs run set
         context_snapshot = run.context_snapshot || jsonb_build_object('paperclipEnvironment', jsonb_build_object(
-          'id', environment.id, 'name', environment.name, 'driver', environment.driver, 'leaseId', lease.id)),
+          'id', environment.id, 'name', environment.name, 'driver', environment.driver, 'leaseId', lease.id),
+          'lessorFencingToken', lease.fencing_token),
         updated_at = now()
       from lease join lessor.environments environment on environment.id = lease.environment_id
       where run.id = lease.heartbeat_run_id

@@ -20,6 +20,16 @@ export interface FoundPlacement {
   lease: GrantedLease | null;
   /** Who holds the execution workspace there with a live ephemeral lease. */
   holder: WorkspaceHolder | null;
+  /** The run's own wait for the execution workspace. */
+  wait: { since: string; forMs: number } | null;
+  /** The run that is to be given the execution workspace before this one, because it has waited longer. */
+  ahead: WorkspaceWaiter | null;
+}
+
+/** A run that waits for an execution workspace. */
+export interface WorkspaceWaiter {
+  runId: string;
+  since: string;
 }
 
 /** The live lease on an execution workspace. */
@@ -33,6 +43,12 @@ export interface WorkspaceHolder {
   runEnded: boolean;
 }
 
+/**
+ * A run that has not asked for its workspace for so long is not waited for: its job is gone, or its queue is stuck.
+ * Far above the half second after which waiting runs ask again, so that a backlog does not cost a run its place.
+ */
+const LONGEST_SILENCE_SECONDS = 30;
+
 /** Reads what decides about placements, in the order given. The companies' locks must be held. */
 export async function readPlacements(tx: Transaction, wanted: readonly WantedPlacement[]): Promise<FoundPlacement[]> {
   const rows = wanted.map((placement, ordinal) => ({ ordinal, ...placement }));
@@ -44,7 +60,11 @@ export async function readPlacements(tx: Transaction, wanted: readonly WantedPla
         'id', environment.id, 'companyId', environment.company_id,
         'driver', environment.driver, 'status', environment.status) end as environment,
       newest.lease,
-      holding.holder
+      holding.holder,
+      case when own.run_id is not null then jsonb_build_object(
+        'since', own.waiting_since,
+        'forMs', extract(epoch from statement_timestamp() - own.waiting_since) * 1000) end as wait,
+      longest.ahead
     from jsonb_to_recordset(${jsonRows(rows)}) as wanted (
       ordinal int, "companyId" uuid, "runId" uuid, "environmentId" uuid, "executionWorkspaceId" uuid)
     left join lessor.environments environment on environment.id = coalesce(
@@ -66,6 +86,19 @@ export async function readPlacements(tx: Transaction, wanted: readonly WantedPla
       where held.environment_id = environment.id and held.execution_workspace_id = "executionWorkspaceId"
         and held.status in ('pending', 'active') and held.lease_policy = 'ephemeral'
     ) holding on true
+    left join lessor.workspace_waits own
+      on own.run_id = "runId" and own.company_id = "companyId" and own.environment_id = environment.id
+      and own.execution_workspace_id = "executionWorkspaceId"
+    left join lateral (
+      select jsonb_build_object('runId', waiter.run_id, 'since', waiter.waiting_since) as ahead
+      from lessor.workspace_waits waiter
+      join lessor.heartbeat_runs run on run.id = waiter.run_id
+      where waiter.environment_id = environment.id and waiter.execution_workspace_id = "executionWorkspaceId"
+        and waiter.run_id is distinct from "runId" and run.status in ('queued', 'running')
+        and waiter.last_asked_at > statement_timestamp() - make_interval(secs => ${LONGEST_SILENCE_SECONDS})
+        and (own.run_id is null or (waiter.waiting_since, waiter.run_id) < (own.waiting_since, own.run_id))
+      order by waiter.waiting_since, waiter.run_id limit 1
+    ) longest on true
     order by ordinal`,
   );
 }

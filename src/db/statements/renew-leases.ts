@@ -13,31 +13,53 @@ export interface Renewal {
 }
 
 /**
- * Extends active leases to now + ttl, never shortening one and never reviving an ended one. A lease that had lapsed
- * and was not swept yet is saved, which is the only renewal that is told. Each run id may be given once.
+ * A lease that merely lapsed comes back: its run is still alive, nothing was cleaned up outside Postgres, and nobody was
+ * given its place since, which a higher fencing token would show (fenced, one-lease, single-flight).
+ */
+const revivable = sql.raw(`lease.status = 'expired' and lease.provider = 'local'
+  and exists (select from lessor.heartbeat_runs run
+    where run.id = lease.heartbeat_run_id and run.status in ('queued', 'running'))
+  and exists (select from lessor.environments environment
+    where environment.id = lease.environment_id and environment.status = 'active')
+  and not exists (select from lessor.environment_leases later
+    where later.heartbeat_run_id = lease.heartbeat_run_id and later.environment_id = lease.environment_id
+      and later.fencing_token > lease.fencing_token)
+  and not (lease.lease_policy = 'ephemeral' and exists (select from lessor.environment_leases later
+    where later.execution_workspace_id = lease.execution_workspace_id and later.environment_id = lease.environment_id
+      and later.fencing_token > lease.fencing_token and later.lease_policy = 'ephemeral'))`);
+
+/**
+ * Extends live leases to now + ttl, never shortening one, and saves those that had merely lapsed, whether a sweep has
+ * expired them or not: those are the only renewals that are told (always-told). No other ended lease is revived. Each
+ * run id may be given once.
  */
 export async function renewLeases(tx: Transaction, renewals: readonly Renewal[], actor: Actor): Promise<void> {
   await tx.execute(sql`
     with held as (
-      select lease.id, lease.expires_at <= statement_timestamp() as lapsed, coalesce("ttlSeconds", lease.ttl_seconds) as ttl_seconds
+      select lease.id, lease.status as from_status, coalesce("ttlSeconds", lease.ttl_seconds) as ttl_seconds,
+        lease.expires_at <= statement_timestamp() as lapsed
       from jsonb_to_recordset(${jsonRows(renewals)}) as wanted ("companyId" uuid, "runId" uuid, "ttlSeconds" int)
       join lessor.environment_leases lease on lease.heartbeat_run_id = "runId" and lease.company_id = "companyId"
-      where lease.status = 'active'
+      where lease.status = 'active' or (${revivable})
       for update of lease
     ), lease as (
       update lessor.environment_leases lease set
+        status = 'active',
         expires_at = greatest(lease.expires_at, statement_timestamp() + make_interval(secs => held.ttl_seconds)),
         last_used_at = statement_timestamp(),
+        released_at = null,
+        failure_reason = case held.from_status when 'active' then lease.failure_reason end,
+        cleanup_status = null,
         updated_at = statement_timestamp()
       from held
       where lease.id = held.id
-      returning lease.*, held.lapsed
+      returning lease.*, held.from_status, held.lapsed
     )
     insert into lessor.activity_log
       (company_id, actor_type, actor_id, action, entity_type, entity_id, agent_id, run_id, details)
     select lease.company_id, ${actor.type}, ${actor.id}, 'environment.lease_renewed', 'environment_lease', lease.id,
-      run.agent_id, lease.heartbeat_run_id,
-      jsonb_build_object('environmentId', lease.environment_id, 'expiresAt', lease.expires_at)
+      run.agent_id, lease.heartbeat_run_id, jsonb_build_object('environmentId', lease.environment_id,
+        'fromStatus', lease.from_status, 'expiresAt', lease.expires_at, 'fencingToken', lease.fencing_token)
     from lease left join lessor.heartbeat_runs run on run.id = lease.heartbeat_run_id
     where lease.lapsed
     order by lease.fencing_token`);

@@ -1,0 +1,62 @@
+import { randomUUID } from 'node:crypto';
+import { describe, expect, test } from 'vitest';
+import { environmentService } from '../../src/environments/service.ts';
+import { lapse } from '../support/factories.ts';
+import { untilWaitingForLocks } from '../support/locks.ts';
+import { useEnvironmentService } from './service-fixture.ts';
+
+const environments = useEnvironmentService();
+
+describe('fenced: assertCurrent', () => {
+  test('lets the holder pass', async () => {
+    const { lease } = await environments.newLease();
+    await expect(environments.service.assertCurrent(lease.id, lease.fencingToken)).resolves.toBeUndefined();
+  });
+
+  test('refuses another token than the lease has', async () => {
+    const { lease } = await environments.newLease();
+    await expect(environments.service.assertCurrent(lease.id, lease.fencingToken + 1)).rejects.toMatchObject({
+      code: 'lease_stale',
+      message: expect.stringContaining(`its fencing token is not ${lease.fencingToken + 1}`),
+    });
+  });
+
+  test('refuses the holder of a lease that has ended', async () => {
+    const { lease } = await environments.newLease();
+    await environments.service.releaseLease(lease.id);
+    await expect(environments.service.assertCurrent(lease.id, lease.fencingToken)).rejects.toMatchObject({
+      code: 'lease_stale',
+      message: expect.stringContaining('it is released'),
+    });
+  });
+
+  test('refuses the holder of a lease that has lapsed, before any sweep has seen it', async () => {
+    const { lease } = await environments.newLease();
+    await lapse(environments.database.sql, lease.id);
+    await expect(environments.service.assertCurrent(lease.id, lease.fencingToken)).rejects.toMatchObject({
+      code: 'lease_stale',
+      message: expect.stringContaining('has lapsed'),
+    });
+    await environments.service.releaseLease(lease.id, 'expired');
+  });
+
+  test('refuses a lease that does not exist, and a token that is none', async () => {
+    await expect(environments.service.assertCurrent(randomUUID(), 1)).rejects.toMatchObject({ code: 'unknown_lease' });
+    await expect(environments.service.assertCurrent(randomUUID(), -1)).rejects.toMatchObject({
+      code: 'invalid_payload',
+    });
+  });
+
+  test('in a transaction, keeps the lease from ending before what the holder writes is committed', async () => {
+    const { database, service } = environments;
+    const { lease } = await environments.newLease();
+    let ending: Promise<unknown> | undefined;
+    await database.db.transaction(async (tx) => {
+      await environmentService(tx).assertCurrent(lease.id, lease.fencingToken);
+      ending = service.releaseLease(lease.id);
+      await untilWaitingForLocks(database, 1);
+      expect((await service.getLeaseById(lease.id))?.status).toBe('active');
+    });
+    expect(await ending).toMatchObject({ status: 'released' });
+  });
+});
