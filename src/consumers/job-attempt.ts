@@ -9,11 +9,14 @@ import type { OperationOutcome } from '../environments/operations.ts';
 import { JOB_OPTIONS } from '../queues/retry-policy.ts';
 import { describeError } from './error-serializer.ts';
 import type { Handler, HandlerDependencies } from './handler.ts';
+import type { OperationsOnPostgres } from './operations-on-postgres.ts';
+import type { PoisonIsolation } from './poison-isolation.ts';
 import { WorkerStoppingError } from './store-outage.ts';
 
 /** What an attempt needs besides its handler and its job. */
 export interface JobAttemptOptions {
-  dependencies: HandlerDependencies;
+  operations: Pick<OperationsOnPostgres, 'submit' | 'submitAlone' | 'tellDenial'>;
+  isolation: PoisonIsolation;
   logger: Logger;
   /** Until a waiting run is looked at again. */
   waitDelayMs: () => number;
@@ -40,7 +43,7 @@ export class JobAttempt {
   async run(): Promise<unknown> {
     this.#applyRetryPolicy();
     try {
-      const outcome = await this.#handle();
+      const outcome = await this.#carryOut();
       if (outcome.kind === 'refused') throw this.#refused(outcome.refusal);
       if (outcome.kind === 'waiting') throw await this.#waiting(outcome);
       this.#logger.debug({ lease: leaseOf(outcome.result) }, 'job done');
@@ -57,11 +60,19 @@ export class JobAttempt {
     this.#job.opts = { ...this.#job.opts, attempts, ...(backoff === undefined ? {} : { backoff }) };
   }
 
-  async #handle(): Promise<OperationOutcome> {
+  async #carryOut(): Promise<OperationOutcome> {
+    const { isolation, operations } = this.#options;
+    if (!isolation.isSuspect(this.#job)) return this.#handle(operations);
+    const takeovers = this.#job.stalledCounter;
+    this.#logger.warn({ takeovers }, 'a replica died at work on this job: it is tried alone');
+    return isolation.tryAlone(this.#job, () => this.#handle({ ...operations, submit: operations.submitAlone }));
+  }
+
+  async #handle(dependencies: HandlerDependencies): Promise<OperationOutcome> {
     const parsed = this.#handler.schema.safeParse(this.#job.data);
     if (!parsed.success) return this.#deny({ code: 'invalid_payload', reason: z.prettifyError(parsed.error) });
     try {
-      return await this.#handler.handle(this.#options.dependencies, parsed.data);
+      return await this.#handler.handle(dependencies, parsed.data);
     } catch (error) {
       if (kindOfSqlError(error) !== 'refused') throw error;
       return this.#deny({ code: 'not_storable', reason: describeError(error) });
@@ -71,7 +82,7 @@ export class JobAttempt {
   /** A refusal that no operation told, because none came so far. */
   async #deny({ code, reason }: Refusal): Promise<OperationOutcome> {
     const refusal = { code, reason: storableReason(reason) };
-    await this.#handler.denied?.(this.#options.dependencies, this.#job.data, refusal);
+    await this.#handler.denied?.(this.#options.operations, this.#job.data, refusal);
     return { kind: 'refused', refusal };
   }
 

@@ -4,6 +4,7 @@ import type { Logger } from 'pino';
 import type { LessorQueue, LessorWorker, Queues } from '../queues/queues.ts';
 import { describeError } from './error-serializer.ts';
 import { createJobProcessor } from './job-processor.ts';
+import { PoisonIsolation } from './poison-isolation.ts';
 import type { OperationsOnPostgres } from './operations-on-postgres.ts';
 import { runFinishedHandler } from './run-finished.ts';
 import { runHeartbeatHandler } from './run-heartbeat.ts';
@@ -16,8 +17,9 @@ const HANDLERS = [runStartedHandler, runFinishedHandler, runHeartbeatHandler];
 const SWEEP_SCHEDULER = 'lease-sweep';
 
 /**
- * How often a job may be taken over from a replica that died. A job is lost to the failed set beyond it, so it is far
- * above what restarts cause, and yet a bound for a job that itself makes replicas die.
+ * How often a job may be taken over from a replica that died, before it is failed without being tried. Far above what
+ * restarts cause: a job that makes replicas die is found by its attempts alone (`poison-isolation.ts`), and this is the
+ * bound for one that does so before it can be tried at all, such as one that does not fit into memory.
  */
 const MAXIMUM_TAKEOVERS = 20;
 
@@ -81,7 +83,8 @@ function openWorkers(
     maxStalledCount: MAXIMUM_TAKEOVERS,
   };
   const processing = {
-    dependencies: operations,
+    operations,
+    isolation: new PoisonIsolation((milliseconds) => sleep(milliseconds, undefined, { ref: false })),
     logger,
     waitDelayMs: () => Math.round(WAIT_DELAY_MS * (1 + Math.random())),
     now: () => Date.now(),

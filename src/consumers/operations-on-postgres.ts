@@ -13,6 +13,8 @@ import type { ResolvedWorkerSettings } from './worker-options.ts';
 
 /** What handlers and the sweep do in Postgres, outlasting its outages. */
 export interface OperationsOnPostgres extends HandlerDependencies {
+  /** Commits an operation in a transaction of its own, for one that may be poisonous. */
+  submitAlone: HandlerDependencies['submit'];
   sweep(): Promise<SweepResult>;
   /** From now on nothing waits for Postgres to come back: what is under way is rejected. */
   stopWaiting(): void;
@@ -30,15 +32,20 @@ export function openOperations(db: Db, settings: ResolvedWorkerSettings, logger:
     onUnreachable: (detail) => logger.warn(detail, 'Postgres is away: jobs wait and spend no attempt'),
     onReachable: (detail) => logger.info(detail, 'Postgres is back'),
   });
+  const commit = (operations: readonly Operation[]) =>
+    outage.outlast(() => db.transaction((tx) => applyOperations(tx, operations, operationSettings)));
   const coalescer = new Coalescer<Operation, OperationOutcome>({
     maximumBatchSize: settings.batchSize,
     maximumBatchesInFlight: settings.batchesInFlight,
     keyOf: (operation) => operation.payload.companyId,
-    commit: (operations) =>
-      outage.outlast(() => db.transaction((tx) => applyOperations(tx, operations, operationSettings))),
+    commit,
   });
   return {
     submit: (operation) => coalescer.submit(operation),
+    submitAlone: async (operation) => {
+      const [outcome] = await commit([operation]);
+      return outcome!;
+    },
     tellDenial: (run, refusal) =>
       outage.outlast(() => db.transaction((tx) => recordDenials(tx, [{ ...run, refusal }], actor))),
     sweep: () => outage.outlast(() => sweepLeases({ db, actor, logger, batchSize: SWEEP_BATCH_SIZE })),

@@ -89,5 +89,5 @@ export function createWorker({ logger: givenLogger, ...given }: WorkerOptions): 
 
 const clock = () => performance.now();
 
-/** For the sweep, and for telling denials. */
-const CONNECTIONS_BESIDE_BATCHES = 2;
+/** For the sweep, for telling denials, and for what is tried alone. */
+const CONNECTIONS_BESIDE_BATCHES = 3;

@@ -162,7 +162,7 @@ function withGuilty() {
 }
 
 describe('isolated', () => {
-  test('a batch that fails is replayed item by item, in order, and only the guilty one fails', async () => {
+  test('a batch that fails is replayed in parts, in order, and only the guilty one fails', async () => {
     const { coalescer, committed } = withGuilty();
     const outcomes = await Promise.allSettled(['a1', 'guilty', 'b1'].map((item) => coalescer.submit(item)));
     expect(outcomes).toEqual([
@@ -170,7 +170,18 @@ describe('isolated', () => {
       { status: 'rejected', reason: new Error('Postgres refused') },
       { status: 'fulfilled', value: resultOf('b1') },
     ]);
-    expect(committed).toEqual([['a1', 'guilty', 'b1'], ['a1'], ['guilty'], ['b1']]);
+    expect(committed).toEqual([['a1', 'guilty', 'b1'], ['a1', 'guilty'], ['a1'], ['guilty'], ['b1']]);
+  });
+
+  test('the neighbours of a guilty item are committed in the time of about one more batch', async () => {
+    const { coalescer, committed } = withGuilty();
+    const items = Array.from({ length: 64 }, (_, number) => (number === 37 ? 'guilty' : `a${number}`));
+    const outcomes = await Promise.allSettled(items.map((item) => coalescer.submit(item)));
+    expect(outcomes.filter(({ status }) => status === 'rejected')).toHaveLength(1);
+    // Two halves for each time that 64 can be halved.
+    expect(committed).toHaveLength(1 + 2 * 6);
+    const written = committed.filter((batch) => !batch.includes('guilty')).flat();
+    expect(written).toEqual(items.filter((item) => item !== 'guilty'));
   });
 
   test('an item that fails alone is not tried a second time', async () => {
