@@ -48,9 +48,11 @@ export class LeaseKeeper {
   async keep(lease: GrantedLease, requested: LeaseRequested): Promise<void> {
     const ttlMs = lease.ttlSeconds * 1_000;
     const intervalMs = ttlMs / RENEWALS_PER_TTL;
-    const isRecent = performance.now() - requested.at < intervalMs;
-    const isOfThisRequest = Date.parse(lease.acquiredAt) >= requested.date.getTime();
-    if (isRecent && isOfThisRequest) this.#holdUntil(requested.at + ttlMs, lease, ttlMs);
+    const elapsedMs = performance.now() - requested.at;
+    const acquiredAfterMs = Date.parse(lease.acquiredAt) - requested.date.getTime();
+    // A lease from the future means that this clock is behind the database's, so that an old one could seem new.
+    const isOfThisRequest = acquiredAfterMs >= 0 && acquiredAfterMs <= elapsedMs + safetyMarginMs(ttlMs);
+    if (elapsedMs < intervalMs && isOfThisRequest) this.#holdUntil(requested.at + ttlMs, lease, ttlMs);
     else await this.#renewOnce(lease, ttlMs, intervalMs);
     void this.#renewUntilStopped(lease, ttlMs, intervalMs);
   }
@@ -96,10 +98,9 @@ export class LeaseKeeper {
   #holdUntil(deadline: number, lease: GrantedLease, ttlMs: number): void {
     if (this.#stopped.signal.aborted) return;
     clearTimeout(this.#deadlineTimer);
-    const marginMs = Math.min(ttlMs * SAFETY_MARGIN, LONGEST_SAFETY_MARGIN_MS);
     this.#deadlineTimer = setTimeout(
       () => this.#lose(lease, `it could not be renewed in time: ${String(this.#lastError)}`),
-      deadline - marginMs - performance.now(),
+      deadline - safetyMarginMs(ttlMs) - performance.now(),
     );
     this.#deadlineTimer.unref();
   }
@@ -109,4 +110,8 @@ export class LeaseKeeper {
     this.#lost.abort(new LeaseLostError(lease.id, detail));
     this.stop();
   }
+}
+
+function safetyMarginMs(ttlMs: number): number {
+  return Math.min(ttlMs * SAFETY_MARGIN, LONGEST_SAFETY_MARGIN_MS);
 }

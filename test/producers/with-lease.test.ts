@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
-import { expect, test } from 'vitest';
+import { expect, onTestFinished, test, vi } from 'vitest';
 import { LeaseDeniedError, LeaseLostError, QueueUnreachableError } from '../../src/contracts/index.ts';
 import { environmentService } from '../../src/environments/service.ts';
 import { withLease } from '../../src/producers/with-lease.ts';
@@ -150,6 +150,27 @@ describeOnEachBackend(
       await producer.runFinished({ companyId, runId: holder.runId, status: 'succeeded' });
       expect(await work).toBeGreaterThan(0);
     });
+
+    test.for([-3_600_000, 3_600_000])(
+      'a clock that is off by %i ms does not make a lease that is about to lapse look new',
+      async (offMs) => {
+        const run = newRun(30);
+        const producer = openProducer(backend);
+        await producer.runStarted(run);
+        const old = await producer.waitForLease(run.runId);
+        await database.sql`
+          update lessor.environment_leases set expires_at = now() + interval '2 s' where id = ${old.id}`;
+        vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + offMs });
+        onTestFinished(() => void vi.useRealTimers());
+        const left = await withLease(producer, run, async (lease) => {
+          const [{ seconds }] = await database.sql<[{ seconds: number }]>`
+            select extract(epoch from expires_at - now())::float8 as seconds
+            from lessor.environment_leases where id = ${lease.id}`;
+          return seconds;
+        });
+        expect(left).toBeGreaterThan(20);
+      },
+    );
 
     test('no-loss: an end that cannot be published at first is published later', async () => {
       const run = newRun();
