@@ -1,13 +1,23 @@
 import { execFile } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
+import { cp, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import { drizzle } from 'drizzle-orm/postgres-js';
+import { migrate as applyMigrations } from 'drizzle-orm/postgres-js/migrator';
 import { getTableConfig, isPgSequence, PgTable } from 'drizzle-orm/pg-core';
 import postgres from 'postgres';
 import { describe, expect, inject, onTestFinished, test } from 'vitest';
 import { createDb } from '../../src/db/connection.ts';
 import { assertMigrated, migrate } from '../../src/db/migrate.ts';
 import * as schema from '../../src/db/schema.ts';
+import { insertCompany, insertEnvironment, insertLease, insertRun, runStarted } from '../support/factories.ts';
+import { operationsOn } from '../support/operations.ts';
 import { createEmptyDatabase, dropDatabase, uniqueDatabaseName, urlOfDatabase } from '../support/template-database.ts';
+
+const MIGRATIONS = fileURLToPath(new URL('../../src/db/migrations', import.meta.url));
 
 describe('migrate', () => {
   test('makes every table, column, index and sequence of the schema, from empty', async () => {
@@ -49,6 +59,26 @@ describe('migrate', () => {
     await migrate(url);
     expect([...(await sql`select * from lessor.migrations order by id`)]).toEqual([...before]);
     expect(await sql`select from lessor.companies`).toHaveLength(1);
+  });
+
+  test('brings a database of the previous version up to date, and keeps what is there', async () => {
+    const { url, sql, db } = await emptyDatabase();
+    await migrateToPreviousVersion(url);
+    await expect(assertMigrated(db)).rejects.toMatchObject({ code: 'schema_outdated' });
+    const companyId = await insertCompany(sql);
+    const environmentId = await insertEnvironment(sql, { companyId });
+    const runId = await insertRun(sql, { companyId });
+    const executionWorkspaceId = randomUUID();
+    await insertLease(sql, { companyId, environmentId, runId, executionWorkspaceId });
+    const tables = ['companies', 'environments', 'heartbeat_runs', 'environment_leases', 'activity_log'];
+    const rowsOf = () => Promise.all(tables.map((table) => sql.unsafe(`select * from lessor.${table}`)));
+    const before = await rowsOf();
+
+    await migrate(url);
+    expect(await rowsOf()).toEqual(before);
+    await expect(assertMigrated(db)).resolves.toBeUndefined();
+    const waiter = runStarted({ companyId, executionWorkspaceId });
+    expect(await operationsOn({ db }).start(waiter)).toMatchObject({ kind: 'waiting', heldBy: { runId } });
   });
 
   test('gives its lock back when it fails', async () => {
@@ -93,6 +123,23 @@ describe('assertMigrated', () => {
     });
   });
 });
+
+/** Applies all migrations but the newest, as the release before did. */
+async function migrateToPreviousVersion(url: string): Promise<void> {
+  const folder = await mkdtemp(join(tmpdir(), 'lessor-migrations-'));
+  onTestFinished(() => rm(folder, { recursive: true }));
+  await cp(MIGRATIONS, folder, { recursive: true });
+  const journalFile = join(folder, 'meta/_journal.json');
+  const journal = JSON.parse(await readFile(journalFile, 'utf8')) as { entries: unknown[] };
+  await writeFile(journalFile, JSON.stringify({ ...journal, entries: journal.entries.slice(0, -1) }));
+  const client = postgres(url, { max: 1, onnotice: () => undefined });
+  try {
+    const ledger = { migrationsSchema: 'lessor', migrationsTable: 'migrations' };
+    await applyMigrations(drizzle(client), { migrationsFolder: folder, ...ledger });
+  } finally {
+    await client.end();
+  }
+}
 
 /** A database without anything in it, until the test ends. */
 async function emptyDatabase() {

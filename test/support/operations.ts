@@ -18,7 +18,7 @@ const SETTINGS: OperationSettings = {
 };
 
 /** Carries out operations as the worker does, each batch in a transaction of its own. */
-export function operationsOn(database: TestDatabase) {
+export function operationsOn(database: Pick<TestDatabase, 'db'>) {
   const apply = (
     operations: readonly Operation[],
     settings: Partial<OperationSettings> = {},
