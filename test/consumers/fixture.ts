@@ -139,13 +139,18 @@ export async function countOf(sql: Sql, companyIds: readonly string[]) {
 }
 
 /** Makes Postgres raise whenever a run is written whose id is listed, with the SQLSTATE asked for. */
-export async function refuseRun(sql: Sql, runId: string, sqlState: string, times = 1_000_000): Promise<void> {
+export async function refuseRun(
+  sql: Sql,
+  runId: string,
+  sqlState: string,
+  { times = 1_000_000, message = 'refused by a trigger' }: { times?: number; message?: string } = {},
+): Promise<void> {
   const name = `refuse_${runId.replaceAll('-', '')}`;
   await sql.unsafe(`
     create sequence lessor.${name};
     create function lessor.${name}() returns trigger language plpgsql as $$ begin
       if nextval('lessor.${name}') <= ${times} then
-        raise exception 'refused by a trigger' using errcode = '${sqlState}';
+        raise exception using message = '${message}', errcode = '${sqlState}';
       end if;
       return new;
     end $$;

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { expect, test } from 'vitest';
+import { MAXIMUM_REASON_LENGTH } from '../../src/contracts/index.ts';
 import { insertCompany, runStarted } from '../support/factories.ts';
 import { describeOnEachBackend } from '../support/queues.ts';
 import {
@@ -38,9 +39,24 @@ describeOnEachBackend(
       expect(await countOf(database.sql, [companyId])).toEqual({ locals: 1, leases: 9, runs: 9, acquired: 9 });
     });
 
+    test('always-explained: an error of a megabyte is cut before it is stored, in the job and in the activity log', async () => {
+      const companyId = await insertCompany(database.sql);
+      const data = runStarted({ companyId });
+      await refuseRun(database.sql, data.runId, 'P0001', { message: `too long: ${'x'.repeat(1_000_000)}` });
+      await startWorker(backend);
+      await queue('run-started').add('run-started', data, { jobId: `job-${data.runId}` });
+      const { failedReason } = await jobInState(queue('run-started'), `job-${data.runId}`, 'failed');
+      const [told] = await database.sql<[{ reason: string }]>`
+        select details->>'reason' as reason from lessor.activity_log where run_id = ${data.runId}`;
+      for (const text of [failedReason, told.reason]) {
+        expect(text).toContain('too long: xxx');
+        expect(text.length).toBeLessThan(MAXIMUM_REASON_LENGTH + 100);
+      }
+    });
+
     test('no-loss: of a foreign client that set no attempts, it is retried while the error can pass', async () => {
       const data = runStarted();
-      await refuseRun(database.sql, data.runId, '40001', 2);
+      await refuseRun(database.sql, data.runId, '40001', { times: 2 });
       await startWorker(backend);
       await queue('run-started').add('run-started', data, { jobId: `job-${data.runId}` });
       const job = await jobInState(queue('run-started'), `job-${data.runId}`, 'completed', 'failed');
@@ -52,7 +68,7 @@ describeOnEachBackend(
     test('no-loss: an outage of Postgres spends no attempt', async () => {
       const data = runStarted();
       // The SQLSTATE of a server that is being shut down.
-      await refuseRun(database.sql, data.runId, '57P01', 2);
+      await refuseRun(database.sql, data.runId, '57P01', { times: 2 });
       await startWorker(backend);
       await queue('run-started').add('run-started', data, { jobId: `job-${data.runId}`, attempts: 1 });
       const job = await jobInState(queue('run-started'), `job-${data.runId}`, 'completed', 'failed');
