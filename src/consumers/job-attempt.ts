@@ -10,6 +10,7 @@ import { JOB_OPTIONS } from '../queues/retry-policy.ts';
 import { describeError } from './error-serializer.ts';
 import type { Handler, HandlerDependencies } from './handler.ts';
 import type { OperationsOnPostgres } from './operations-on-postgres.ts';
+import { PoisonousJobError } from './poison-isolation.ts';
 import type { PoisonIsolation } from './poison-isolation.ts';
 import { WorkerStoppingError } from './store-outage.ts';
 
@@ -64,7 +65,7 @@ export class JobAttempt {
     const { isolation, operations } = this.#options;
     if (!isolation.isSuspect(this.#job)) return this.#handle(operations);
     const takeovers = this.#job.stalledCounter;
-    this.#logger.warn({ takeovers }, 'a replica died at work on this job: it is tried alone');
+    this.#logger.debug({ takeovers }, 'a replica died at work on this job: it is tried alone');
     return isolation.tryAlone(this.#job, () => this.#handle({ ...operations, submit: operations.submitAlone }));
   }
 
@@ -100,6 +101,7 @@ export class JobAttempt {
   }
 
   async #toBullError(error: unknown): Promise<Error> {
+    if (error instanceof PoisonousJobError) this.#logger.error({ err: error }, 'job failed for good');
     if (error instanceof DelayedError || error instanceof UnrecoverableError) return error;
     if (error instanceof WorkerStoppingError) {
       await this.#job.moveToWait(this.#token);

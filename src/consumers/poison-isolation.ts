@@ -19,6 +19,16 @@ const MAXIMUM_CRASHES = 5;
 /** A job that makes its process crash does so at once: one that takes longer does not hold up the other suspects. */
 const LONGEST_TURN_MS = 1_000;
 
+/** The job made replica after replica die: it is failed without being tried once more. */
+export class PoisonousJobError extends UnrecoverableError {
+  constructor(crashes: number) {
+    super(
+      `poisonous: ${crashes} replicas in a row died at work on this job while it was tried alone; ` +
+        'find out why before retrying it',
+    );
+  }
+}
+
 const suspicionSchema = z.object({ triedAlone: z.int().nonnegative() });
 
 /**
@@ -41,7 +51,7 @@ export class PoisonIsolation {
 
   /**
    * Carries out an attempt at a suspect when it is its turn.
-   * @throws {UnrecoverableError} when too many attempts before did not come to an end
+   * @throws {PoisonousJobError} when too many attempts before did not come to an end
    */
   async tryAlone<Result>(job: SuspectJob, attempt: () => Promise<Result>): Promise<Result> {
     const turn = this.#lastTurn.then(() => this.#attempt(job, attempt));
@@ -57,10 +67,7 @@ export class PoisonIsolation {
     if (crashes >= MAXIMUM_CRASHES) {
       // Whoever retries it by hand has done something about it, and gives it as many attempts again.
       await note(job, 0);
-      throw new UnrecoverableError(
-        `poisonous: ${crashes} replicas in a row died at work on this job while it was tried alone; ` +
-          'find out why before retrying it',
-      );
+      throw new PoisonousJobError(crashes);
     }
     await note(job, crashes + 1);
     try {

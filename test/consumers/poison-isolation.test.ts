@@ -1,7 +1,6 @@
 import { setImmediate } from 'node:timers/promises';
-import { UnrecoverableError } from 'bullmq';
 import { describe, expect, test } from 'vitest';
-import { PoisonIsolation } from '../../src/consumers/poison-isolation.ts';
+import { PoisonIsolation, PoisonousJobError } from '../../src/consumers/poison-isolation.ts';
 import type { SuspectJob } from '../../src/consumers/poison-isolation.ts';
 
 /** A job as BullMQ gives it to one replica after the other: its progress outlives them. */
@@ -65,7 +64,7 @@ describe('isolated: a job that was left behind by a replica that died', () => {
     for (let crash = 0; crash < 5; crash += 1) await dieAtWork(job);
     const { isolation } = isolationWithTurns();
     const attempt = isolation.tryAlone(job, () => Promise.reject(new Error('it was tried')));
-    await expect(attempt).rejects.toBeInstanceOf(UnrecoverableError);
+    await expect(attempt).rejects.toBeInstanceOf(PoisonousJobError);
     await expect(attempt).rejects.toThrow(/^poisonous: 5 replicas in a row died at work on this job/);
   });
 
