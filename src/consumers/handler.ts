@@ -1,7 +1,8 @@
 import type { z } from 'zod';
-import type { PayloadQueueName, Refusal } from '../contracts/index.ts';
+import type { Refusal } from '../contracts/index.ts';
 import type { Operation } from '../environments/operations.ts';
 import type { OperationOutcome } from '../environments/operations.ts';
+import type { OperationQueueName } from '../queues/names.ts';
 
 /** What handlers may do. They know no BullMQ: tests call them with the same dependencies as the worker does. */
 export interface HandlerDependencies {
@@ -13,7 +14,7 @@ export interface HandlerDependencies {
 
 /** How the jobs of one queue are handled. */
 export interface Handler<Schema extends z.ZodType = z.ZodType> {
-  queue: PayloadQueueName;
+  queue: OperationQueueName;
   schema: Schema;
   handle(dependencies: HandlerDependencies, payload: z.output<Schema>): Promise<OperationOutcome>;
   /** Called for a job that is refused without an operation having told it; its data can be anything. */

@@ -47,6 +47,7 @@ export class JobAttempt {
       const outcome = await this.#carryOut();
       if (outcome.kind === 'refused') throw this.#refused(outcome.refusal);
       if (outcome.kind === 'waiting') throw await this.#waiting(outcome);
+      if (outcome.kind === 'unavailable') throw new Error(outcome.reason);
       this.#logger.debug({ lease: leaseOf(outcome.result) }, 'job done');
       return outcome.result;
     } catch (error) {

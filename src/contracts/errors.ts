@@ -38,6 +38,7 @@ export const REFUSAL_CODES = [
   'driver_unavailable',
   'workspace_held',
   'not_storable',
+  'unknown_lease',
 ] as const satisfies readonly ErrorCode[];
 export type RefusalCode = (typeof REFUSAL_CODES)[number];
 

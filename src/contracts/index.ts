@@ -1,4 +1,5 @@
 export * from './errors.ts';
+export * from './lease-release.ts';
 export * from './limits.ts';
 export * from './metadata.ts';
 export * from './parse.ts';

@@ -1,4 +1,6 @@
 import type {
+  LeaseRelease,
+  LeaseReleaseResult,
   RunFinished,
   RunFinishedResult,
   RunHeartbeat,
@@ -10,20 +12,24 @@ import type { Transaction } from '../db/connection.ts';
 import type { Actor } from '../db/statements/activity.ts';
 import { lockCompanies } from '../db/statements/lock-companies.ts';
 import type { CompanyRegistration } from '../db/statements/lock-companies.ts';
+import { cleanUpLeases } from './clean-up-leases.ts';
 import { finishRuns } from './finish-runs.ts';
 import type { Outcome } from './outcome.ts';
 import { renewRuns } from './renew-runs.ts';
 import { startRuns } from './start-runs.ts';
 import type { StartContext } from './start-runs.ts';
 
-/** One thing to do for one run: what a job asks for, without its queue. */
+/** One thing to do for one run or lease: what a job asks for, without its queue. */
 export type Operation =
   | { kind: 'start'; payload: RunStarted }
   | { kind: 'renew'; payload: RunHeartbeat }
-  | { kind: 'finish'; payload: RunFinished };
+  | { kind: 'finish'; payload: RunFinished }
+  | { kind: 'release'; payload: LeaseRelease };
 
 /** The outcome of any operation. */
-export type OperationOutcome = Outcome<RunStartedResult | RunFinishedResult | RunHeartbeatResult>;
+export type OperationOutcome = Outcome<
+  RunStartedResult | RunFinishedResult | RunHeartbeatResult | LeaseReleaseResult
+>;
 
 /** Settings of a worker that decide what operations do. */
 export interface OperationSettings {
@@ -38,8 +44,9 @@ export interface OperationSettings {
 type Outcomes = Map<Operation, OperationOutcome>;
 
 /**
- * Carries out operations in one transaction: companies are locked first, then all starts, all renewals and all
- * finishes run as sets. Their order among each other is free (any-order); this one is the order of a run's life.
+ * Carries out operations in one transaction: companies are locked first, then all starts, all renewals, all finishes
+ * and all releases run as sets. Their order among each other is free (any-order); this one is the order of a run's
+ * life.
  *
  * @returns outcomes in the order given
  */
@@ -51,21 +58,24 @@ export async function applyOperations(
   const companyIds = [...new Set(operations.map((operation) => operation.payload.companyId))];
   const companies = await lockCompanies(tx, companyIds, settings.companyRegistration);
   const outcomes: Outcomes = new Map();
-  for (const round of roundsOfDistinctRuns(operations)) {
+  for (const round of roundsOfDistinctSubjects(operations)) {
     await applyRound(tx, round, { ...settings, companies }, outcomes);
   }
   return operations.map((operation) => outcomes.get(operation)!);
 }
 
-/** A set-based statement takes each run once, so what is delivered twice in one batch goes into a round of its own. */
-function roundsOfDistinctRuns(operations: readonly Operation[]): Operation[][] {
-  const rounds: { operations: Operation[]; runs: Set<string> }[] = [];
+/**
+ * A set-based statement takes each run or lease once, so what is delivered twice in one batch goes into a round of its
+ * own.
+ */
+function roundsOfDistinctSubjects(operations: readonly Operation[]): Operation[][] {
+  const rounds: { operations: Operation[]; subjects: Set<string> }[] = [];
   for (const operation of operations) {
-    const run = `${operation.kind} ${operation.payload.runId}`;
-    let round = rounds.find((candidate) => !candidate.runs.has(run));
-    if (round === undefined) rounds.push((round = { operations: [], runs: new Set() }));
+    const subject = `${operation.kind} ${operation.kind === 'release' ? operation.payload.leaseId : operation.payload.runId}`;
+    let round = rounds.find((candidate) => !candidate.subjects.has(subject));
+    if (round === undefined) rounds.push((round = { operations: [], subjects: new Set() }));
     round.operations.push(operation);
-    round.runs.add(run);
+    round.subjects.add(subject);
   }
   return rounds.map((round) => round.operations);
 }
@@ -83,6 +93,8 @@ async function applyRound(
   if (renewals.length > 0) keep(outcomes, renewals, await renewRuns(tx, payloadsOf(renewals), companies, actor));
   const finishes = operations.filter((operation) => operation.kind === 'finish');
   if (finishes.length > 0) keep(outcomes, finishes, await finishRuns(tx, payloadsOf(finishes), companies, actor));
+  const releases = operations.filter((operation) => operation.kind === 'release');
+  if (releases.length > 0) keep(outcomes, releases, await cleanUpLeases(tx, payloadsOf(releases), companies, actor));
 }
 
 function payloadsOf<Payload>(operations: readonly { payload: Payload }[]): Payload[] {

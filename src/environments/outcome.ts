@@ -16,7 +16,9 @@ export type Outcome<Result> =
   /** For good, with the reason. */
   | { kind: 'refused'; refusal: Refusal }
   /** The execution workspace is held by another run: to be tried again later. */
-  | { kind: 'waiting'; heldBy: HeldBy; since: string };
+  | { kind: 'waiting'; heldBy: HeldBy; since: string }
+  /** Not by this replica now, with the reason: to be retried with backoff, by whichever replica takes it then. */
+  | { kind: 'unavailable'; reason: string };
 
 export function done<Result>(result: Result): Outcome<Result> {
   return { kind: 'done', result };

@@ -1,6 +1,6 @@
 import { EventEmitter } from 'node:events';
 import { LessorError, QueueUnreachableError } from '../contracts/index.ts';
-import type { PayloadQueueName } from '../contracts/index.ts';
+import type { OperationQueueName } from './names.ts';
 import type { LessorQueue, Queues } from './queues.ts';
 import { JOB_OPTIONS } from './retry-policy.ts';
 import { withinTime } from './time-limit.ts';
@@ -12,7 +12,7 @@ import { withinTime } from './time-limit.ts';
 export class Publisher {
   readonly #queues: Queues;
   readonly #timeoutMs: number;
-  readonly #opened = new Map<PayloadQueueName, Promise<LessorQueue>>();
+  readonly #opened = new Map<OperationQueueName, Promise<LessorQueue>>();
   #closed = false;
 
   constructor(queues: Queues, timeoutMs: number) {
@@ -21,7 +21,7 @@ export class Publisher {
   }
 
   /** @throws {QueueUnreachableError} */
-  async publish(name: PayloadQueueName, jobId: string, payload: object): Promise<void> {
+  async publish(name: OperationQueueName, jobId: string, payload: object): Promise<void> {
     try {
       await withinTime(this.#timeoutMs, (signal) => this.#send(name, jobId, payload, signal));
     } catch (error) {
@@ -30,14 +30,14 @@ export class Publisher {
     }
   }
 
-  async #send(name: PayloadQueueName, jobId: string, payload: object, signal: AbortSignal): Promise<void> {
+  async #send(name: OperationQueueName, jobId: string, payload: object, signal: AbortSignal): Promise<void> {
     const queue = await this.queue(name, signal);
     signal.throwIfAborted();
     await queue.add(name, payload, { ...JOB_OPTIONS[name], jobId });
   }
 
   /** The queue, once it can be reached. One that could not be opened is opened anew the next time. */
-  async queue(name: PayloadQueueName, signal: AbortSignal): Promise<LessorQueue> {
+  async queue(name: OperationQueueName, signal: AbortSignal): Promise<LessorQueue> {
     if (this.#closed) throw new Error('the producer is closed');
     await this.#queues.ready(signal);
     let opening = this.#opened.get(name);
@@ -49,7 +49,7 @@ export class Publisher {
     return opening;
   }
 
-  async #open(name: PayloadQueueName): Promise<LessorQueue> {
+  async #open(name: OperationQueueName): Promise<LessorQueue> {
     const queue = this.#queues.queue(name);
     // Every wait for a job's result listens to the queue's closing.
     queue.setMaxListeners(0);

@@ -1,5 +1,5 @@
 import type { JobsOptions } from 'bullmq';
-import type { PayloadQueueName } from '../contracts/index.ts';
+import type { OperationQueueName } from './names.ts';
 
 /**
  * Retries of what failed for a reason that can pass, such as a lost deadlock: from half a second to about four
@@ -9,6 +9,15 @@ import type { PayloadQueueName } from '../contracts/index.ts';
 const TRANSIENT_RETRIES = {
   attempts: 11,
   backoff: { type: 'exponential', delay: 500, jitter: 0.5 },
+} satisfies JobsOptions;
+
+/**
+ * Retries of cleaning up after a lease. What stands in the way, such as a host that is down or a replica of an older
+ * version, takes longer to pass: from half a second to ten minutes, twenty minutes in all, with jitter.
+ */
+const CLEANUP_RETRIES = {
+  attempts: 12,
+  backoff: { type: 'exponential', delay: 600, jitter: 0.5 },
 } satisfies JobsOptions;
 
 /** A failed job stays for an operator to look at and retry. */
@@ -21,8 +30,9 @@ const KEEP_COMPLETED = { age: 60 * 60, count: 50_000 };
 const KEEP_COMPLETED_HEARTBEATS = { age: 5 * 60, count: 5_000 };
 
 /** Job options by queue. They bind only the producer of this package: a client in another language sets its own. */
-export const JOB_OPTIONS: Readonly<Record<PayloadQueueName, JobsOptions>> = {
+export const JOB_OPTIONS: Readonly<Record<OperationQueueName, JobsOptions>> = {
   'run-started': { ...TRANSIENT_RETRIES, removeOnComplete: KEEP_COMPLETED, removeOnFail: KEEP_FAILED },
   'run-finished': { ...TRANSIENT_RETRIES, removeOnComplete: KEEP_COMPLETED, removeOnFail: KEEP_FAILED },
   'run-heartbeat': { ...TRANSIENT_RETRIES, removeOnComplete: KEEP_COMPLETED_HEARTBEATS, removeOnFail: KEEP_FAILED },
+  'lease-release': { ...CLEANUP_RETRIES, removeOnComplete: KEEP_COMPLETED, removeOnFail: KEEP_FAILED },
 };
