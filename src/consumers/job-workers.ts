@@ -5,13 +5,14 @@ import type { LessorQueue, LessorWorker, Queues } from '../queues/queues.ts';
 import { describeError } from './error-serializer.ts';
 import { createJobProcessor } from './job-processor.ts';
 import { PoisonIsolation } from './poison-isolation.ts';
+import { leaseReleaseHandler } from './lease-release.ts';
 import type { OperationsOnPostgres } from './operations-on-postgres.ts';
 import { runFinishedHandler } from './run-finished.ts';
 import { runHeartbeatHandler } from './run-heartbeat.ts';
 import { runStartedHandler } from './run-started.ts';
 import type { ResolvedWorkerSettings } from './worker-options.ts';
 
-const HANDLERS = [runStartedHandler, runFinishedHandler, runHeartbeatHandler];
+const HANDLERS = [runStartedHandler, runFinishedHandler, runHeartbeatHandler, leaseReleaseHandler];
 
 /** The job scheduler of the sweep: the same in every replica, so that together they sweep once an interval. */
 const SWEEP_SCHEDULER = 'lease-sweep';

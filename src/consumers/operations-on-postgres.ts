@@ -6,9 +6,10 @@ import { applyOperations } from '../environments/operations.ts';
 import type { Operation, OperationOutcome } from '../environments/operations.ts';
 import { Coalescer } from './coalescer.ts';
 import type { HandlerDependencies } from './handler.ts';
-import { sweepLeases } from './lease-sweep.ts';
-import type { SweepResult } from './lease-sweep.ts';
+import type { ReleaseJobs } from './lost-releases.ts';
 import { StoreOutage } from './store-outage.ts';
+import { Sweep } from './sweep.ts';
+import type { SweepResult } from './sweep.ts';
 import type { ResolvedWorkerSettings } from './worker-options.ts';
 
 /** What handlers and the sweep do in Postgres, outlasting its outages. */
@@ -22,7 +23,13 @@ export interface OperationsOnPostgres extends HandlerDependencies {
 
 const SWEEP_BATCH_SIZE = 500;
 
-export function openOperations(db: Db, settings: ResolvedWorkerSettings, logger: Logger): OperationsOnPostgres {
+/** @param releaseJobs what the sweep brings back lost jobs with */
+export function openOperations(
+  db: Db,
+  settings: ResolvedWorkerSettings,
+  logger: Logger,
+  releaseJobs: ReleaseJobs,
+): OperationsOnPostgres {
   const { companyRegistration, defaultTtlSeconds, leaseWaitMs, replica } = settings;
   const actor: Actor = { type: 'system', id: `lessor:${replica}` };
   const operationSettings = { actor, companyRegistration, defaultTtlSeconds, leaseWaitMs };
@@ -40,6 +47,14 @@ export function openOperations(db: Db, settings: ResolvedWorkerSettings, logger:
     keyOf: (operation) => operation.payload.companyId,
     commit,
   });
+  const sweep = new Sweep({
+    db,
+    actor,
+    logger,
+    releaseJobs,
+    batchSize: SWEEP_BATCH_SIZE,
+    retentionSeconds: settings.runRetentionSeconds,
+  });
   return {
     submit: (operation) => coalescer.submit(operation),
     submitAlone: async (operation) => {
@@ -48,7 +63,7 @@ export function openOperations(db: Db, settings: ResolvedWorkerSettings, logger:
     },
     tellDenial: (run, refusal) =>
       outage.outlast(() => db.transaction((tx) => recordDenials(tx, [{ ...run, refusal }], actor))),
-    sweep: () => outage.outlast(() => sweepLeases({ db, actor, logger, batchSize: SWEEP_BATCH_SIZE })),
+    sweep: () => outage.outlast(() => sweep.run()),
     stopWaiting: () => stopping.abort(),
   };
 }

@@ -3,6 +3,7 @@ import type { Logger } from 'pino';
 import { openWorkerPool } from '../db/worker-pool.ts';
 import { assertMigrated } from '../db/migrate.ts';
 import { openQueues } from '../queues/queues.ts';
+import { ReleaseJobs } from '../queues/release-jobs.ts';
 import { serializeError } from './error-serializer.ts';
 import { openOperations } from './operations-on-postgres.ts';
 import { JobWorkers } from './job-workers.ts';
@@ -53,7 +54,6 @@ export function createWorker({ logger: givenLogger, ...given }: WorkerOptions): 
     resources.add(() => db.close());
     await assertMigrated(db);
 
-    const operations = openOperations(db, settings, logger);
     const connectionLog = new SlowingLog(
       (details) => logger.warn(details, 'trouble with the queue’s connection'),
       clock,
@@ -65,6 +65,9 @@ export function createWorker({ logger: givenLogger, ...given }: WorkerOptions): 
     });
     resources.add(() => queues.close());
     await queues.assertMigrated();
+    const releaseJobs = new ReleaseJobs(queues);
+    resources.add(() => releaseJobs.close());
+    const operations = openOperations(db, settings, logger, releaseJobs);
     const workers = new JobWorkers(queues, operations, settings, logger);
     resources.add(() => workers.close());
     await workers.start();

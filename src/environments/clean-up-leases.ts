@@ -62,7 +62,10 @@ function endingAfterCleanup({ id, status, failureReason }: LeaseToCleanUp): Leas
 }
 
 function refusedAsUnknown({ companyId, leaseId }: LeaseRelease): Outcome<never> {
-  return { kind: 'refused', refusal: { code: 'unknown_lease', reason: `company ${companyId} has no lease ${leaseId}` } };
+  return {
+    kind: 'refused',
+    refusal: { code: 'unknown_lease', reason: `company ${companyId} has no lease ${leaseId}` },
+  };
 }
 
 /** Another replica can be of a version that has the driver; nothing is called cleaned up that was not. */

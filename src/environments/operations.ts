@@ -27,9 +27,7 @@ export type Operation =
   | { kind: 'release'; payload: LeaseRelease };
 
 /** The outcome of any operation. */
-export type OperationOutcome = Outcome<
-  RunStartedResult | RunFinishedResult | RunHeartbeatResult | LeaseReleaseResult
->;
+export type OperationOutcome = Outcome<RunStartedResult | RunFinishedResult | RunHeartbeatResult | LeaseReleaseResult>;
 
 /** Settings of a worker that decide what operations do. */
 export interface OperationSettings {

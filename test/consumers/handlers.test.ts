@@ -17,7 +17,7 @@ const database = useDatabase({ audited: true });
 function dependencies(settings: Omit<WorkerOverrides, 'logger'> = {}) {
   const { url } = database;
   const resolved = resolveWorkerSettings({ databaseUrl: url, queueUrl: url, replica: 'test', ...settings });
-  return openOperations(database.db, resolved, silentLogger);
+  return openOperations(database.db, resolved, silentLogger, { restore: async () => 0 });
 }
 
 describe('run-started', () => {

@@ -1,44 +1,12 @@
 import { describe, expect, test } from 'vitest';
-import { sweepLeases } from '../../src/consumers/lease-sweep.ts';
-import type { LeaseStatus, RunStatus } from '../../src/contracts/index.ts';
 import { useDatabase } from '../support/database.ts';
-import { insertCompany, insertEnvironment, insertLease, insertRun, lapse } from '../support/factories.ts';
+import { insertLease, insertRun, lapse } from '../support/factories.ts';
 import { readLease, toldOf } from '../support/operations.ts';
-import { silentLogger } from './fixture.ts';
+import { swept, useLeaseSweep } from './sweep-fixture.ts';
 
 const database = useDatabase({ maximumConnections: 20, audited: true });
 
-const sweep = (batchSize = 500) =>
-  sweepLeases({ db: database.db, actor: { type: 'system', id: 'sweep' }, logger: silentLogger, batchSize });
-
-/** A company with an environment, and leases of running runs on it. */
-async function companyWithLeases(count: number, lease: { status?: LeaseStatus } = {}) {
-  const { sql } = database;
-  const companyId = await insertCompany(sql);
-  const environmentId = await insertEnvironment(sql, { companyId });
-  const leases: { id: string; runId: string }[] = [];
-  for (let number = 0; number < count; number += 1) {
-    const runId = await insertRun(sql, { companyId });
-    leases.push({ runId, id: await insertLease(sql, { companyId, environmentId, runId, ...lease }) });
-  }
-  return { companyId, environmentId, leases, ids: leases.map(({ id }) => id) };
-}
-
-/** Writes a run's end as a service does that knows nothing of leases. */
-async function endRun(runId: string, status: RunStatus, failureReason: string | null = null): Promise<void> {
-  await database.sql`
-    update lessor.heartbeat_runs set status = ${status}, failure_reason = ${failureReason}, finished_at = now()
-    where id = ${runId}`;
-}
-
-const lapseAll = async (ids: readonly string[]) => {
-  for (const [age, id] of ids.entries()) await lapse(database.sql, id, age + 1);
-};
-
-const statusesOf = async (ids: readonly string[]) => {
-  const states = await Promise.all(ids.map((id) => readLease(database.sql, id)));
-  return states.map(({ status }) => status);
-};
+const { sweep, companyWithLeases, endRun, lapseAll, statusesOf } = useLeaseSweep(database);
 
 const sevenTimes = <Value>(value: Value): Value[] => Array.from({ length: 7 }, () => value);
 
@@ -46,7 +14,7 @@ describe('no-leak', () => {
   test.for(['active', 'pending'] as const)('a lapsed lease that is %s is expired, with its reason', async (status) => {
     const { companyId, ids } = await companyWithLeases(1, { status });
     await lapseAll(ids);
-    expect(await sweep()).toEqual({ expired: 1, orphaned: 0, failed: 0 });
+    expect(await sweep()).toEqual(swept({ expired: 1 }));
     const lease = await readLease(database.sql, ids[0]!);
     expect(lease).toMatchObject({ status: 'expired', cleanup_status: 'success' });
     expect(lease.failure_reason).toMatch(/^not renewed before \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/);
@@ -55,7 +23,7 @@ describe('no-leak', () => {
 
   test('a lease that has not lapsed is left alone', async () => {
     const { companyId, ids } = await companyWithLeases(1);
-    expect(await sweep()).toEqual({ expired: 0, orphaned: 0, failed: 0 });
+    expect(await sweep()).toEqual(swept());
     expect(await statusesOf(ids)).toEqual(['active']);
     expect(await toldOf(database.sql, companyId)).toEqual(['lease_acquired']);
   });
@@ -68,7 +36,7 @@ describe('no-leak', () => {
   ] as const)('a live lease whose run has %s is %s', async ([runStatus, status, reason]) => {
     const { leases, ids } = await companyWithLeases(1);
     await endRun(leases[0]!.runId, runStatus, reason);
-    expect(await sweep()).toEqual({ expired: 0, orphaned: 1, failed: 0 });
+    expect(await sweep()).toEqual(swept({ orphaned: 1 }));
     const lease = await readLease(database.sql, ids[0]!);
     expect(lease).toMatchObject({ status, failure_reason: reason, cleanup_status: 'success' });
   });
@@ -77,7 +45,7 @@ describe('no-leak', () => {
     const { leases, ids } = await companyWithLeases(1);
     await lapseAll(ids);
     await endRun(leases[0]!.runId, 'succeeded');
-    expect(await sweep()).toEqual({ expired: 0, orphaned: 1, failed: 0 });
+    expect(await sweep()).toEqual(swept({ orphaned: 1 }));
     expect(await statusesOf(ids)).toEqual(['released']);
   });
 
@@ -88,12 +56,12 @@ describe('no-leak', () => {
     const leasePolicy = 'retain_on_failure';
     const id = await insertLease(sql, { companyId, environmentId, runId, leasePolicy });
     await endRun(runId, 'failed', 'look at me');
-    expect(await sweep()).toEqual({ expired: 0, orphaned: 1, failed: 0 });
+    expect(await sweep()).toEqual(swept({ orphaned: 1 }));
     expect(await readLease(sql, id)).toMatchObject({ status: 'retained', failure_reason: 'look at me' });
-    expect(await sweep()).toEqual({ expired: 0, orphaned: 0, failed: 0 });
+    expect(await sweep()).toEqual(swept());
 
     await lapse(sql, id);
-    expect(await sweep()).toEqual({ expired: 1, orphaned: 0, failed: 0 });
+    expect(await sweep()).toEqual(swept({ expired: 1 }));
     const lease = await readLease(sql, id);
     expect(lease).toMatchObject({ status: 'expired', cleanup_status: 'success' });
     expect(lease.failure_reason).toMatch(/^look at me; kept after its run until /);
@@ -104,7 +72,7 @@ describe('no-leak', () => {
     const { companyId, environmentId } = await companyWithLeases(0);
     const id = await insertLease(database.sql, { companyId, environmentId });
     await lapse(database.sql, id);
-    expect(await sweep()).toEqual({ expired: 1, orphaned: 0, failed: 0 });
+    expect(await sweep()).toEqual(swept({ expired: 1 }));
   });
 });
 
@@ -114,7 +82,7 @@ describe('pages', () => {
     await lapseAll(lapsed.ids);
     const orphaned = await companyWithLeases(7);
     for (const { runId } of orphaned.leases) await endRun(runId, 'succeeded');
-    expect(await sweep(2)).toEqual({ expired: 7, orphaned: 7, failed: 0 });
+    expect(await sweep(2)).toEqual(swept({ expired: 7, orphaned: 7 }));
     expect(await statusesOf(lapsed.ids)).toEqual(sevenTimes('expired'));
     expect(await statusesOf(orphaned.ids)).toEqual(sevenTimes('released'));
   });
@@ -123,7 +91,7 @@ describe('pages', () => {
     const { ids } = await companyWithLeases(7);
     await database.sql`
       update lessor.environment_leases set expires_at = now() - interval '1 s' where id = any(${ids}::uuid[])`;
-    expect(await sweep(2)).toEqual({ expired: 7, orphaned: 0, failed: 0 });
+    expect(await sweep(2)).toEqual(swept({ expired: 7 }));
   });
 });
 
@@ -158,13 +126,13 @@ describe('isolated', () => {
       create trigger refuse_to_end before update on lessor.environment_leases
         for each row when (new.id = '${bad}') execute function lessor.refuse_to_end()`);
     try {
-      expect(await sweep(5)).toEqual({ expired: 6, orphaned: 0, failed: 1 });
+      expect(await sweep(5)).toEqual(swept({ expired: 6, failed: 1 }));
       expect(await statusesOf(ids)).toEqual(ids.map((id) => (id === bad ? 'active' : 'expired')));
-      expect(await sweep(5)).toEqual({ expired: 0, orphaned: 0, failed: 1 });
+      expect(await sweep(5)).toEqual(swept({ failed: 1 }));
     } finally {
       await sql`drop function lessor.refuse_to_end cascade`;
     }
-    expect(await sweep(5)).toEqual({ expired: 1, orphaned: 0, failed: 0 });
+    expect(await sweep(5)).toEqual(swept({ expired: 1 }));
   });
 
   test('a lease that someone else has locked is left alone, and swept by the next sweep', async () => {
@@ -174,10 +142,10 @@ describe('isolated', () => {
     // That the sweep ends while the lock is held shows that it does not wait.
     await database.sql.begin(async (sql) => {
       await sql`select from lessor.environment_leases where id = ${locked} for update`;
-      expect(await sweep()).toEqual({ expired: 2, orphaned: 0, failed: 0 });
+      expect(await sweep()).toEqual(swept({ expired: 2 }));
     });
     expect(await statusesOf(ids)).toEqual(['expired', 'active', 'expired']);
-    expect(await sweep()).toEqual({ expired: 1, orphaned: 0, failed: 0 });
+    expect(await sweep()).toEqual(swept({ expired: 1 }));
     expect(await toldOf(database.sql, companyId)).toHaveLength(6);
   });
 
@@ -186,9 +154,9 @@ describe('isolated', () => {
     for (const { runId } of leases) await endRun(runId, 'succeeded');
     await database.sql.begin(async (sql) => {
       await sql`select from lessor.environment_leases where id = ${leases[0]!.id} for update`;
-      expect(await sweep()).toEqual({ expired: 0, orphaned: 1, failed: 0 });
+      expect(await sweep()).toEqual(swept({ orphaned: 1 }));
     });
-    expect(await sweep()).toEqual({ expired: 0, orphaned: 1, failed: 0 });
+    expect(await sweep()).toEqual(swept({ orphaned: 1 }));
   });
 
   test('operations on a company under way do not hold up its sweep', async () => {
@@ -196,7 +164,7 @@ describe('isolated', () => {
     await lapseAll(ids);
     await database.sql.begin(async (sql) => {
       await sql`select from lessor.companies where id = ${companyId} for no key update`;
-      expect(await sweep()).toEqual({ expired: 1, orphaned: 0, failed: 0 });
+      expect(await sweep()).toEqual(swept({ expired: 1 }));
     });
   });
 });

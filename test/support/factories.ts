@@ -93,6 +93,7 @@ export interface LeaseRow {
   executionWorkspaceId?: string | null;
   status?: LeaseStatus;
   leasePolicy?: LeasePolicy;
+  provider?: string | null;
   fencingToken?: number;
   cleanupStatus?: CleanupStatus | null;
   failureReason?: string | null;
@@ -104,13 +105,19 @@ export interface LeaseRow {
  */
 export async function insertLease(sql: Sql, lease: LeaseRow): Promise<string> {
   const { companyId, environmentId, runId = null, executionWorkspaceId = null } = lease;
-  const { status = 'active', leasePolicy = 'ephemeral', cleanupStatus = null, failureReason = null } = lease;
+  const {
+    status = 'active',
+    leasePolicy = 'ephemeral',
+    provider = 'local',
+    cleanupStatus = null,
+    failureReason = null,
+  } = lease;
   const [row] = await sql<[{ id: string }]>`
     with lease as (
       insert into lessor.environment_leases (company_id, environment_id, heartbeat_run_id, execution_workspace_id,
         status, lease_policy, provider, ttl_seconds, expires_at, fencing_token, cleanup_status, failure_reason,
         released_at)
-      values (${companyId}, ${environmentId}, ${runId}, ${executionWorkspaceId}, ${status}, ${leasePolicy}, 'local',
+      values (${companyId}, ${environmentId}, ${runId}, ${executionWorkspaceId}, ${status}, ${leasePolicy}, ${provider},
         300, now() + interval '300 s', coalesce(${lease.fencingToken ?? null}::bigint, nextval('lessor.fencing_tokens')),
         ${cleanupStatus}, ${failureReason}, case when ${status} in ('released', 'expired', 'failed') then now() end)
       returning *

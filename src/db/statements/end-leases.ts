@@ -96,6 +96,9 @@ export async function endOrphanedLeases(
   return endLeases(tx, endingOfEndedRuns(orphaned), actor);
 }
 
+/** An instant as it stands in a reason: whole seconds in UTC. */
+const inWords = (instant: string) => sql.raw(`to_char(${instant} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')`);
+
 const lapsed = sql.raw(
   `lease.status in ('pending', 'active', 'retained') and lease.expires_at <= statement_timestamp()`,
 );
@@ -116,11 +119,39 @@ export async function expireLapsedLeases(
       select lease.id as lease_id, lease.status as from_status, 'expired' as status,
         concat_ws('; ', lease.failure_reason,
           case lease.status when 'retained' then 'kept after its run until ' else 'not renewed before ' end
-            || to_char(lease.expires_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')) as failure_reason,
+            || ${inWords('lease.expires_at')}) as failure_reason,
         ${cleanupOfEndedLease} as cleanup_status
       from lessor.environment_leases lease
       where lease.id = any(${uuidArray(leaseIds)}) and ${lapsed}
       for update of lease ${sql.raw(locking === 'wait' ? '' : locking)}`,
+    actor,
+  );
+}
+
+/**
+ * Fails those of the leases whose acquisition was begun and never completed: they are pending still, and nobody has
+ * touched them for so long. One whose run has ended, or that has lapsed, is left to those who say so. Rows that
+ * someone else has locked are skipped: their acquisition may be about to be completed.
+ */
+export async function failAbandonedLeases(
+  tx: Transaction,
+  leaseIds: readonly string[],
+  untouchedSeconds: number,
+  actor: Actor,
+): Promise<EndedLease[]> {
+  return endLeases(
+    tx,
+    sql`
+      select lease.id as lease_id, lease.status as from_status, 'failed' as status,
+        'acquisition never completed: not touched since ' || ${inWords('lease.last_used_at')} as failure_reason,
+        ${cleanupOfEndedLease} as cleanup_status
+      from lessor.environment_leases lease
+      left join lessor.heartbeat_runs run on run.id = lease.heartbeat_run_id
+      where lease.id = any(${uuidArray(leaseIds)}) and lease.status = 'pending'
+        and lease.last_used_at <= statement_timestamp() - make_interval(secs => ${untouchedSeconds})
+        and lease.expires_at > statement_timestamp()
+        and (run.id is null or run.status in ('queued', 'running'))
+      for update of lease skip locked`,
     actor,
   );
 }

@@ -2,15 +2,36 @@ import { sql } from 'drizzle-orm';
 import { queryRows } from '../connection.ts';
 import type { Db } from '../connection.ts';
 
-/** A place in a pass over leases: the next page starts behind it. */
-export interface SweepCursor {
+/** A live lease of an ended run, and its place in a pass over those. */
+export interface OrphanedLease {
+  leaseId: string;
+  runId: string;
+  environmentId: string;
+}
+
+/** Live leases of ended runs, through the index `environment_leases_one_lease`. */
+export async function findOrphanedLeases(db: Db, limit: number, after?: OrphanedLease): Promise<OrphanedLease[]> {
+  return queryRows<OrphanedLease>(
+    db,
+    sql`
+    select lease.id as "leaseId", lease.heartbeat_run_id as "runId", lease.environment_id as "environmentId"
+    from lessor.environment_leases lease
+    join lessor.heartbeat_runs run on run.id = lease.heartbeat_run_id
+    where lease.status in ('pending', 'active') and run.status in ('succeeded', 'failed', 'cancelled', 'timed_out')
+      and ${after === undefined ? sql`true` : sql`(lease.heartbeat_run_id, lease.environment_id) > (${after.runId}::uuid, ${after.environmentId}::uuid)`}
+    order by lease.heartbeat_run_id, lease.environment_id limit ${limit}`,
+  );
+}
+
+/** A lease past its end, and its place in a pass over those. */
+export interface LapsedLease {
   leaseId: string;
   expiresAt: string;
 }
 
 /** Leases past their end, oldest first, through the index `environment_leases_lapsing`. */
-export async function findLapsedLeases(db: Db, limit: number, after?: SweepCursor): Promise<SweepCursor[]> {
-  return queryRows<SweepCursor>(
+export async function findLapsedLeases(db: Db, limit: number, after?: LapsedLease): Promise<LapsedLease[]> {
+  return queryRows<LapsedLease>(
     db,
     sql`
     select id as "leaseId", expires_at::text as "expiresAt"
@@ -21,16 +42,51 @@ export async function findLapsedLeases(db: Db, limit: number, after?: SweepCurso
   );
 }
 
-/** Live leases of ended runs, through the index `environment_leases_one_lease`. */
-export async function findOrphanedLeases(db: Db, limit: number, after?: SweepCursor): Promise<SweepCursor[]> {
-  return queryRows<SweepCursor>(
+/** A lease whose acquisition nobody completes, and its place in a pass over those. */
+export interface AbandonedLease {
+  leaseId: string;
+  lastUsedAt: string;
+}
+
+/** Pending leases that nobody has touched for long, oldest first, through the index `environment_leases_pending`. */
+export async function findAbandonedLeases(
+  db: Db,
+  untouchedSeconds: number,
+  limit: number,
+  after?: AbandonedLease,
+): Promise<AbandonedLease[]> {
+  return queryRows<AbandonedLease>(
     db,
     sql`
-    select lease.id as "leaseId", lease.expires_at::text as "expiresAt"
-    from lessor.environment_leases lease
-    join lessor.heartbeat_runs run on run.id = lease.heartbeat_run_id
-    where lease.status in ('pending', 'active') and run.status in ('succeeded', 'failed', 'cancelled', 'timed_out')
-      and ${after === undefined ? sql`true` : sql`lease.id > ${after.leaseId}::uuid`}
-    order by lease.id limit ${limit}`,
+    select id as "leaseId", last_used_at::text as "lastUsedAt"
+    from lessor.environment_leases
+    where status = 'pending' and last_used_at <= now() - make_interval(secs => ${untouchedSeconds})
+      and ${after === undefined ? sql`true` : sql`(last_used_at, id) > (${after.lastUsedAt}::timestamptz, ${after.leaseId}::uuid)`}
+    order by last_used_at, id limit ${limit}`,
+  );
+}
+
+/** A lease that waits for its cleanup, and its place in a pass over those. */
+export interface UncleanedLease {
+  leaseId: string;
+  companyId: string;
+  updatedAt: string;
+}
+
+/** Leases that have waited long for their cleanup, oldest first, through `environment_leases_pending_cleanup`. */
+export async function findUncleanedLeases(
+  db: Db,
+  waitedSeconds: number,
+  limit: number,
+  after?: UncleanedLease,
+): Promise<UncleanedLease[]> {
+  return queryRows<UncleanedLease>(
+    db,
+    sql`
+    select id as "leaseId", company_id as "companyId", updated_at::text as "updatedAt"
+    from lessor.environment_leases
+    where status = 'pending_cleanup' and updated_at <= now() - make_interval(secs => ${waitedSeconds})
+      and ${after === undefined ? sql`true` : sql`(updated_at, id) > (${after.updatedAt}::timestamptz, ${after.leaseId}::uuid)`}
+    order by updated_at, id limit ${limit}`,
   );
 }

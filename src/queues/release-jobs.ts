@@ -1,0 +1,49 @@
+import type { LeaseRelease } from '../contracts/index.ts';
+import { jobIds } from './names.ts';
+import { Publisher } from './publisher.ts';
+import type { LessorQueue, Queues } from './queues.ts';
+import { JOB_OPTIONS } from './retry-policy.ts';
+import { withinTime } from './time-limit.ts';
+
+/** Long for a page of jobs, and short enough for a sweep not to be held up by a queue that does not answer. */
+const TIMEOUT_MS = 5_000;
+
+/** The jobs that clean up after leases. */
+export class ReleaseJobs {
+  readonly #publisher: Publisher;
+
+  constructor(queues: Queues) {
+    this.#publisher = new Publisher(queues, TIMEOUT_MS);
+  }
+
+  /**
+   * Publishes the jobs again that the queue has lost, and returns how many. One that waits, is delayed or is being
+   * worked on is on its way, and a failed one stays for an operator to retry. Rejects when the queue does not answer;
+   * what was published until then stays published.
+   */
+  restore(releases: readonly LeaseRelease[]): Promise<number> {
+    return withinTime(TIMEOUT_MS, async (signal) => {
+      const queue = await this.#publisher.queue('lease-release', signal);
+      let restored = 0;
+      for (const release of releases) {
+        signal.throwIfAborted();
+        if (await restoreJob(queue, release)) restored += 1;
+      }
+      return restored;
+    });
+  }
+
+  close(): Promise<void> {
+    return this.#publisher.close();
+  }
+}
+
+async function restoreJob(queue: LessorQueue, release: LeaseRelease): Promise<boolean> {
+  const jobId = jobIds.leaseRelease(release);
+  const state = await queue.getJobState(jobId);
+  if (state !== 'unknown' && state !== 'completed') return false;
+  // A job that was completed while its lease waits still did not do it, and would keep its id from being used again.
+  if (state === 'completed') await queue.remove(jobId);
+  await queue.add('lease-release', release, { ...JOB_OPTIONS['lease-release'], jobId });
+  return true;
+}
