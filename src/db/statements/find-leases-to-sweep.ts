@@ -9,15 +9,23 @@ export interface OrphanedLease {
   environmentId: string;
 }
 
-/** Live leases of ended runs, through the index `environment_leases_one_lease`. */
+/**
+ * Live leases of ended runs, through the index `environment_leases_one_lease`. The limit of one keeps Postgres from
+ * joining them to all runs at once: most runs have ended, so it would expect to find enough of them early on, when as a
+ * rule there is none to be found.
+ */
 export async function findOrphanedLeases(db: Db, limit: number, after?: OrphanedLease): Promise<OrphanedLease[]> {
   return queryRows<OrphanedLease>(
     db,
     sql`
     select lease.id as "leaseId", lease.heartbeat_run_id as "runId", lease.environment_id as "environmentId"
     from lessor.environment_leases lease
-    join lessor.heartbeat_runs run on run.id = lease.heartbeat_run_id
-    where lease.status in ('pending', 'active') and run.status in ('succeeded', 'failed', 'cancelled', 'timed_out')
+    cross join lateral (
+      select from lessor.heartbeat_runs run
+      where run.id = lease.heartbeat_run_id and run.status in ('succeeded', 'failed', 'cancelled', 'timed_out')
+      limit 1
+    ) ended
+    where lease.status in ('pending', 'active')
       and ${after === undefined ? sql`true` : sql`(lease.heartbeat_run_id, lease.environment_id) > (${after.runId}::uuid, ${after.environmentId}::uuid)`}
     order by lease.heartbeat_run_id, lease.environment_id limit ${limit}`,
   );

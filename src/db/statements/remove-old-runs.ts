@@ -19,21 +19,21 @@ const pastRetention = (retentionSeconds: number) => sql`
   run.status in ('succeeded', 'failed', 'cancelled', 'timed_out')
   and greatest(run.finished_at, run.updated_at) <= now() - make_interval(secs => ${retentionSeconds})`;
 
-const withoutLease = sql.raw(
-  'not exists (select from lessor.environment_leases lease where lease.heartbeat_run_id = run.id)',
-);
-
 /**
  * Runs from before the retention, oldest first, through the index `heartbeat_runs_retention`. Those that stay are given
- * too: a page costs the same however many of them there are.
+ * too: a page costs the same however many of them there are. The limit of one keeps Postgres from reading all leases
+ * at once to look these runs up in.
  */
 export async function findOldRuns(db: Db, retentionSeconds: number, limit: number, after?: OldRun): Promise<OldRun[]> {
   return queryRows<OldRun>(
     db,
     sql`
     select run.id as "runId", run.created_at::text as "createdAt",
-      ${pastRetention(retentionSeconds)} and ${withoutLease} as removable
+      ${pastRetention(retentionSeconds)} and lease.id is null as removable
     from lessor.heartbeat_runs run
+    left join lateral (
+      select id from lessor.environment_leases lease where lease.heartbeat_run_id = run.id limit 1
+    ) lease on true
     where run.created_at <= now() - make_interval(secs => ${retentionSeconds})
       and ${after === undefined ? sql`true` : sql`(run.created_at, run.id) > (${after.createdAt}::timestamptz, ${after.runId}::uuid)`}
     order by run.created_at, run.id limit ${limit}`,
@@ -65,7 +65,8 @@ export async function removeOldRuns(
     tx,
     sql`
     delete from lessor.heartbeat_runs run
-    where run.id = any(${uuidArray(locked.map((run) => run.id))}) and ${withoutLease}
+    where run.id = any(${uuidArray(locked.map((run) => run.id))})
+      and not exists (select from lessor.environment_leases lease where lease.heartbeat_run_id = run.id)
     returning run.id`,
   );
   return removed.map((run) => run.id);
