@@ -6,14 +6,16 @@ import { JOB_OPTIONS } from './retry-policy.ts';
 import { withinTime } from './time-limit.ts';
 
 /** Long for a page of jobs, and short enough for a sweep not to be held up by a queue that does not answer. */
-const TIMEOUT_MS = 5_000;
+const DEFAULT_TIMEOUT_MS = 5_000;
 
 /** The jobs that clean up after leases. */
 export class ReleaseJobs {
   readonly #publisher: Publisher;
+  readonly #timeoutMs: number;
 
-  constructor(queues: Queues) {
-    this.#publisher = new Publisher(queues, TIMEOUT_MS);
+  constructor(queues: Queues, timeoutMs: number = DEFAULT_TIMEOUT_MS) {
+    this.#publisher = new Publisher(queues, timeoutMs);
+    this.#timeoutMs = timeoutMs;
   }
 
   /**
@@ -22,7 +24,7 @@ export class ReleaseJobs {
    * what was published until then stays published.
    */
   restore(releases: readonly LeaseRelease[]): Promise<number> {
-    return withinTime(TIMEOUT_MS, async (signal) => {
+    return withinTime(this.#timeoutMs, async (signal) => {
       const queue = await this.#publisher.queue('lease-release', signal);
       let restored = 0;
       for (const release of releases) {

@@ -1,4 +1,5 @@
 import type { Sql } from 'postgres';
+import type { LeaseRelease, LeaseReleaseResult } from '../../src/contracts/index.ts';
 import type { RunFinished, RunFinishedResult, RunHeartbeat, RunHeartbeatResult } from '../../src/contracts/index.ts';
 import type { RunStarted, RunStartedResult } from '../../src/contracts/index.ts';
 import { applyOperations } from '../../src/environments/operations.ts';
@@ -9,6 +10,7 @@ import type { TestDatabase } from './database.ts';
 export const start = (payload: RunStarted): Operation => ({ kind: 'start', payload });
 export const renew = (payload: RunHeartbeat): Operation => ({ kind: 'renew', payload });
 export const finish = (payload: RunFinished): Operation => ({ kind: 'finish', payload });
+export const release = (payload: LeaseRelease): Operation => ({ kind: 'release', payload });
 
 const SETTINGS: OperationSettings = {
   actor: { type: 'system', id: 'test-worker' },
@@ -38,6 +40,8 @@ export function operationsOn(database: Pick<TestDatabase, 'db'>) {
       applyOne(renew(payload), settings) as Promise<Outcome<RunHeartbeatResult>>,
     finish: (payload: RunFinished, settings: Partial<OperationSettings> = {}) =>
       applyOne(finish(payload), settings) as Promise<Outcome<RunFinishedResult>>,
+    release: (payload: LeaseRelease, settings: Partial<OperationSettings> = {}) =>
+      applyOne(release(payload), settings) as Promise<Outcome<LeaseReleaseResult>>,
     /** Starts a run that must be granted a lease, and returns it. */
     async granted(payload: RunStarted) {
       return leaseOf(await applyOne(start(payload)));
