@@ -69,6 +69,29 @@ describe('no-leak: a pending lease whose acquirer died', () => {
     expect(lease.failure_reason).toMatch(/^not renewed before /);
   });
 
+  test.for([
+    ['has lapsed', 'expired', (_runId: string, id: string) => lapse(database.sql, id)],
+    ['is of an ended run', 'released', (runId: string) => endRun(runId, 'succeeded')],
+  ] as const)('is never said to be abandoned where it %s, even if it cannot be %s', async ([, status, happen]) => {
+    const { sql } = database;
+    const { leases, ids } = await companyWithLeases(1, { status: 'pending' });
+    await leaveUntouched(ids, 121);
+    await happen(leases[0]!.runId, ids[0]!);
+    await sql.unsafe(`
+      create function lessor.refuse_to_end() returns trigger language plpgsql as $$
+        begin raise exception 'not like this'; end $$;
+      create trigger refuse_to_end before update on lessor.environment_leases
+        for each row when (new.status = '${status}') execute function lessor.refuse_to_end()`);
+    try {
+      expect(await sweep()).toEqual(swept({ failed: 1 }));
+      expect(await statusesOf(ids)).toEqual(['pending']);
+    } finally {
+      await sql`drop function lessor.refuse_to_end cascade`;
+    }
+    expect((await sweep()).failed).toBe(0);
+    expect(await statusesOf(ids)).toEqual([status]);
+  });
+
   test('is swept however few fit in a page', async () => {
     const { ids } = await companyWithLeases(7, { status: 'pending' });
     await leaveUntouched(ids, 200);
