@@ -100,8 +100,8 @@ test('always-told: sweeps that race end each lease exactly once', async () => {
   await lapseAll(lapsed.ids);
   const orphaned = await companyWithLeases(20);
   for (const { runId } of orphaned.leases) await endRun(runId, 'failed', 'crashed');
-  const swept = await Promise.all(Array.from({ length: 6 }, () => sweep(3)));
-  const sum = (of: 'expired' | 'orphaned' | 'failed') => swept.reduce((total, result) => total + result[of], 0);
+  const results = await Promise.all(Array.from({ length: 6 }, () => sweep(3)));
+  const sum = (of: 'expired' | 'orphaned' | 'failed') => results.reduce((total, result) => total + result[of], 0);
   // A sweep skips what another one has locked, so it takes one more to be sure that nothing was left behind.
   const last = await sweep(3);
   expect(sum('expired') + last.expired).toBe(20);

@@ -142,28 +142,23 @@ describe('isolated', () => {
     expect(await retention().sweep()).toEqual({ done: 1, failed: 0 });
   });
 
-  test('same-company: a run that is leased while it is being removed keeps its row, and nobody meets an error', async () => {
+  test('same-company: a run that is leased while it is being removed keeps its row, and the sweep meets no error', async () => {
     const { sql } = database;
     const companyId = await insertCompany(sql);
     const environmentId = await insertEnvironment(sql, { companyId });
     const runs = [];
     for (let number = 0; number < 30; number += 1) runs.push(await runOfAge(companyId));
-    const leasing = runs.map(async (runId) => {
-      const lease = { companyId, environmentId, runId, status: 'released', cleanupStatus: 'success' } as const;
-      try {
-        await insertLease(sql, lease);
-        return runId;
-      } catch (error) {
-        // Whoever comes too late finds no such run.
-        expect(error).toMatchObject({ constraint_name: 'environment_leases_run_fk' });
-        return undefined;
-      }
-    });
+    const lease = { companyId, environmentId, status: 'released', cleanupStatus: 'success' } as const;
+    const leasing = Promise.allSettled(runs.map((runId) => insertLease(sql, { ...lease, runId })));
     const sweeping = Array.from({ length: 5 }, () => retention(3).sweep());
-    const leased = (await Promise.all(leasing)).filter((runId) => runId !== undefined);
+    const outcomes = await leasing;
     const swept = await Promise.all(sweeping);
     const last = await retention().sweep();
     expect([...swept, last].map(({ failed }) => failed)).toEqual([0, 0, 0, 0, 0, 0]);
+    // Whoever came too late found no such run.
+    const refused = outcomes.filter((outcome) => outcome.status === 'rejected').map(({ reason }) => reason as unknown);
+    expect(refused).toMatchObject(refused.map(() => ({ constraint_name: 'environment_leases_run_fk' })));
+    const leased = runs.filter((_, position) => outcomes[position]!.status === 'fulfilled');
     expect((await runsLeft()).toSorted()).toEqual(leased.toSorted());
   });
 

@@ -18,37 +18,37 @@ export const swept = (counts: Partial<LeaseSweepResult> = {}): LeaseSweepResult 
 
 /** The sweep of leases on a file's own database, and leases for it to find. */
 export function useLeaseSweep(database: TestDatabase) {
-  return {
-    sweep: (batchSize = 500) =>
-      sweepLeases({ db: database.db, actor: { type: 'system', id: 'sweep' }, logger: silentLogger, batchSize }),
+  const sweep = (batchSize = 500) =>
+    sweepLeases({ db: database.db, actor: { type: 'system', id: 'sweep' }, logger: silentLogger, batchSize });
 
-    /** A company with an environment, and leases of running runs on it. */
-    async companyWithLeases(count: number, lease: Partial<LeaseRow> = {}) {
-      const { sql } = database;
-      const companyId = await insertCompany(sql);
-      const environmentId = await insertEnvironment(sql, { companyId });
-      const leases: { id: string; runId: string }[] = [];
-      for (let number = 0; number < count; number += 1) {
-        const runId = await insertRun(sql, { companyId });
-        leases.push({ runId, id: await insertLease(sql, { companyId, environmentId, runId, ...lease }) });
-      }
-      return { companyId, environmentId, leases, ids: leases.map(({ id }) => id) };
-    },
-
-    /** Writes a run's end as a service does that knows nothing of leases. */
-    async endRun(runId: string, status: RunStatus, failureReason: string | null = null): Promise<void> {
-      await database.sql`
-        update lessor.heartbeat_runs set status = ${status}, failure_reason = ${failureReason}, finished_at = now()
-        where id = ${runId}`;
-    },
-
-    async lapseAll(ids: readonly string[]): Promise<void> {
-      for (const [age, id] of ids.entries()) await lapse(database.sql, id, age + 1);
-    },
-
-    async statusesOf(ids: readonly string[]): Promise<string[]> {
-      const states = await Promise.all(ids.map((id) => readLease(database.sql, id)));
-      return states.map(({ status }) => status);
-    },
+  /** A company with an environment, and leases of running runs on it. */
+  const companyWithLeases = async (count: number, lease: Partial<LeaseRow> = {}) => {
+    const { sql } = database;
+    const companyId = await insertCompany(sql);
+    const environmentId = await insertEnvironment(sql, { companyId });
+    const leases: { id: string; runId: string }[] = [];
+    for (let number = 0; number < count; number += 1) {
+      const runId = await insertRun(sql, { companyId });
+      leases.push({ runId, id: await insertLease(sql, { companyId, environmentId, runId, ...lease }) });
+    }
+    return { companyId, environmentId, leases, ids: leases.map(({ id }) => id) };
   };
+
+  /** Writes a run's end as a service does that knows nothing of leases. */
+  const endRun = async (runId: string, status: RunStatus, failureReason: string | null = null): Promise<void> => {
+    await database.sql`
+      update lessor.heartbeat_runs set status = ${status}, failure_reason = ${failureReason}, finished_at = now()
+      where id = ${runId}`;
+  };
+
+  const lapseAll = async (ids: readonly string[]): Promise<void> => {
+    for (const [age, id] of ids.entries()) await lapse(database.sql, id, age + 1);
+  };
+
+  const statusesOf = async (ids: readonly string[]): Promise<string[]> => {
+    const states = await Promise.all(ids.map((id) => readLease(database.sql, id)));
+    return states.map(({ status }) => status);
+  };
+
+  return { sweep, companyWithLeases, endRun, lapseAll, statusesOf };
 }

@@ -47,7 +47,7 @@ describe('a refusal', () => {
     }
   });
 
-  test.for(['', 'connection lost', 'unknown_lease: not a reason for refusal', 'toString: x', 'foreign_run', ': '])(
+  test.for(['', 'connection lost', 'run_ended: not a reason for refusal', 'toString: x', 'foreign_run', ': '])(
     'is not read from %j',
     (failedReason) => {
       expect(parseRefusal(failedReason)).toBeUndefined();
