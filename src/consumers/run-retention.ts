@@ -18,7 +18,7 @@ export interface RunRetentionDependencies {
 
 /**
  * Pages of old runs that one sweep looks at: with pages of 500 and a sweep every 15 seconds, all of eleven million old
- * runs once a day, for a few milliseconds a sweep.
+ * runs once a day, for 2,000 look-ups by index a sweep.
  */
 const PAGES_PER_SWEEP = 4;
 
