@@ -52,6 +52,7 @@ export function openPostgresStore(queueUrl: string): QueueStore {
     },
     assertMigrated: ping,
     ping,
+    durability: async () => ({ known: true, evictionPolicy: 'noeviction', survivesRestart: true }),
     async close() {},
   };
 }

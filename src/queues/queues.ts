@@ -5,7 +5,7 @@ import { DEFAULT_PREFIX } from './names.ts';
 import type { QueueName } from './names.ts';
 import { openPostgresStore } from './postgres-store.ts';
 import { openRedisStore } from './redis-store.ts';
-import type { QueuesOptions, QueueStore, StoreReference } from './store.ts';
+import type { QueueDurability, QueuesOptions, QueueStore, StoreReference } from './store.ts';
 
 /** BullMQ's classes over either backend: the connection is the backend's business, not an option. */
 export type LessorQueue = Queue<unknown, unknown, string, unknown, unknown, string, IQueueBackend, StoreReference>;
@@ -68,6 +68,11 @@ export class Queues {
   /** Resolves once the store answers. Rejects with the store's own error. */
   ping(): Promise<void> {
     return this.#store.ping();
+  }
+
+  /** What the store says about losing jobs. A consumer waits for the answer as long as the store is away. */
+  durability(): Promise<QueueDurability> {
+    return this.#store.durability();
   }
 
   /** Closes the store's connections. Close what was opened on it first. */

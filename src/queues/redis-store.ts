@@ -1,9 +1,12 @@
 import { once } from 'node:events';
 import { createRedisBackend } from 'bullmq';
 import type { QueueBaseOptions } from 'bullmq';
+import type { Cluster, Redis } from 'ioredis';
 import type { QueuesOptions, QueueStore } from './store.ts';
 import { untilAborted } from './until-aborted.ts';
+import { answerInfoWithVersion, readRedisDurability } from './redis-info.ts';
 import { createRedisClient, parseRedisUrl } from './redis-url.ts';
+import type { ClientOptions } from './redis-url.ts';
 
 /**
  * Queues on Redis. All of a process's queues share one connection for commands; what blocks gets its own.
@@ -13,20 +16,22 @@ import { createRedisClient, parseRedisUrl } from './redis-url.ts';
  */
 export function openRedisStore(url: URL, { role, onError }: QueuesOptions): QueueStore {
   const target = parseRedisUrl(url);
-  const commands = createRedisClient(target, {
-    maxRetriesPerRequest: role === 'producer' ? 0 : null,
-    enableOfflineQueue: role !== 'producer',
-  });
+  const open = (options: ClientOptions) => answerInfoWithVersion(createRedisClient(target, options));
+  const commands = duplicatedBy(
+    open({ maxRetriesPerRequest: role === 'producer' ? 0 : null, enableOfflineQueue: role !== 'producer' }),
+    (options) => open({ ...options, maxRetriesPerRequest: null }),
+  );
   commands.on('error', onError);
-  // What blocks is duplicated from this one, which itself never connects.
-  const blocking = createRedisClient(target, { maxRetriesPerRequest: null });
-  blocking.on('error', onError);
+
+  // Its failure is told by the error event, and repaired by the next attempt.
+  const connect = () => {
+    if (commands.status === 'wait') commands.connect().catch(() => undefined);
+  };
 
   let becomingReady: Promise<unknown> | undefined;
   const becomeReady = (): Promise<unknown> => {
     becomingReady ??= once(commands, 'ready').finally(() => (becomingReady = undefined));
-    // Its failure arrives as the error event that `becomingReady` rejects with.
-    if (commands.status === 'wait') commands.connect().catch(() => undefined);
+    connect();
     return becomingReady;
   };
 
@@ -34,8 +39,8 @@ export function openRedisStore(url: URL, { role, onError }: QueuesOptions): Queu
     kind: 'redis',
     hashTags: target.kind === 'cluster',
     factory: (name, options, roles) => {
-      const connection = roles?.blocking === true ? blocking : commands;
-      const withConnection: QueueBaseOptions = { ...options, connection };
+      connect();
+      const withConnection: QueueBaseOptions = { ...options, connection: commands };
       return createRedisBackend(name, withConnection, roles);
     },
     async ready(signal) {
@@ -45,9 +50,24 @@ export function openRedisStore(url: URL, { role, onError }: QueuesOptions): Queu
     async ping() {
       await commands.ping();
     },
+    durability: () => readRedisDurability(commands),
     async close() {
       commands.disconnect();
-      blocking.disconnect();
     },
   };
+}
+
+/** What BullMQ gives when it duplicates a client: of a single Redis the first, of a cluster the second. */
+type DuplicateArguments = [given?: ClientOptions, ofCluster?: { redisOptions?: ClientOptions }];
+
+/**
+ * BullMQ duplicates the client it is given for what blocks. A duplicate is connecting already when BullMQ gets it: one
+ * that BullMQ has to connect is given up for good when the first attempt fails.
+ */
+function duplicatedBy(client: Redis | Cluster, open: (options: ClientOptions) => Redis | Cluster): Redis | Cluster {
+  const duplicate = (...[given, ofCluster]: DuplicateArguments) => {
+    const connectionName = given?.connectionName ?? ofCluster?.redisOptions?.connectionName;
+    return open({ lazyConnect: false, ...(connectionName === undefined ? {} : { connectionName }) });
+  };
+  return Object.assign(client, { duplicate });
 }

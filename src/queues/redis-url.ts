@@ -3,7 +3,7 @@ import type { RedisOptions } from 'ioredis';
 import { InvalidConfigurationError } from '../contracts/index.ts';
 
 /** The options of ioredis that Lessor sets. */
-type ClientOptions = Partial<
+export type ClientOptions = Partial<
   Pick<
     RedisOptions,
     | 'db'
@@ -14,6 +14,7 @@ type ClientOptions = Partial<
     | 'enableOfflineQueue'
     | 'retryStrategy'
     | 'lazyConnect'
+    | 'connectionName'
   >
 >;
 

@@ -5,6 +5,18 @@ export interface StoreReference {
   store: 'redis' | 'postgres';
 }
 
+/** What a store says about losing jobs that it has acknowledged. */
+export type QueueDurability =
+  | {
+      known: true;
+      /** `noeviction`, or what is thrown away when the memory is full. */
+      evictionPolicy: string;
+      /** Whether every job is written to the disk; snapshots lose what came after the last one. */
+      survivesRestart: boolean;
+    }
+  /** The store does not tell. */
+  | { known: false; reason: string };
+
 /** What a store of queues is to the rest of Lessor. */
 export interface QueueStore {
   readonly kind: StoreReference['store'];
@@ -21,6 +33,8 @@ export interface QueueStore {
   assertMigrated(): Promise<void>;
   /** Resolves once the store answers. Rejects with the store's own error. */
   ping(): Promise<void>;
+  /** What the store says about losing jobs. A consumer waits for the answer as long as the store is away. */
+  durability(): Promise<QueueDurability>;
   close(): Promise<void>;
 }
 
