@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Processor } from 'bullmq';
 import type { Logger } from 'pino';
-import type { LessorQueue, LessorWorker, Queues } from '../queues/queues.ts';
+import type { LessorWorker, Queues } from '../queues/queues.ts';
 import { describeError } from './error-serializer.ts';
 import { createJobProcessor } from './job-processor.ts';
 import { PoisonIsolation } from './poison-isolation.ts';
@@ -13,9 +13,6 @@ import { runStartedHandler } from './run-started.ts';
 import type { ResolvedWorkerSettings } from './worker-options.ts';
 
 const HANDLERS = [runStartedHandler, runFinishedHandler, runHeartbeatHandler, leaseReleaseHandler];
-
-/** The job scheduler of the sweep: the same in every replica, so that together they sweep once an interval. */
-const SWEEP_SCHEDULER = 'lease-sweep';
 
 /**
  * How often a job may be taken over from a replica that died, before it is failed without being tried. Far above what
@@ -33,7 +30,6 @@ const WAIT_DELAY_MS = 250;
 /** BullMQ workers for every queue of one replica. */
 export class JobWorkers {
   readonly #workers: readonly LessorWorker[];
-  readonly #sweepQueue: LessorQueue;
   readonly #operations: OperationsOnPostgres;
   readonly #settings: ResolvedWorkerSettings;
   readonly #logger: Logger;
@@ -42,18 +38,12 @@ export class JobWorkers {
     this.#operations = operations;
     this.#settings = settings;
     this.#logger = logger;
-    this.#sweepQueue = queues.queue('lease-sweep');
     this.#workers = openWorkers(queues, operations, settings, logger);
   }
 
   /** Resolves once jobs are taken up. While the queue is away it waits for it. */
   async start(): Promise<void> {
     await Promise.all(this.#workers.map((worker) => worker.waitUntilReady()));
-    await this.#sweepQueue.upsertJobScheduler(
-      SWEEP_SCHEDULER,
-      { every: this.#settings.sweepIntervalMs },
-      { name: SWEEP_SCHEDULER, opts: { removeOnComplete: { count: 100 }, removeOnFail: { count: 1_000 } } },
-    );
     for (const worker of this.#workers) this.#run(worker);
   }
 
@@ -61,7 +51,6 @@ export class JobWorkers {
   async close(): Promise<void> {
     await finishJobs(this.#workers, this.#operations, this.#settings.shutdownTimeoutMs, this.#logger);
     await Promise.all(this.#workers.map((worker) => worker.close(true)));
-    await this.#sweepQueue.close();
   }
 
   #run(worker: LessorWorker): void {

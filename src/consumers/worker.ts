@@ -7,8 +7,10 @@ import { ReleaseJobs } from '../queues/release-jobs.ts';
 import { serializeError } from './error-serializer.ts';
 import { openOperations } from './operations-on-postgres.ts';
 import { JobWorkers } from './job-workers.ts';
+import { assertQueueDurable } from './queue-durability.ts';
 import { Resources } from './resources.ts';
 import { SlowingLog } from './slowing-log.ts';
+import { SweepSchedule } from './sweep-schedule.ts';
 import { resolveWorkerSettings } from './worker-options.ts';
 import type { WorkerSettings } from './worker-options.ts';
 
@@ -21,8 +23,9 @@ export interface WorkerOptions extends WorkerSettings {
 /** A replica that works off the queues. */
 export interface Worker {
   /**
-   * Connects and takes up jobs. Resolves once it does.
+   * Connects and takes up jobs. Resolves once it does; while Redis is away it waits for it.
    * @throws {SchemaOutdatedError} when the database or the queue's tables lack migrations
+   * @throws {QueueNotDurableError} when a durable queue is required, and Redis may throw jobs away or does not tell
    */
   start(): Promise<void>;
   /**
@@ -68,6 +71,19 @@ export function createWorker({ logger: givenLogger, ...given }: WorkerOptions): 
     const releaseJobs = new ReleaseJobs(queues);
     resources.add(() => releaseJobs.close());
     const operations = openOperations(db, settings, logger, releaseJobs);
+    const sweepSchedule = new SweepSchedule({
+      queue: queues.queue('lease-sweep'),
+      everyMs: settings.sweepIntervalMs,
+      sweep: () => operations.sweep(),
+      logger,
+      now: () => Date.now(),
+      random: () => Math.random(),
+    });
+    resources.add(() => sweepSchedule.close());
+    // By then every job is finished or given back: only a sweep can still wait for Postgres.
+    resources.add(async () => operations.stopWaiting());
+    sweepSchedule.start();
+    await assertQueueDurable(queues, settings.requireDurableQueue, logger);
     const workers = new JobWorkers(queues, operations, settings, logger);
     resources.add(() => workers.close());
     await workers.start();

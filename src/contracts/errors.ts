@@ -20,6 +20,7 @@ export const ERROR_CODES = {
   lease_stale: 'whoever presented the lease does not hold it any more',
   job_failed: 'the job failed for a reason that is not a refusal',
   queue_unreachable: 'the queue could not be reached in time',
+  queue_not_durable: 'the queue may lose jobs that it has acknowledged, and a durable one is required',
   store_unreachable: 'Postgres could not be reached',
   schema_outdated: 'the database lacks migrations',
   invalid_configuration: 'a setting is missing or wrong',
@@ -87,6 +88,13 @@ export class QueueUnreachableError extends LessorError {
   constructor(detail: string, options?: ErrorOptions) {
     const reason = detail.replace(/\.$/, '');
     super('queue_unreachable', `the queue cannot be reached: ${reason}; check QUEUE_URL and that it is up`, options);
+  }
+}
+
+/** A durable queue is required, and this one may lose jobs that it has acknowledged, or does not say that it keeps them. */
+export class QueueNotDurableError extends LessorError {
+  constructor(detail: string) {
+    super('queue_not_durable', `the queue is not durable, as REQUIRE_DURABLE_QUEUE wants it: ${detail}`);
   }
 }
 
