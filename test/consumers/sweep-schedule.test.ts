@@ -1,0 +1,105 @@
+import { randomUUID } from 'node:crypto';
+import { expect, onTestFinished, test, vi } from 'vitest';
+import { SweepSchedule } from '../../src/consumers/sweep-schedule.ts';
+import { openQueues } from '../../src/queues/queues.ts';
+import { describeOnEachBackend } from '../support/queues.ts';
+import { until } from '../support/until.ts';
+import { freePort } from '../queues/redis-server.ts';
+import { silentLogger, startWorker, useQueues } from './fixture.ts';
+
+const EVERY_MS = 100;
+
+/** A schedule of a replica's own on a queue. It is not started, and closed after the test. */
+function newSchedule(queueUrl: string, prefix: string) {
+  const queues = openQueues(queueUrl, { role: 'consumer', prefix, onError: () => undefined });
+  const sweep = vi.fn<() => Promise<void>>(async () => undefined);
+  const now = vi.fn<() => number>(() => Date.now());
+  const schedule = new SweepSchedule({
+    queue: queues.queue('lease-sweep'),
+    everyMs: EVERY_MS,
+    sweep,
+    logger: silentLogger,
+    now,
+    random: () => 0,
+  });
+  let closing: Promise<void> | undefined;
+  const close = () => {
+    closing ??= schedule.close().then(() => queues.close());
+    return closing;
+  };
+  onTestFinished(close);
+  return { schedule, sweep, now, close };
+}
+
+describeOnEachBackend('the schedule of the sweep', (backend) => {
+  const queue = useQueues(backend);
+  const scheduler = () => queue('lease-sweep').getJobScheduler('lease-sweep');
+  const clear = async () => {
+    await queue('lease-sweep').removeJobScheduler('lease-sweep');
+    await queue('lease-sweep').obliterate({ force: true });
+  };
+  /** A schedule that is in the queue already. */
+  const startSchedule = async () => {
+    await clear();
+    const started = newSchedule(backend.queueUrl, backend.prefix);
+    started.schedule.start();
+    await until(async () => (await scheduler())?.every === EVERY_MS, { what: 'the schedule being in the queue' });
+    return started;
+  };
+
+  test('no-leak: is put back after the queue has lost it', async () => {
+    const { sweep } = await startSchedule();
+    await clear();
+    expect(await until(scheduler, { what: 'the schedule being back' })).toMatchObject({ every: EVERY_MS });
+    expect(await queue('lease-sweep').getJobCountByTypes('delayed', 'waiting', 'active')).toBe(1);
+    expect(sweep).not.toHaveBeenCalled();
+  });
+
+  test('is left alone while it stands, also when it is of a replica with another interval', async () => {
+    const { now } = await startSchedule();
+    await queue('lease-sweep').upsertJobScheduler('lease-sweep', { every: 60_000 });
+    const before = await scheduler();
+    now.mockClear();
+    await until(() => now.mock.calls.length >= 3, { what: 'three looks at the schedule' });
+    expect(await scheduler()).toEqual(before);
+  });
+
+  test('no-leak: is put back when its next sweep is one that never comes', async () => {
+    await clear();
+    const inAnHour = Date.now() + 60 * 60 * 1_000;
+    await queue('lease-sweep').upsertJobScheduler('lease-sweep', { every: EVERY_MS, startDate: inAnHour });
+    newSchedule(backend.queueUrl, backend.prefix).schedule.start();
+    await until(async () => (await scheduler())!.next! < inAnHour - 60_000, { what: 'a sweep that is due' });
+  });
+
+  test('no-leak: goes on after its next sweep got lost', async () => {
+    await startSchedule();
+    const lost = await until(async () => (await queue('lease-sweep').getJobs(['delayed', 'waiting']))[0]);
+    const { next } = (await scheduler())!;
+    await queue('lease-sweep').obliterate({ force: true });
+    expect(lost.name).toBe('lease-sweep');
+    await until(async () => (await scheduler())!.next !== next, { what: 'a later sweep' });
+    expect(await queue('lease-sweep').getJobCountByTypes('delayed', 'waiting')).toBe(1);
+  });
+
+  test('no-leak: leads to sweeps again once it was lost under a worker', async () => {
+    await startWorker(backend, { sweepIntervalMs: EVERY_MS });
+    const sweeps = () => queue('lease-sweep').getJobCountByTypes('completed');
+    await until(async () => (await sweeps()) > 0, { what: 'a sweep' });
+    await queue('lease-sweep').removeJobScheduler('lease-sweep');
+    await queue('lease-sweep').clean(0, 1_000, 'completed');
+    await until(async () => (await sweeps()) > 1, { what: 'two sweeps more' });
+  });
+});
+
+test('no-leak: a replica sweeps by itself, once an interval, while the queue does not answer', async () => {
+  const { schedule, sweep, close } = newSchedule(`redis://127.0.0.1:${await freePort()}`, randomUUID());
+  sweep.mockRejectedValueOnce(new Error('Postgres said no'));
+  schedule.start();
+  await until(() => sweep.mock.calls.length >= 3, { what: 'three sweeps' });
+  const before = performance.now();
+  await close();
+  expect(performance.now() - before).toBeLessThan(1_000);
+  const swept = sweep.mock.calls.length;
+  await expect(until(() => sweep.mock.calls.length > swept, { timeoutMs: 3 * EVERY_MS })).rejects.toThrow('3');
+});
