@@ -1,0 +1,21 @@
+import { expect, onTestFinished, test } from 'vitest';
+import { whyNoRedisServer } from './redis-process.ts';
+import { startRestartableRedis } from './restartable-redis.ts';
+
+const unlessRunnable = whyNoRedisServer === undefined ? '' : ` (not run: ${whyNoRedisServer})`;
+
+test.skipIf(whyNoRedisServer !== undefined)(
+  `a restartable Redis has what it acknowledged before it was ended, and before it was killed${unlessRunnable}`,
+  async () => {
+    const redis = await startRestartableRedis();
+    onTestFinished(() => redis.close());
+    for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
+      await redis.call('RPUSH', 'kept', signal);
+      await redis.stop(signal);
+      await expect(redis.call('PING')).rejects.toThrow('is stopped');
+      await redis.start();
+    }
+    await redis.restart('SIGKILL');
+    expect(await redis.call('LRANGE', 'kept', '0', '-1')).toEqual(['SIGTERM', 'SIGKILL']);
+  },
+);
