@@ -82,7 +82,9 @@ export class SweepSchedule {
     this.#looking ??= putBack().finally(() => (this.#looking = undefined));
     const looking = this.#looking;
     try {
-      await withinTime(Math.min(QUEUE_ANSWERS_WITHIN_MS, everyMs), () => untilAborted(looking, signal));
+      await withinTime(Math.min(QUEUE_ANSWERS_WITHIN_MS, everyMs), (abandoned) =>
+        untilAborted(looking, AbortSignal.any([signal, abandoned])),
+      );
       if (this.#isAway) logger.info('the queue is back: sweeps come of their schedule again');
       this.#isAway = false;
     } catch (error) {

@@ -4,6 +4,7 @@ import { openWorkerPool } from '../db/worker-pool.ts';
 import { assertMigrated } from '../db/migrate.ts';
 import { openQueues } from '../queues/queues.ts';
 import { ReleaseJobs } from '../queues/release-jobs.ts';
+import { untilAborted } from '../queues/until-aborted.ts';
 import { serializeError } from './error-serializer.ts';
 import { openOperations } from './operations-on-postgres.ts';
 import { JobWorkers } from './job-workers.ts';
@@ -47,6 +48,7 @@ export function createWorker({ logger: givenLogger, ...given }: WorkerOptions): 
     { serializers: { err: serializeError } },
   );
   const resources = new Resources();
+  const stopping = new AbortController();
   let closing: Promise<void> | undefined;
 
   const open = async (): Promise<void> => {
@@ -83,7 +85,7 @@ export function createWorker({ logger: givenLogger, ...given }: WorkerOptions): 
     // By then every job is finished or given back: only a sweep can still wait for Postgres.
     resources.add(async () => operations.stopWaiting());
     sweepSchedule.start();
-    await assertQueueDurable(queues, settings.requireDurableQueue, logger);
+    await untilAborted(assertQueueDurable(queues, settings.requireDurableQueue, logger), stopping.signal);
     const workers = new JobWorkers(queues, operations, settings, logger);
     resources.add(() => workers.close());
     await workers.start();
@@ -100,6 +102,7 @@ export function createWorker({ logger: givenLogger, ...given }: WorkerOptions): 
       }
     },
     close() {
+      stopping.abort(new Error('the worker was closed before the queue had answered'));
       closing ??= resources.close().then(() => logger.info('worker stopped'));
       return closing;
     },

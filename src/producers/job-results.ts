@@ -28,6 +28,9 @@ const LONGEST_SINGLE_WAIT_MS = 500;
 /** Until a job is looked for again that is not there yet, or a queue that is away. */
 const LOOK_AGAIN_MS = 100;
 
+/** Taking leave of a queue that is not away takes milliseconds. */
+const CLOSES_WITHIN_MS = 500;
+
 /** Waits for jobs and tells refusals, failures and timeouts apart. */
 export class JobResults {
   readonly #queues: Queues;
@@ -93,7 +96,9 @@ export class JobResults {
   /** Ends all waits. */
   async close(): Promise<void> {
     this.#closing.abort(new QueueUnreachableError('the producer was closed'));
-    await Promise.all([...this.#events.values()].map((events) => events.close()));
+    const closed = Promise.all([...this.#events.values()].map((events) => events.close()));
+    // A queue that is away does not let go of who listens to it: disconnecting ends that afterwards.
+    await Promise.race([closed, sleep(CLOSES_WITHIN_MS, undefined, { ref: false })]);
   }
 }
 

@@ -1,3 +1,4 @@
+import { callbackify } from 'node:util';
 import type { Cluster, Redis } from 'ioredis';
 import type { QueueDurability } from './store.ts';
 
@@ -8,21 +9,27 @@ const ASSUMED_VERSION = '6.2.0';
  * BullMQ asks every connection for INFO, to learn the server's version: it fails where that is not permitted, and
  * writes to the console where jobs can be evicted, which {@link readRedisDurability} is to tell. So it is told the
  * version, and nothing else.
+ *
+ * ioredis asks too, with a callback, whether the server has loaded its data, and writes to the console where that is
+ * not permitted: then it is told a version as well, which means as much as yes.
  */
 export function answerInfoWithVersion<Client extends Redis | Cluster>(client: Client): Client {
-  const ask = client.info.bind(client) as (...args: unknown[]) => Promise<string>;
-  const answer = async (): Promise<string> => {
-    try {
-      return versionIn(await ask());
-    } catch (error) {
+  const ask = client.info.bind(client);
+  const askIfPermitted = () =>
+    ask().catch((error: unknown) => {
       if (isRefusal(error)) return `redis_version:${ASSUMED_VERSION}`;
       throw error;
-    }
+    });
+  const info = (callback?: Callback): Promise<string> => {
+    const answered = askIfPermitted();
+    if (callback === undefined) return answered.then(versionIn);
+    callbackify(() => answered)(callback);
+    return answered;
   };
-  // ioredis asks with a callback, whether the server has loaded its data.
-  const info = (...args: unknown[]) => (args.length === 0 ? answer() : ask(...args));
   return Object.assign(client, { info });
 }
+
+type Callback = (error: Error | null, answer: string) => void;
 
 function versionIn(info: string): string {
   const lines = info.split(/\r?\n/);
@@ -60,7 +67,7 @@ async function readNode(node: Redis | Cluster): Promise<Map<string, string>> {
   return new Map(lines.map((line) => [line.slice(0, line.indexOf(':')), line.slice(line.indexOf(':') + 1)]));
 }
 
-/** Whether Redis answered, and what it answered is no. */
+/** Whether Redis does not let its user ask, or has no such command under this name. */
 function isRefusal(error: unknown): error is Error {
-  return error instanceof Error && error.name === 'ReplyError';
+  return error instanceof Error && /^(NOPERM|ERR unknown command)/.test(error.message);
 }

@@ -16,7 +16,12 @@ import type { ClientOptions } from './redis-url.ts';
  */
 export function openRedisStore(url: URL, { role, onError }: QueuesOptions): QueueStore {
   const target = parseRedisUrl(url);
-  const open = (options: ClientOptions) => answerInfoWithVersion(createRedisClient(target, options));
+  const opened: (Redis | Cluster)[] = [];
+  const open = (options: ClientOptions) => {
+    const client = answerInfoWithVersion(createRedisClient(target, options));
+    opened.push(client);
+    return client;
+  };
   const commands = duplicatedBy(
     open({ maxRetriesPerRequest: role === 'producer' ? 0 : null, enableOfflineQueue: role !== 'producer' }),
     (options) => open({ ...options, maxRetriesPerRequest: null }),
@@ -52,7 +57,8 @@ export function openRedisStore(url: URL, { role, onError }: QueuesOptions): Queu
     },
     durability: () => readRedisDurability(commands),
     async close() {
-      commands.disconnect();
+      // BullMQ takes leave of Redis on connections of its own, for which those wait that are away.
+      for (const client of opened) client.disconnect();
     },
   };
 }

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import { openQueues } from '../../src/queues/queues.ts';
 import { startWorker, openProducer } from '../consumers/fixture.ts';
 import { useDatabase } from '../support/database.ts';
 import { readLease } from '../support/operations.ts';
@@ -26,17 +27,23 @@ describe.skipIf(whyNoRedisServer !== undefined)(`a lease from start to end${unle
     });
   }
 
-  test('is served on Redis Cluster', async () => {
+  test('is served on Redis Cluster, whose masters are asked how durable they are', async () => {
     const port = await freePort();
     const node = await startRedisServer(port, {
       'cluster-enabled': 'yes',
       'cluster-port': String(await freePort()),
       // A node that has met no other does not know its own address.
       'cluster-announce-ip': '127.0.0.1',
+      'maxmemory-policy': 'allkeys-lru',
     });
     await node.call('CLUSTER', 'ADDSLOTSRANGE', '0', '16383');
     await until(async () => String(await node.call('CLUSTER', 'INFO')).includes('cluster_state:ok'));
-    expect(await serveOneRun(`redis://127.0.0.1:${port}?cluster=true&node=127.0.0.1:${port}`)).toBe('released');
+    const url = `redis://127.0.0.1:${port}?cluster=true&node=127.0.0.1:${port}`;
+    expect(await serveOneRun(url)).toBe('released');
+
+    const queues = openQueues(url, { role: 'consumer', onError: () => undefined });
+    onTestFinished(() => queues.close());
+    expect(await queues.durability()).toEqual({ known: true, evictionPolicy: 'allkeys-lru', survivesRestart: false });
   });
 
   test('is served by the master that a sentinel names', async () => {

@@ -1,0 +1,112 @@
+import { randomUUID } from 'node:crypto';
+import { pino } from 'pino';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import { useDatabase } from '../support/database.ts';
+import { freePort, startRedisServer, whyNoRedisServer } from '../queues/redis-server.ts';
+import { readLease } from '../support/operations.ts';
+import { startRestartableRedis } from '../support/restartable-redis.ts';
+import { until } from '../support/until.ts';
+import { newWorker, openProducer, startWorker } from './fixture.ts';
+
+const unlessRunnable = whyNoRedisServer === undefined ? '' : ` (not run: ${whyNoRedisServer})`;
+
+/** A stop waits for the queue as long as it may. */
+const QUICK = { sweepIntervalMs: 200, shutdownTimeoutMs: 200 };
+
+async function acquireLease(producer: ReturnType<typeof openProducer>, ttlSeconds = 60) {
+  const run = { companyId: randomUUID(), runId: randomUUID() };
+  await producer.runStarted({ ...run, ttlSeconds });
+  return { run, lease: await producer.waitForLease(run.runId) };
+}
+
+function recordingLogger() {
+  const lines: string[] = [];
+  return { lines, logger: pino({ level: 'info' }, { write: (line) => lines.push(line) }) };
+}
+
+describe.skipIf(whyNoRedisServer !== undefined)(`a worker outlives its Redis${unlessRunnable}`, () => {
+  const database = useDatabase({ audited: true });
+  const backendOn = (port: number) =>
+    ({ kind: 'redis', queueUrl: `redis://127.0.0.1:${port}`, prefix: 'lessor', database }) as const;
+
+  const untilExpired = (leaseId: string) =>
+    until(
+      async () => {
+        const { status, failure_reason: reason } = await readLease(database.sql, leaseId);
+        return status !== 'active' && { status, reason };
+      },
+      { what: 'the end of the lease' },
+    );
+
+  test('no-leak: leases still end when it loses everything', async () => {
+    const redis = await startRedisServer(await freePort());
+    const backend = backendOn(redis.port);
+    await startWorker(backend, QUICK);
+    const { lease } = await acquireLease(openProducer(backend), 1);
+    await redis.call('FLUSHALL');
+    expect(await untilExpired(lease.id)).toEqual({
+      status: 'expired',
+      reason: expect.stringMatching(/^not renewed before/),
+    });
+    await until(() => redis.call('EXISTS', 'lessor:lease-sweep:repeat:lease-sweep'), { what: 'the schedule' });
+  });
+
+  test('no-leak: leases still end while it is away', async () => {
+    const redis = await startRedisServer(await freePort());
+    const backend = backendOn(redis.port);
+    await startWorker(backend, QUICK);
+    const { lease } = await acquireLease(openProducer(backend), 1);
+    await redis.stop();
+    expect(await untilExpired(lease.id)).toEqual({
+      status: 'expired',
+      reason: expect.stringMatching(/^not renewed before/),
+    });
+  });
+
+  test('no-loss: jobs are served again after it was away for seconds, of which the log tells at a slowing pace', async () => {
+    const redis = await startRestartableRedis();
+    onTestFinished(() => redis.close());
+    const backend = backendOn(redis.port);
+    const { logger, lines } = recordingLogger();
+    await startWorker(backend, { logger, ...QUICK });
+    const producer = openProducer(backend);
+    const { run, lease } = await acquireLease(producer);
+    lines.length = 0;
+    await redis.stop('SIGKILL');
+    // One connection of each worker, and the one for commands, tell of every attempt.
+    await until(() => lines.some((line) => (JSON.parse(line) as { untold?: number }).untold! >= 10), {
+      what: 'a line that stands for ten others',
+    });
+    expect(lines.length).toBeLessThan(10);
+    await redis.start();
+    await until(() => producer.runFinished({ ...run, status: 'succeeded' }));
+    expect(await untilExpired(lease.id)).toEqual({ status: 'released', reason: null });
+    expect((await acquireLease(producer)).lease.status).toBe('active');
+  });
+
+  test('and waits for it at its own start', async () => {
+    const port = await freePort();
+    const backend = backendOn(port);
+    const worker = newWorker(backend, QUICK);
+    const starting = worker.start();
+    const early = await Promise.race([starting.then(() => 'started'), freePort().then(() => 'waiting')]);
+    expect(early).toBe('waiting');
+    await startRedisServer(port);
+    await starting;
+    expect((await acquireLease(openProducer(backend))).lease.status).toBe('active');
+  });
+
+  test('and stops at once while it has never been there', async () => {
+    const { logger, lines } = recordingLogger();
+    const worker = newWorker(backendOn(await freePort()), { logger });
+    const started = worker.start().then(
+      () => 'started',
+      () => 'not started',
+    );
+    await until(() => lines.length > 0, { what: 'a line about it' });
+    const before = performance.now();
+    await worker.close();
+    expect(performance.now() - before).toBeLessThan(2_000);
+    expect(await started).toBe('not started');
+  });
+});
