@@ -1,4 +1,5 @@
 import {
+  InvalidConfigurationError,
   LeaseLostError,
   RunEndedError,
   idSchema,
@@ -20,6 +21,7 @@ import type {
 import { jobIds } from '../queues/names.ts';
 import { openQueues } from '../queues/queues.ts';
 import { JobResults } from './job-results.ts';
+import { PublishBuffer } from '../queues/publish-buffer.ts';
 import { Publisher } from '../queues/publisher.ts';
 
 /** Where a producer publishes, and how long it tries. */
@@ -28,6 +30,17 @@ export interface HeartbeatProducerOptions {
   queueUrl: string;
   /** How long publishing may take before it fails, in milliseconds; default 5000. */
   publishTimeoutMs?: number;
+  /**
+   * How long a message is held while the queue is away, in milliseconds. It is published when the queue is back, and
+   * fails after this time. Default none: publishing fails as soon as the queue is known to be away.
+   *
+   * What is held is in memory only: nothing is promised before publishing has resolved, which it does once the queue
+   * has the message. Messages of one run are published in their order. A held heartbeat that {@link
+   * HeartbeatProducer.renewLease} waits for is held no longer than it waits.
+   */
+  bufferMs?: number;
+  /** Most messages held at once; publishing more fails at once. Default 10000. */
+  bufferLimit?: number;
   /** The BullMQ prefix on Redis; default `lessor`. */
   prefix?: string;
   /** Told of connection errors, which repair themselves; default none. */
@@ -51,7 +64,7 @@ export type RunSignOfLife = Omit<RunHeartbeat, 'version' | 'at'> & { at?: string
 /**
  * Publishes what happens to heartbeat runs. Every method validates its input before anything is sent
  * ({@link InvalidPayloadError}), and fails within the publish timeout when the queue cannot be reached
- * ({@link QueueUnreachableError}). Publishing the same event of a run again is harmless.
+ * ({@link QueueUnreachableError}), or with `bufferMs` when it was away all that time. Publishing the same event of a run again is harmless.
  */
 export interface HeartbeatProducer {
   runStarted(run: RunStart): Promise<PublishedJob>;
@@ -68,7 +81,7 @@ export interface HeartbeatProducer {
   waitForLease(runId: string, options?: WaitOptions): Promise<GrantedLease>;
   /** Publishes a sign of life and waits for the leases as they stand after it. Throws as {@link waitForLease} does. */
   renewLease(run: RunSignOfLife, options?: WaitOptions): Promise<RunHeartbeatResult>;
-  /** Ends all waits and disconnects. */
+  /** Ends all waits, gives up what is held, and disconnects. */
   close(): Promise<void>;
 }
 
@@ -80,12 +93,20 @@ export interface WaitOptions {
 
 const DEFAULT_PUBLISH_TIMEOUT_MS = 5_000;
 const DEFAULT_WAIT_TIMEOUT_MS = 30_000;
+const DEFAULT_BUFFER_LIMIT = 10_000;
+
+/** What a timer of Node can hold. */
+const LONGEST_BUFFER_MS = 2_147_483_647;
 
 /**
  * Creates a producer. It connects when it first publishes.
- * @throws {InvalidConfigurationError} when the queue URL is neither of Redis nor of Postgres
+ * @throws {InvalidConfigurationError} when the queue URL is neither of Redis nor of Postgres, or `bufferMs` or
+ * `bufferLimit` is not a whole number above 0
  */
 export function createHeartbeatProducer(options: HeartbeatProducerOptions): HeartbeatProducer {
+  const { bufferMs, bufferLimit = DEFAULT_BUFFER_LIMIT } = options;
+  assertWholeNumber('bufferMs', bufferMs ?? 1, LONGEST_BUFFER_MS);
+  assertWholeNumber('bufferLimit', bufferLimit, Number.MAX_SAFE_INTEGER);
   const queues = openQueues(options.queueUrl, {
     role: 'producer',
     prefix: options.prefix,
@@ -93,15 +114,23 @@ export function createHeartbeatProducer(options: HeartbeatProducerOptions): Hear
   });
   const publisher = new Publisher(queues, options.publishTimeoutMs ?? DEFAULT_PUBLISH_TIMEOUT_MS);
   const results = new JobResults(queues, publisher);
+  const buffer = new PublishBuffer(bufferLimit);
   const now = options.now ?? (() => new Date());
-  const publish = async (queue: PayloadQueueName, jobId: string, payload: object): Promise<PublishedJob> => {
-    await publisher.publish(queue, jobId, payload);
+  const publish = async (
+    queue: PayloadQueueName,
+    jobId: string,
+    payload: { runId: string },
+    { timeoutMs = Number.POSITIVE_INFINITY, signal }: WaitOptions = {},
+  ): Promise<PublishedJob> => {
+    const send = (givenUp?: AbortSignal) => publisher.publish(queue, jobId, payload, givenUp);
+    if (bufferMs === undefined) await send();
+    else await buffer.publish(payload.runId, { send, holdMs: Math.min(bufferMs, timeoutMs), signal });
     return { jobId };
   };
-  const runHeartbeat = (run: RunSignOfLife) => {
+  const runHeartbeat = (run: RunSignOfLife, wait?: WaitOptions) => {
     const input = { version: 1, at: now().toISOString(), ...run };
     const payload = parse(runHeartbeatSchema, input, 'run-heartbeat payload');
-    return publish('run-heartbeat', jobIds.runHeartbeat(payload), payload);
+    return publish('run-heartbeat', jobIds.runHeartbeat(payload), payload, wait);
   };
 
   return {
@@ -130,16 +159,23 @@ export function createHeartbeatProducer(options: HeartbeatProducerOptions): Hear
       return lease;
     },
 
-    async renewLease(run, { timeoutMs = DEFAULT_WAIT_TIMEOUT_MS, signal } = {}) {
-      const { jobId } = await runHeartbeat(run);
+    async renewLease(run, wait = {}) {
+      const { timeoutMs = DEFAULT_WAIT_TIMEOUT_MS, signal } = wait;
+      const { jobId } = await runHeartbeat(run, { ...wait, timeoutMs });
       const result = await results.waitFor('run-heartbeat', jobId, { runId: run.runId, timeoutMs, signal });
       return runHeartbeatResultSchema.parse(result);
     },
 
     async close() {
+      buffer.close();
       await results.close();
       await publisher.close();
       await queues.close();
     },
   };
+}
+
+function assertWholeNumber(option: string, value: number, maximum: number): void {
+  if (Number.isInteger(value) && value >= 1 && value <= maximum) return;
+  throw new InvalidConfigurationError(`${option} must be a whole number from 1 to ${maximum}`);
 }

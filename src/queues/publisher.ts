@@ -20,10 +20,16 @@ export class Publisher {
     this.#timeoutMs = timeoutMs;
   }
 
-  /** @throws {QueueUnreachableError} */
-  async publish(name: OperationQueueName, jobId: string, payload: object): Promise<void> {
+  /**
+   * @param givenUp aborted when the caller waits no longer: what was not sent by then is not sent later
+   * @throws {QueueUnreachableError}
+   */
+  async publish(name: OperationQueueName, jobId: string, payload: object, givenUp?: AbortSignal): Promise<void> {
     try {
-      await withinTime(this.#timeoutMs, (signal) => this.#send(name, jobId, payload, signal));
+      await withinTime(this.#timeoutMs, (overdue) => {
+        const signal = givenUp === undefined ? overdue : AbortSignal.any([overdue, givenUp]);
+        return this.#send(name, jobId, payload, signal);
+      });
     } catch (error) {
       if (error instanceof LessorError) throw error;
       throw new QueueUnreachableError(error instanceof Error ? error.message : String(error), { cause: error });
