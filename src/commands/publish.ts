@@ -3,11 +3,12 @@ import { Command, Option } from 'commander';
 import { InvalidConfigurationError, LEASE_POLICIES, TERMINAL_RUN_STATUSES } from '../contracts/index.ts';
 import { createHeartbeatProducer } from '../producers/producer.ts';
 import type { HeartbeatProducer, PublishedJob, RunEnd, RunSignOfLife, RunStart } from '../producers/producer.ts';
-import { checkedQueueUrl, parseId, parseTtl, queuePrefixOption, queueUrlOption } from './settings.ts';
+import { bufferOption, checkedQueueUrl, parseId, parseTtl, queuePrefixOption, queueUrlOption } from './settings.ts';
 
 interface PublishFlags extends Record<string, unknown> {
   queueUrl?: string;
   queuePrefix: string;
+  buffer?: number;
   json: boolean;
 }
 
@@ -46,12 +47,17 @@ function publisher(queue: string, publish: Publish): Command {
     .description(`publish a ${queue} job`)
     .addOption(queueUrlOption())
     .addOption(queuePrefixOption())
+    .addOption(bufferOption())
     .addOption(new Option('--company-id <id>', 'the company the run is of').argParser(parseId))
     .addOption(new Option('--run-id <id>', 'the run').argParser(parseId))
     .option('--json', 'print {"jobId": …} instead of a sentence', false)
-    .action(async ({ queueUrl, queuePrefix, json, ...flags }: PublishFlags) => {
+    .action(async ({ queueUrl, queuePrefix, buffer, json, ...flags }: PublishFlags) => {
       const payload = Object.keys(flags).length > 0 ? flags : await readPayload();
-      const producer = createHeartbeatProducer({ queueUrl: checkedQueueUrl(queueUrl), prefix: queuePrefix });
+      const producer = createHeartbeatProducer({
+        queueUrl: checkedQueueUrl(queueUrl),
+        prefix: queuePrefix,
+        ...(buffer === undefined ? {} : { bufferMs: buffer }),
+      });
       try {
         const published = await publish(producer, payload);
         process.stdout.write(json ? `${JSON.stringify(published)}\n` : `published ${published.jobId} to ${queue}\n`);

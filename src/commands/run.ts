@@ -6,11 +6,20 @@ import type { LeasePolicy } from '../contracts/index.ts';
 import { createHeartbeatProducer } from '../producers/producer.ts';
 import { CommandRun } from './command-run.ts';
 import { exitCodeOf, reportError } from './report-error.ts';
-import { checkedQueueUrl, parseDuration, parseId, parseTtl, queuePrefixOption, queueUrlOption } from './settings.ts';
+import {
+  bufferOption,
+  checkedQueueUrl,
+  parseDuration,
+  parseId,
+  parseTtl,
+  queuePrefixOption,
+  queueUrlOption,
+} from './settings.ts';
 
 interface RunFlags {
   queueUrl?: string;
   queuePrefix: string;
+  buffer?: number;
   company: string;
   run: string;
   agent?: string;
@@ -32,7 +41,8 @@ Exits with the command's own code, or 128 and the number of the signal that ende
 cannot be started; 125 when Lessor itself failed, for example because the run was denied a lease.
 
 The run's end is published as succeeded (code 0), failed (another code, or a crash), cancelled (a signal ended the
-command, or this process was sent one) or timed_out (--timeout passed).`;
+command, or this process was sent one) or timed_out (--timeout passed). While the queue is away it is tried for as
+long as the ttl, from 30 seconds to 5 minutes, or --buffer when that is longer; another signal ends that.`;
 
 /** `lessor run`: executes a command under a lease. */
 export function runCommand(): Command {
@@ -40,6 +50,7 @@ export function runCommand(): Command {
     .description('run a command under a lease: acquire, execute, renew, release')
     .addOption(queueUrlOption())
     .addOption(queuePrefixOption())
+    .addOption(bufferOption())
     .addOption(new Option('--company <id>', 'the company the run is of').argParser(parseId).makeOptionMandatory())
     .addOption(
       new Option('--run <id>', 'id of the run; default a new one').argParser(parseId).default(randomUUID(), 'new'),
@@ -74,7 +85,11 @@ async function runUnderLease([file, ...args]: [string, ...string[]], flags: RunF
     discardStdin: false,
     isSilent: !process.stderr.isTTY || !process.stderr.columns,
   });
-  const producer = createHeartbeatProducer({ queueUrl: checkedQueueUrl(flags.queueUrl), prefix: flags.queuePrefix });
+  const producer = createHeartbeatProducer({
+    queueUrl: checkedQueueUrl(flags.queueUrl),
+    prefix: flags.queuePrefix,
+    ...(flags.buffer === undefined ? {} : { bufferMs: flags.buffer }),
+  });
   const run = new CommandRun(producer, {
     command: { file, args },
     run: {

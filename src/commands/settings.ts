@@ -22,6 +22,13 @@ export function queuePrefixOption(): Option {
     .default('lessor');
 }
 
+/** `--buffer`: how long what is published is held while the queue is away. */
+export function bufferOption(): Option {
+  return new Option('--buffer <time>', 'how long to wait for a queue that is away; default not at all').argParser(
+    parseDuration,
+  );
+}
+
 /**
  * Checks a database URL. The option itself cannot: commander repeats a wrong value, which here can carry a password.
  * @throws {InvalidConfigurationError}

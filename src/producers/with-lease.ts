@@ -21,7 +21,10 @@ export interface WithLeaseOptions<Result> {
   signal?: AbortSignal;
   /** How long the work may take, in milliseconds; past it its signal is aborted, and the run's end is `timed_out`. */
   timeoutMs?: number;
-  /** How long to try to publish the end while the queue is away, in milliseconds; default 30000. */
+  /**
+   * How long to try to publish the end while the queue is away, in milliseconds. Default: as long as the lease's ttl,
+   * after which the sweep has ended it, but at least 30 seconds and at most 5 minutes.
+   */
   endTimeoutMs?: number;
   /** How a run ended whose work returned; default `succeeded`. */
   outcomeOf?: (result: Result) => RunOutcome;
@@ -39,7 +42,8 @@ export class RunTimedOutError extends Error {
 }
 
 const DEFAULT_LEASE_WAIT_MS = 330_000;
-const DEFAULT_END_TIMEOUT_MS = 30_000;
+const SHORTEST_END_TIMEOUT_MS = 30_000;
+const LONGEST_END_TIMEOUT_MS = 300_000;
 const PUBLISH_AGAIN_MS = 500;
 
 /**
@@ -67,9 +71,11 @@ export async function withLease<Result>(
   const keeper = new LeaseKeeper(producer, options.random ?? Math.random);
   const timeLimit = new TimeLimit(options.timeoutMs);
   const signal = AbortSignal.any([keeper.lost, timeLimit.signal, ...(options.signal ? [options.signal] : [])]);
+  let endTimeoutMs = options.endTimeoutMs ?? SHORTEST_END_TIMEOUT_MS;
   const settled = await settle(async () => {
     const { leaseWaitMs: timeoutMs = DEFAULT_LEASE_WAIT_MS } = options;
     const lease = await producer.waitForLease(run.runId, { timeoutMs, signal });
+    endTimeoutMs = options.endTimeoutMs ?? endTimeoutOf(lease);
     await keeper.keep(lease, requested);
     timeLimit.start();
     const result = await work(lease, signal);
@@ -80,9 +86,13 @@ export async function withLease<Result>(
   keeper.stop();
   timeLimit.stop();
 
-  await publishEnd(producer, run, outcome, settled, options.endTimeoutMs ?? DEFAULT_END_TIMEOUT_MS);
+  await publishEnd(producer, run, outcome, settled, endTimeoutMs);
   if (settled.kind === 'thrown') throw settled.error;
   return settled.result;
+}
+
+function endTimeoutOf({ ttlSeconds }: GrantedLease): number {
+  return Math.min(Math.max(ttlSeconds * 1_000, SHORTEST_END_TIMEOUT_MS), LONGEST_END_TIMEOUT_MS);
 }
 
 type Settled<Result> = { kind: 'returned'; result: Result } | { kind: 'thrown'; error: unknown };

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import { runStartedSchema } from '../../src/contracts/index.ts';
 import { useQueues } from '../consumers/fixture.ts';
+import { freePort, startRedisServer, whyNoRedisServer } from '../queues/redis-server.ts';
 import { runHeartbeat, runStarted } from '../support/factories.ts';
 import { describeOnEachBackend } from '../support/queues.ts';
 import { lessor } from './lessor.ts';
@@ -136,3 +137,16 @@ test.for(['redis', 'postgres'])(
     expect(performance.now() - startedAt).toBeLessThan(5_000);
   },
 );
+
+test.skipIf(whyNoRedisServer !== undefined)('with --buffer it waits for a queue that is away', async () => {
+  const port = await freePort();
+  const run = { companyId: randomUUID(), runId: randomUUID() };
+  const flags = ['--company-id', run.companyId, '--run-id', run.runId, '--buffer', '15s'];
+  const env = { QUEUE_URL: `redis://127.0.0.1:${port}` };
+  const [{ exit, stdout }, redis] = await Promise.all([
+    lessor(['publish', 'run-started', ...flags], { env }),
+    startRedisServer(port),
+  ]);
+  expect({ exit, stdout }).toEqual({ exit: 0, stdout: `published ${run.runId}-started to run-started\n` });
+  expect(await redis.call('EXISTS', `lessor:run-started:${run.runId}-started`)).toBe(1);
+});

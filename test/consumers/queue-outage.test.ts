@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { pino } from 'pino';
 import { describe, expect, onTestFinished, test } from 'vitest';
+import { withLease } from '../../src/producers/with-lease.ts';
 import { useDatabase } from '../support/database.ts';
 import { freePort, startRedisServer, whyNoRedisServer } from '../queues/redis-server.ts';
 import { readLease } from '../support/operations.ts';
@@ -29,7 +30,7 @@ describe.skipIf(whyNoRedisServer !== undefined)(`a worker outlives its Redis${un
   const backendOn = (port: number) =>
     ({ kind: 'redis', queueUrl: `redis://127.0.0.1:${port}`, prefix: 'lessor', database }) as const;
 
-  const untilExpired = (leaseId: string) =>
+  const untilEnded = (leaseId: string) =>
     until(
       async () => {
         const { status, failure_reason: reason } = await readLease(database.sql, leaseId);
@@ -44,7 +45,7 @@ describe.skipIf(whyNoRedisServer !== undefined)(`a worker outlives its Redis${un
     await startWorker(backend, QUICK);
     const { lease } = await acquireLease(openProducer(backend), 1);
     await redis.call('FLUSHALL');
-    expect(await untilExpired(lease.id)).toEqual({
+    expect(await untilEnded(lease.id)).toEqual({
       status: 'expired',
       reason: expect.stringMatching(/^not renewed before/),
     });
@@ -57,7 +58,7 @@ describe.skipIf(whyNoRedisServer !== undefined)(`a worker outlives its Redis${un
     await startWorker(backend, QUICK);
     const { lease } = await acquireLease(openProducer(backend), 1);
     await redis.stop();
-    expect(await untilExpired(lease.id)).toEqual({
+    expect(await untilEnded(lease.id)).toEqual({
       status: 'expired',
       reason: expect.stringMatching(/^not renewed before/),
     });
@@ -80,8 +81,33 @@ describe.skipIf(whyNoRedisServer !== undefined)(`a worker outlives its Redis${un
     expect(lines.length).toBeLessThan(10);
     await redis.start();
     await until(() => producer.runFinished({ ...run, status: 'succeeded' }));
-    expect(await untilExpired(lease.id)).toEqual({ status: 'released', reason: null });
+    expect(await untilEnded(lease.id)).toEqual({ status: 'released', reason: null });
     expect((await acquireLease(producer)).lease.status).toBe('active');
+  });
+
+  test('no-loss: a run that ends just then has its end once it is back', async () => {
+    const redis = await startRestartableRedis();
+    onTestFinished(() => redis.close());
+    const backend = backendOn(redis.port);
+    await startWorker(backend, QUICK);
+    const run = { companyId: randomUUID(), runId: randomUUID(), ttlSeconds: 60 };
+    let leaseId = '';
+    const ended = withLease(openProducer(backend), run, async (lease) => {
+      leaseId = lease.id;
+      await redis.stop('SIGKILL');
+    });
+    await until(
+      () =>
+        leaseId !== '' &&
+        redis.call('PING').then(
+          () => false,
+          () => true,
+        ),
+      { what: 'the outage' },
+    );
+    await redis.start();
+    await ended;
+    expect(await untilEnded(leaseId)).toEqual({ status: 'released', reason: null });
   });
 
   test('and waits for it at its own start', async () => {
