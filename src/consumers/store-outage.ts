@@ -25,6 +25,8 @@ const LONGEST_DELAY_MS = 5_000;
  */
 export class StoreOutage {
   readonly #options: StoreOutageOptions;
+  /** Of all work since Postgres last answered: what fails at the same time is one outage. */
+  #failures = 0;
 
   constructor(options: StoreOutageOptions) {
     this.#options = options;
@@ -32,14 +34,15 @@ export class StoreOutage {
 
   /** @throws {WorkerStoppingError} when the worker stops before the work is done, which then may or may not be */
   async outlast<Result>(work: () => Promise<Result>): Promise<Result> {
-    for (let failures = 0; ; failures += 1) {
+    for (let attempt = 1; ; attempt += 1) {
       try {
         const result = await this.#unlessStopped(work);
-        if (failures > 0) this.#options.onReachable({ failures });
+        this.#tellSuccess();
         return result;
       } catch (error) {
         if (kindOfSqlError(error) !== 'unreachable') throw error;
-        await this.#waitAfter(failures + 1, error);
+        this.#tellFailure(error);
+        await this.#waitAfter(attempt);
       }
     }
   }
@@ -57,10 +60,21 @@ export class StoreOutage {
     });
   }
 
-  async #waitAfter(failures: number, error: unknown): Promise<void> {
-    const isPowerOfTwo = Number.isInteger(Math.log2(failures));
-    if (isPowerOfTwo) this.#options.onUnreachable({ failures, reason: sqlErrorOf(error)?.message ?? String(error) });
-    const delay = Math.min(FIRST_DELAY_MS * 2 ** Math.min(failures - 1, 10), LONGEST_DELAY_MS);
+  #tellSuccess(): void {
+    if (this.#failures === 0) return;
+    this.#options.onReachable({ failures: this.#failures });
+    this.#failures = 0;
+  }
+
+  #tellFailure(error: unknown): void {
+    this.#failures += 1;
+    const isPowerOfTwo = Number.isInteger(Math.log2(this.#failures));
+    if (!isPowerOfTwo) return;
+    this.#options.onUnreachable({ failures: this.#failures, reason: sqlErrorOf(error)?.message ?? String(error) });
+  }
+
+  async #waitAfter(attempt: number): Promise<void> {
+    const delay = Math.min(FIRST_DELAY_MS * 2 ** Math.min(attempt - 1, 10), LONGEST_DELAY_MS);
     try {
       await sleep(delay, undefined, { signal: this.#options.signal });
     } catch (cause) {

@@ -70,6 +70,13 @@ describe('while Postgres is away', () => {
     expect(told).toEqual([...away, 'back after 17']);
   });
 
+  test('what fails at the same time is told as one outage', async () => {
+    const { outage, told } = outageWith();
+    await Promise.all([outage.outlast(failing(3, '57P01')), outage.outlast(failing(3, '57P01'))]);
+    const away = [1, 2, 4].map((failures) => `away ${failures}: failed with 57P01`);
+    expect(told).toEqual([...away, 'back after 6']);
+  });
+
   test('waits grow from a tenth of a second to five', async () => {
     const { outage } = outageWith();
     await outage.outlast(failing(20, 'ECONNREFUSED'));

@@ -1,0 +1,115 @@
+import { randomUUID } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { pino } from 'pino';
+import postgres from 'postgres';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import { createWorker } from '../../src/consumers/worker.ts';
+import { migrate } from '../../src/db/migrate.ts';
+import { createHeartbeatProducer } from '../../src/producers/producer.ts';
+import { openQueues } from '../../src/queues/queues.ts';
+import { whyNoRedisServer } from '../queues/redis-server.ts';
+import { audit } from '../support/audit.ts';
+import { startRestartablePostgres } from '../support/restartable-postgres.ts';
+import { startRestartableRedis } from '../support/restartable-redis.ts';
+import { until } from '../support/until.ts';
+
+const unlessRunnable = whyNoRedisServer === undefined ? '' : ` (not run: ${whyNoRedisServer})`;
+
+/** Stands for five minutes: pauses between tries have reached their longest by then. */
+const OUTAGE_MS = 8_000;
+
+const PAYLOAD_QUEUES = ['run-started', 'run-finished', 'run-heartbeat'] as const;
+
+/** Most lines that a replica may write about the outage, whatever its load: they come at a slowing pace. */
+const LINES_PER_REPLICA = 10;
+
+describe.skipIf(whyNoRedisServer !== undefined)(`Postgres is away under load${unlessRunnable}`, () => {
+  test.each(['fast', 'immediate'] as const)(
+    'no-loss: no job fails or spends an attempt, and all effects are there once it is back: %s',
+    { timeout: 90_000 },
+    async (stopMode) => {
+      const store = await startRestartablePostgres();
+      onTestFinished(() => store.close());
+      const redis = await startRestartableRedis();
+      onTestFinished(() => redis.close());
+      await migrate(store.url);
+
+      const lines: { level: number; msg: string }[] = [];
+      const logger = pino({ level: 'info' }, { write: (line) => lines.push(JSON.parse(line) as (typeof lines)[0]) });
+      const workers = ['one', 'two'].map((replica) =>
+        createWorker({ databaseUrl: store.url, queueUrl: redis.url, replica, logger, sweepIntervalMs: 500 }),
+      );
+      for (const worker of workers) {
+        onTestFinished(() => worker.close());
+        await worker.start();
+      }
+      const producer = createHeartbeatProducer({ queueUrl: redis.url });
+      onTestFinished(() => producer.close());
+
+      // A run after the other, each published whole: producers must not notice anything.
+      const companyIds = Array.from({ length: 10 }, () => randomUUID());
+      const runIds: string[] = [];
+      const slowest = { publishMs: 0 };
+      const loading = { isOver: false };
+      const publishRuns = async (): Promise<void> => {
+        while (!loading.isOver) {
+          const run = { companyId: companyIds[runIds.length % companyIds.length]!, runId: randomUUID() };
+          runIds.push(run.runId);
+          const before = performance.now();
+          await producer.runStarted(run);
+          await producer.runHeartbeat(run);
+          await producer.runFinished({ ...run, status: 'succeeded' });
+          slowest.publishMs = Math.max(slowest.publishMs, performance.now() - before);
+          await sleep(20);
+        }
+      };
+      const publishing = Promise.all(Array.from({ length: 4 }, publishRuns));
+
+      await until(() => runIds.length > 50, { what: 'load' });
+      lines.length = 0;
+      await store.stop(stopMode);
+      const runsBefore = runIds.length;
+      await sleep(OUTAGE_MS);
+      const runsMeanwhile = runIds.length - runsBefore;
+      await store.start();
+      const runsAfter = runIds.length + 50;
+      await until(() => runIds.length > runsAfter, { what: 'load after the outage' });
+      loading.isOver = true;
+      await publishing;
+
+      const queues = openQueues(redis.url, { role: 'consumer', onError: () => undefined });
+      onTestFinished(() => queues.close());
+      for (const name of PAYLOAD_QUEUES) {
+        const queue = queues.queue(name);
+        onTestFinished(() => queue.close());
+        await until(
+          async () => {
+            const { completed, failed, ...left } = await queue.getJobCounts();
+            if (Object.values(left).some((count) => count > 0)) throw new Error(JSON.stringify(left));
+            if (completed !== runIds.length) throw new Error(`completed ${completed}, failed ${failed}`);
+            return true;
+          },
+          { timeoutMs: 30_000, what: `the end of the jobs of ${name}` },
+        );
+        expect(await queue.getJobCountByTypes('failed')).toBe(0);
+        const jobs = await queue.getJobs(['completed']);
+        expect(jobs.filter((job) => job.attemptsMade > 1)).toEqual([]);
+      }
+
+      const sql = postgres(store.url, { max: 1 });
+      onTestFinished(() => sql.end());
+      const [effects] = await sql`
+        select count(*)::int as runs, count(*) filter (where run.status = 'succeeded')::int as succeeded,
+          count(lease.id) filter (where lease.status = 'released')::int as released
+        from lessor.heartbeat_runs run left join lessor.environment_leases lease on lease.heartbeat_run_id = run.id`;
+      expect(effects).toMatchObject({ runs: runIds.length, succeeded: runIds.length });
+      expect(await audit(sql)).toEqual([]);
+
+      expect(runsMeanwhile).toBeGreaterThan(100);
+      expect(slowest.publishMs).toBeLessThan(2_000);
+      const told = lines.filter(({ msg }) => msg !== 'lease swept');
+      expect(told.length).toBeLessThan(LINES_PER_REPLICA * workers.length);
+      expect(told.filter(({ msg }) => msg.startsWith('Postgres is back')).length).toBeGreaterThan(0);
+    },
+  );
+});
