@@ -9,7 +9,7 @@ export type { Metadata } from './contracts/metadata.ts';
 export * from './contracts/payloads.ts';
 export * from './contracts/results.ts';
 export * from './contracts/vocabulary.ts';
-export { createDb, type Db, type DbOptions, type DbPool } from './db/connection.ts';
+export { createDb, type CallerTransaction, type Db, type DbOptions, type DbPool } from './db/connection.ts';
 export { migrate } from './db/migrate.ts';
 export { migrateQueue } from './queues/migrate-queue.ts';
 export { activityLog, companies, environmentLeases, environments, heartbeatRuns } from './db/schema.ts';
@@ -26,6 +26,7 @@ export type {
   ReleaseDetails,
   ReleaseStatus,
 } from './environments/service-input.ts';
+export { createOutbox, type Outbox, type OutboxOptions } from './outbox/outbox.ts';
 export { createWorker, type Worker, type WorkerOptions } from './consumers/worker.ts';
 export type { WorkerSettings } from './consumers/worker-options.ts';
 export {

@@ -2,6 +2,7 @@ import { pino } from 'pino';
 import type { Logger } from 'pino';
 import { openWorkerPool } from '../db/worker-pool.ts';
 import { assertMigrated } from '../db/migrate.ts';
+import { openOutboxRelay } from '../outbox/open-relay.ts';
 import { openQueues } from '../queues/queues.ts';
 import { ReleaseJobs } from '../queues/release-jobs.ts';
 import { untilAborted } from '../queues/until-aborted.ts';
@@ -89,6 +90,8 @@ export function createWorker({ logger: givenLogger, ...given }: WorkerOptions): 
     const workers = new JobWorkers(queues, operations, settings, logger);
     resources.add(() => workers.close());
     await workers.start();
+    const relay = openOutboxRelay(db, { ...settings, ...outboxLogs(logger) });
+    resources.add(() => relay.close());
     logger.info({ queue: queues.kind, concurrency: settings.concurrency }, 'worker started');
   };
 
@@ -111,5 +114,18 @@ export function createWorker({ logger: givenLogger, ...given }: WorkerOptions): 
 
 const clock = () => performance.now();
 
-/** For the sweep, for telling denials, and for what is tried alone. */
-const CONNECTIONS_BESIDE_BATCHES = 3;
+/** For the sweep, for telling denials, for what is tried alone, and for the outbox. */
+const CONNECTIONS_BESIDE_BATCHES = 4;
+
+/** Tells what keeps the outbox waiting, at a slowing pace: the relay itself tries again for ever. */
+function outboxLogs(logger: Logger) {
+  const trouble = new SlowingLog((details) => logger.warn(details, 'trouble with the outbox: its jobs wait'), clock);
+  const unpublishable = new SlowingLog(
+    (details) => logger.error(details, 'a job of the outbox cannot be published'),
+    clock,
+  );
+  return {
+    onTrouble: (error: Error) => trouble.report(error),
+    onUnpublishable: (error: Error) => unpublishable.report(error),
+  };
+}

@@ -9,6 +9,12 @@ export type Db = PgDatabase<PgQueryResultHKT>;
 /** An open transaction. What must be atomic asks for one, so that it cannot be run outside. */
 export type Transaction = Parameters<Parameters<Db['transaction']>[0]>[0];
 
+/**
+ * An open transaction of a service, over tables of its own: all that Lessor asks of it. A {@link Db} that is none cannot
+ * be rolled back, and is refused by the compiler.
+ */
+export type CallerTransaction = Pick<Transaction, 'execute' | 'rollback'>;
+
 /** A {@link Db} that owns its connections. */
 export interface DbPool extends Db {
   /** Ends all connections, after the queries that are under way, at most `timeoutSeconds` later (default 2). */

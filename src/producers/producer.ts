@@ -4,25 +4,17 @@ import {
   RunEndedError,
   idSchema,
   parse,
-  runFinishedSchema,
   runHeartbeatResultSchema,
-  runHeartbeatSchema,
   runStartedResultSchema,
-  runStartedSchema,
 } from '../contracts/index.ts';
-import type {
-  GrantedLease,
-  PayloadQueueName,
-  RunFinished,
-  RunHeartbeat,
-  RunHeartbeatResult,
-  RunStarted,
-} from '../contracts/index.ts';
+import type { GrantedLease, PayloadQueueName, RunHeartbeatResult } from '../contracts/index.ts';
 import { jobIds } from '../queues/names.ts';
 import { openQueues } from '../queues/queues.ts';
 import { JobResults } from './job-results.ts';
 import { PublishBuffer } from '../queues/publish-buffer.ts';
 import { Publisher } from '../queues/publisher.ts';
+import { runJobs } from '../queues/run-jobs.ts';
+import type { PublishedJob, RunEnd, RunJob, RunSignOfLife, RunStart } from '../queues/run-jobs.ts';
 
 /** Where a producer publishes, and how long it tries. */
 export interface HeartbeatProducerOptions {
@@ -49,17 +41,7 @@ export interface HeartbeatProducerOptions {
   now?: () => Date;
 }
 
-/** The reference to a published job. */
-export interface PublishedJob {
-  jobId: string;
-}
-
-/** A run that starts; `startedAt` defaults to now. */
-export type RunStart = Omit<RunStarted, 'version' | 'startedAt'> & { startedAt?: string };
-/** A run that ended; `finishedAt` defaults to now. */
-export type RunEnd = Omit<RunFinished, 'version' | 'finishedAt'> & { finishedAt?: string };
-/** A sign of life; `at` defaults to now. */
-export type RunSignOfLife = Omit<RunHeartbeat, 'version' | 'at'> & { at?: string };
+export type { PublishedJob, RunEnd, RunSignOfLife, RunStart };
 
 /**
  * Publishes what happens to heartbeat runs. Every method validates its input before anything is sent
@@ -117,9 +99,7 @@ export function createHeartbeatProducer(options: HeartbeatProducerOptions): Hear
   const buffer = new PublishBuffer(bufferLimit);
   const now = options.now ?? (() => new Date());
   const publish = async (
-    queue: PayloadQueueName,
-    jobId: string,
-    payload: { runId: string },
+    { queue, jobId, payload }: RunJob<PayloadQueueName, { runId: string }>,
     { timeoutMs = Number.POSITIVE_INFINITY, signal }: WaitOptions = {},
   ): Promise<PublishedJob> => {
     const send = (givenUp?: AbortSignal) => publisher.publish(queue, jobId, payload, givenUp);
@@ -127,27 +107,18 @@ export function createHeartbeatProducer(options: HeartbeatProducerOptions): Hear
     else await buffer.publish(payload.runId, { send, holdMs: Math.min(bufferMs, timeoutMs), signal });
     return { jobId };
   };
-  const runHeartbeat = (run: RunSignOfLife, wait?: WaitOptions) => {
-    const input = { version: 1, at: now().toISOString(), ...run };
-    const payload = parse(runHeartbeatSchema, input, 'run-heartbeat payload');
-    return publish('run-heartbeat', jobIds.runHeartbeat(payload), payload, wait);
-  };
 
   return {
     async runStarted(run) {
-      const input = { version: 1, startedAt: now().toISOString(), ...run };
-      const payload = parse(runStartedSchema, input, 'run-started payload');
-      return publish('run-started', jobIds.runStarted(payload), payload);
+      return publish(runJobs.started(run, now()));
     },
 
     async runFinished(run) {
-      const input = { version: 1, finishedAt: now().toISOString(), ...run };
-      const payload = parse(runFinishedSchema, input, 'run-finished payload');
-      return publish('run-finished', jobIds.runFinished(payload), payload);
+      return publish(runJobs.finished(run, now()));
     },
 
     async runHeartbeat(run) {
-      return runHeartbeat(run);
+      return publish(runJobs.heartbeat(run, now()));
     },
 
     async waitForLease(runId, { timeoutMs = DEFAULT_WAIT_TIMEOUT_MS, signal } = {}) {
@@ -161,7 +132,7 @@ export function createHeartbeatProducer(options: HeartbeatProducerOptions): Hear
 
     async renewLease(run, wait = {}) {
       const { timeoutMs = DEFAULT_WAIT_TIMEOUT_MS, signal } = wait;
-      const { jobId } = await runHeartbeat(run, { ...wait, timeoutMs });
+      const { jobId } = await publish(runJobs.heartbeat(run, now()), { ...wait, timeoutMs });
       const result = await results.waitFor('run-heartbeat', jobId, { runId: run.runId, timeoutMs, signal });
       return runHeartbeatResultSchema.parse(result);
     },

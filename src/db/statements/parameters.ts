@@ -10,3 +10,8 @@ export function jsonRows(rows: readonly object[]): SQL {
 export function uuidArray(ids: readonly string[]): SQL {
   return sql`array(select jsonb_array_elements_text(${JSON.stringify(ids)}::text::jsonb)::uuid)`;
 }
+
+/** Ids of an identity column as one parameter, for `= any(…)`. */
+export function bigintArray(ids: readonly string[]): SQL {
+  return sql`array(select jsonb_array_elements_text(${JSON.stringify(ids)}::text::jsonb)::bigint)`;
+}

@@ -1,0 +1,74 @@
+import { sql } from 'drizzle-orm';
+import type { OutboxQueue } from '../../contracts/index.ts';
+import { queryRows } from '../connection.ts';
+import type { CallerTransaction, Transaction } from '../connection.ts';
+import { bigintArray } from './parameters.ts';
+
+/** Where a transaction that wrote into the outbox is told of, once it has committed. */
+export const OUTBOX_CHANNEL = 'lessor_outbox';
+
+/** A job that is to be published if, and only if, the transaction that writes it commits. */
+export interface NewOutboxJob {
+  queue: OutboxQueue;
+  jobId: string;
+  runId: string;
+  payload: object;
+}
+
+/** Writes a job and wakes the relays, both when the transaction commits. Its role needs no right but to insert. */
+export async function insertOutboxJob(tx: CallerTransaction, job: NewOutboxJob): Promise<void> {
+  await tx.execute(sql`
+    with job as (
+      insert into lessor.outbox (queue, job_id, run_id, payload)
+      values (${job.queue}, ${job.jobId}, ${job.runId}, ${JSON.stringify(job.payload)}::text::jsonb)
+    )
+    select pg_notify(${OUTBOX_CHANNEL}, '')`);
+}
+
+/**
+ * Makes Postgres end the session when nothing is heard of the transaction for so long: a relay whose machine is gone
+ * would keep its jobs locked until TCP notices, which can take hours.
+ */
+export async function limitSilence(tx: Transaction, milliseconds: number): Promise<void> {
+  await tx.execute(sql`select set_config('idle_in_transaction_session_timeout', ${String(milliseconds)}, true)`);
+}
+
+/** A job in the outbox. */
+export interface OutboxJob {
+  id: string;
+  queue: OutboxQueue;
+  jobId: string;
+  payload: object;
+}
+
+/**
+ * Locks jobs, oldest first, of which none has an earlier one of the same run: locked by another relay or not, a job
+ * whose predecessor is still there is left alone, and a predecessor is gone only once it was published. So the order of
+ * each run is kept by any number of relays, which never wait for one another.
+ *
+ * No cursor is kept: a job whose transaction commits late is found whatever was published meanwhile.
+ *
+ * @param except ids of jobs to leave alone; those of their runs that come after them are left alone with them
+ */
+export async function lockFirstOutboxJobs(
+  tx: Transaction,
+  limit: number,
+  except: readonly string[],
+): Promise<OutboxJob[]> {
+  const jobs = await queryRows<Omit<OutboxJob, 'payload'> & { payload: string }>(
+    tx,
+    sql`
+    select id::text as id, queue, job_id as "jobId", payload::text as payload
+    from lessor.outbox job
+    where not exists (select from lessor.outbox earlier where earlier.run_id = job.run_id and earlier.id < job.id)
+      and job.id <> all (${bigintArray(except)})
+    order by job.id limit ${limit}
+    for update skip locked`,
+  );
+  return jobs.map((job) => ({ ...job, payload: JSON.parse(job.payload) as object }));
+}
+
+/** Removes jobs that were published. */
+export async function deleteOutboxJobs(tx: Transaction, ids: readonly string[]): Promise<void> {
+  await tx.execute(sql`delete from lessor.outbox where id = any(${bigintArray(ids)})`);
+}

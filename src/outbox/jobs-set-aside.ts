@@ -1,0 +1,44 @@
+import { growingPause } from './growing-pause.ts';
+import type { PauseRange } from './growing-pause.ts';
+
+/** A job that fails by itself is tried so often that a passing cause costs little, and a lasting one next to nothing. */
+const PAUSES: PauseRange = { firstMs: 1_000, longestMs: 60_000 };
+
+/**
+ * Jobs that could not be published although the queue answers. Each is left alone for a while that grows with its
+ * failures, so that it takes no room from jobs of other runs (isolated).
+ */
+export class JobsSetAside {
+  readonly #now: () => number;
+  readonly #jobs = new Map<string, { failures: number; until: number }>();
+
+  /** @param now milliseconds of a clock that never goes back */
+  constructor(now: () => number) {
+    this.#now = now;
+  }
+
+  /** Sets a job aside once more. Returns for how many milliseconds. */
+  add(id: string): number {
+    const failures = (this.#jobs.get(id)?.failures ?? 0) + 1;
+    const pauseMs = growingPause(failures, PAUSES);
+    this.#jobs.set(id, { failures, until: this.#now() + pauseMs });
+    return pauseMs;
+  }
+
+  /** The jobs to leave alone now. */
+  ids(): string[] {
+    const now = this.#now();
+    for (const [id, { until }] of this.#jobs) {
+      // A job that has not failed again for so long is gone: published, or taken out by somebody.
+      if (now - until > PAUSES.longestMs) this.#jobs.delete(id);
+    }
+    return [...this.#jobs].filter(([, { until }]) => until > now).map(([id]) => id);
+  }
+
+  /** Milliseconds until the first of them is to be tried again; infinite when there is none. */
+  msUntilNext(): number {
+    const now = this.#now();
+    const waiting = [...this.#jobs.values()].filter(({ until }) => until > now);
+    return Math.min(...waiting.map(({ until }) => until - now));
+  }
+}

@@ -1,0 +1,45 @@
+import { parse, runFinishedSchema, runHeartbeatSchema, runStartedSchema } from '../contracts/index.ts';
+import type { PayloadQueueName, RunFinished, RunHeartbeat, RunStarted } from '../contracts/index.ts';
+import { jobIds } from './names.ts';
+
+/** A run that starts; `startedAt` defaults to now. */
+export type RunStart = Omit<RunStarted, 'version' | 'startedAt'> & { startedAt?: string };
+/** A run that ended; `finishedAt` defaults to now. */
+export type RunEnd = Omit<RunFinished, 'version' | 'finishedAt'> & { finishedAt?: string };
+/** A sign of life; `at` defaults to now. */
+export type RunSignOfLife = Omit<RunHeartbeat, 'version' | 'at'> & { at?: string };
+
+/** The reference to a published job. */
+export interface PublishedJob {
+  jobId: string;
+}
+
+/** The job that tells of an event of a run: what is sent, where, and under which id. */
+export interface RunJob<Queue extends PayloadQueueName, Payload> extends PublishedJob {
+  queue: Queue;
+  payload: Payload;
+}
+
+/**
+ * Makes jobs of what a service says of its runs: fills in the version and the instant, and validates.
+ * Each throws {@link InvalidPayloadError} when its input does not fit the contract.
+ */
+export const runJobs = {
+  started(run: RunStart, now: Date): RunJob<'run-started', RunStarted> {
+    const input = { version: 1, startedAt: now.toISOString(), ...run };
+    const payload = parse(runStartedSchema, input, 'run-started payload');
+    return { queue: 'run-started', jobId: jobIds.runStarted(payload), payload };
+  },
+
+  finished(run: RunEnd, now: Date): RunJob<'run-finished', RunFinished> {
+    const input = { version: 1, finishedAt: now.toISOString(), ...run };
+    const payload = parse(runFinishedSchema, input, 'run-finished payload');
+    return { queue: 'run-finished', jobId: jobIds.runFinished(payload), payload };
+  },
+
+  heartbeat(run: RunSignOfLife, now: Date): RunJob<'run-heartbeat', RunHeartbeat> {
+    const input = { version: 1, at: now.toISOString(), ...run };
+    const payload = parse(runHeartbeatSchema, input, 'run-heartbeat payload');
+    return { queue: 'run-heartbeat', jobId: jobIds.runHeartbeat(payload), payload };
+  },
+} as const;
