@@ -1,0 +1,180 @@
+import { EventEmitter, once } from 'node:events';
+import { pino } from 'pino';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import { openProducer, startWorker, useQueues } from '../consumers/fixture.ts';
+import { freePort, startRedisServer, whyNoRedisServer } from '../queues/redis-server.ts';
+import { useDatabase } from '../support/database.ts';
+import { describeOnEachBackend } from '../support/queues.ts';
+import { until } from '../support/until.ts';
+import {
+  jobsInOutbox,
+  newRun,
+  openPublisher,
+  startRelay,
+  startRelayWith,
+  untilOutboxIsEmpty,
+  writeEnd,
+  writeStart,
+} from './fixture.ts';
+
+describeOnEachBackend('a relay that fails', (backend) => {
+  const { database } = backend;
+  const queue = useQueues(backend);
+
+  /** Makes the next commits fail that take something out of the outbox, as late as a commit can. */
+  async function refuseCommits(times: number): Promise<void> {
+    await database.sql.unsafe(`
+      create sequence refusals;
+      create function refuse_commit() returns trigger language plpgsql as $$ begin
+        if nextval('refusals') <= ${times} then raise exception 'refused by a trigger'; end if;
+        return null;
+      end $$;
+      create constraint trigger refuse_commit after delete on lessor.outbox
+        deferrable initially deferred for each row execute function refuse_commit()`);
+    onTestFinished(async () => {
+      await database.sql`drop function refuse_commit cascade`;
+      await database.sql`drop sequence refusals`;
+    });
+  }
+
+  test('no-loss: between publishing and its commit publishes again, which the job ids make once', async () => {
+    await refuseCommits(3);
+    const run = newRun();
+    const [start, end] = [await writeStart(database, run), await writeEnd(database, run)];
+    const { troubles } = startRelay(backend);
+    await untilOutboxIsEmpty(database);
+    expect(troubles.map((error) => (error.cause as Error).message)).toEqual(Array(3).fill('refused by a trigger'));
+    const jobs = await Promise.all([queue('run-started').getJobs(), queue('run-finished').getJobs()]);
+    const ofRun = jobs.flat().filter((job) => (job.data as { runId: string }).runId === run.runId);
+    expect(ofRun.map((job) => job.id)).toEqual([start.jobId, end.jobId]);
+  });
+
+  test('no-loss: because its connection was cut before its commit publishes again', async () => {
+    const publisher = openPublisher(backend);
+    const published: string[] = [];
+    const troubles: Error[] = [];
+    startRelayWith(
+      database,
+      async (name, jobId, payload) => {
+        await publisher.publish(name, jobId, payload);
+        published.push(jobId);
+        if (published.length > 1) return;
+        await database.sql`
+          select pg_terminate_backend(pid) from pg_stat_activity
+          where datname = current_database() and application_name = 'test relay'`;
+      },
+      { onTrouble: (error) => troubles.push(error) },
+    );
+    const { jobId } = await writeStart(database, newRun());
+    await untilOutboxIsEmpty(database);
+    expect(published).toEqual([jobId, jobId]);
+    expect(troubles.length).toBeGreaterThan(0);
+  });
+
+  test('no-loss: by falling silent loses what it has locked to another one', async () => {
+    const gate = new EventEmitter();
+    const silence = once(gate, 'opened');
+    const taken: string[] = [];
+    startRelayWith(
+      database,
+      async (_name, jobId) => {
+        taken.push(jobId);
+        await silence;
+      },
+      { silenceLimitMs: 200 },
+    );
+    // Before the relay is closed.
+    onTestFinished(() => void gate.emit('opened'));
+    const { jobId } = await writeStart(database, newRun());
+    await until(() => taken.length === 1);
+    startRelay(backend, { outboxPollIntervalMs: 20 });
+    await untilOutboxIsEmpty(database);
+    expect(await queue('run-started').getJobState(jobId)).toBe('waiting');
+    expect(taken).toEqual([jobId]);
+  });
+});
+
+describe('a relay that is closed', () => {
+  const database = useDatabase();
+
+  /** Starts a relay whose first publication is under way until it is told to go on. */
+  async function startRelayInRound() {
+    const gate = new EventEmitter();
+    const opened = once(gate, 'opened');
+    const goOn = () => void gate.emit('opened');
+    const published: string[] = [];
+    const relay = startRelayWith(database, async (_name, jobId) => {
+      published.push(jobId);
+      await opened;
+    });
+    // Before the relay is closed.
+    onTestFinished(goOn);
+    const run = newRun();
+    const { jobId } = await writeStart(database, run);
+    await until(() => published.length === 1, { what: 'a round being under way' });
+    return { relay, run, jobId, published, goOn };
+  }
+
+  test('finishes the round that is under way, and begins no other', async () => {
+    const { relay, run, jobId, published, goOn } = await startRelayInRound();
+    const end = await writeEnd(database, run);
+    const closed = relay.close();
+    goOn();
+    await closed;
+    expect(published).toEqual([jobId]);
+    expect(await jobsInOutbox(database)).toEqual([end.jobId]);
+    await database.sql`delete from lessor.outbox`;
+  });
+
+  test('does not wait for ever for a round that hangs, and tells of no trouble that this makes', async () => {
+    const { relay, jobId } = await startRelayInRound();
+    const before = performance.now();
+    await relay.close();
+    expect(performance.now() - before).toBeLessThan(4_000);
+    expect(await jobsInOutbox(database)).toEqual([jobId]);
+  });
+});
+
+const unlessRunnable = whyNoRedisServer === undefined ? '' : ` (not run: ${whyNoRedisServer})`;
+
+describe.skipIf(whyNoRedisServer !== undefined)(`while Redis is away${unlessRunnable}`, () => {
+  const database = useDatabase();
+
+  test('no-loss: a relay keeps what is written, and publishes it once Redis is there', async () => {
+    const port = await freePort();
+    const redis = { kind: 'redis', queueUrl: `redis://127.0.0.1:${port}`, prefix: 'lessor', database } as const;
+    const { troubles, unpublishable } = startRelay(redis, { outboxPollIntervalMs: 50 });
+    const run = newRun();
+    const [start, end] = [await writeStart(database, run), await writeEnd(database, run)];
+    await until(() => troubles.length >= 2, { what: 'the relay trying again' });
+    expect(await jobsInOutbox(database)).toEqual([start.jobId, end.jobId]);
+    const server = await startRedisServer(port);
+    await untilOutboxIsEmpty(database);
+    expect(await server.call('EXISTS', `lessor:run-started:${start.jobId}`)).toBe(1);
+    expect(await server.call('EXISTS', `lessor:run-finished:${end.jobId}`)).toBe(1);
+    expect(unpublishable).toEqual([]);
+  });
+
+  test('no-loss: a worker grants what was written, once Redis is back, and complains little', async () => {
+    const port = await freePort();
+    const first = await startRedisServer(port);
+    const redis = { kind: 'redis', queueUrl: `redis://127.0.0.1:${port}`, prefix: 'lessor', database } as const;
+    const lines: string[] = [];
+    const logger = pino({ level: 'warn' }, { write: (line: string) => lines.push(line) });
+    const complaints = () => lines.filter((line) => line.includes('trouble with the outbox'));
+    const worker = await startWorker(redis, { logger, outboxPollIntervalMs: 50 });
+    await first.stop();
+    const run = newRun();
+    await writeStart(database, run);
+    await until(() => complaints().length > 0, { what: 'a complaint' });
+    await startRedisServer(port);
+    const producer = openProducer(redis);
+    const lease = await until(() => producer.waitForLease(run.runId));
+    expect(lease).toMatchObject({ runId: run.runId, status: 'active' });
+    await untilOutboxIsEmpty(database);
+    expect(complaints().length).toBeLessThanOrEqual(3);
+    expect(complaints()[0]).not.toContain(run.companyId);
+    // Before its Redis is stopped, for which it would wait.
+    await worker.close();
+  });
+});
