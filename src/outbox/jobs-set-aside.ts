@@ -25,20 +25,20 @@ export class JobsSetAside {
     return pauseMs;
   }
 
-  /** The jobs to leave alone now. */
-  ids(): string[] {
+  /** The jobs to leave alone now, and in how many milliseconds the first of them is to be tried again. */
+  current(): { ids: string[]; msUntilNext: number } {
     const now = this.#now();
+    const ids: string[] = [];
+    let msUntilNext = Number.POSITIVE_INFINITY;
     for (const [id, { until }] of this.#jobs) {
-      // A job that has not failed again for so long is gone: published, or taken out by somebody.
-      if (now - until > PAUSES.longestMs) this.#jobs.delete(id);
+      if (until > now) {
+        ids.push(id);
+        msUntilNext = Math.min(msUntilNext, until - now);
+      } else if (now - until > PAUSES.longestMs) {
+        // It has not failed again for so long that it must be gone: published, or taken out by somebody.
+        this.#jobs.delete(id);
+      }
     }
-    return [...this.#jobs].filter(([, { until }]) => until > now).map(([id]) => id);
-  }
-
-  /** Milliseconds until the first of them is to be tried again; infinite when there is none. */
-  msUntilNext(): number {
-    const now = this.#now();
-    const waiting = [...this.#jobs.values()].filter(({ until }) => until > now);
-    return Math.min(...waiting.map(({ until }) => until - now));
+    return { ids, msUntilNext };
   }
 }

@@ -71,9 +71,9 @@ export class OutboxRelay {
     while (!signal.aborted) {
       this.#wakeUp = new AbortController();
       try {
-        const jobs = await this.#round();
+        const restMs = await this.#round();
         failures = 0;
-        if (jobs === 0) await this.#rest();
+        if (restMs > 0) await restFor(restMs, this.#wakeUp.signal);
       } catch (error) {
         if (signal.aborted) return;
         failures += 1;
@@ -83,18 +83,15 @@ export class OutboxRelay {
     }
   }
 
-  async #rest(): Promise<void> {
-    await restFor(Math.min(this.#options.pollIntervalMs, this.#setAside.msUntilNext()), this.#wakeUp.signal);
-  }
-
-  /** Publishes what can be published now. Returns how many jobs were found; there can be more. */
+  /** Publishes what can be published now. Returns for how long there is nothing more to do, in milliseconds. */
   async #round(): Promise<number> {
     // While the queue is known to be away, no transaction is opened only to find out that it still is.
     if (this.#isQueueAway) await this.#options.pingQueue();
     this.#isQueueAway = false;
+    const setAside = this.#setAside.current();
     const { found, failed } = await this.#options.db.transaction(async (tx) => {
       await limitSilence(tx, this.#options.silenceLimitMs);
-      const jobs = await lockFirstOutboxJobs(tx, BATCH_SIZE, this.#setAside.ids());
+      const jobs = await lockFirstOutboxJobs(tx, BATCH_SIZE, setAside.ids);
       const failedJobs = await this.#publish(jobs);
       const unpublished = new Set(failedJobs.map(({ job }) => job));
       const published = jobs.filter((job) => !unpublished.has(job));
@@ -102,7 +99,7 @@ export class OutboxRelay {
       return { found: jobs.length, failed: failedJobs };
     });
     if (failed.length > 0) await this.#explain(failed);
-    return found;
+    return found > 0 ? 0 : Math.min(this.#options.pollIntervalMs, setAside.msUntilNext);
   }
 
   /** All at once: no two of them are of the same run. */
