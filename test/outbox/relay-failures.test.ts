@@ -94,47 +94,6 @@ describeOnEachBackend('a relay that fails', (backend) => {
   });
 });
 
-describe('a relay that is closed', () => {
-  const database = useDatabase();
-
-  /** Starts a relay whose first publication is under way until it is told to go on. */
-  async function startRelayInRound() {
-    const gate = new EventEmitter();
-    const opened = once(gate, 'opened');
-    const goOn = () => void gate.emit('opened');
-    const published: string[] = [];
-    const relay = startRelayWith(database, async (_name, jobId) => {
-      published.push(jobId);
-      await opened;
-    });
-    // Before the relay is closed.
-    onTestFinished(goOn);
-    const run = newRun();
-    const { jobId } = await writeStart(database, run);
-    await until(() => published.length === 1, { what: 'a round being under way' });
-    return { relay, run, jobId, published, goOn };
-  }
-
-  test('finishes the round that is under way, and begins no other', async () => {
-    const { relay, run, jobId, published, goOn } = await startRelayInRound();
-    const end = await writeEnd(database, run);
-    const closed = relay.close();
-    goOn();
-    await closed;
-    expect(published).toEqual([jobId]);
-    expect(await jobsInOutbox(database)).toEqual([end.jobId]);
-    await database.sql`delete from lessor.outbox`;
-  });
-
-  test('does not wait for ever for a round that hangs, and tells of no trouble that this makes', async () => {
-    const { relay, jobId } = await startRelayInRound();
-    const before = performance.now();
-    await relay.close();
-    expect(performance.now() - before).toBeLessThan(4_000);
-    expect(await jobsInOutbox(database)).toEqual([jobId]);
-  });
-});
-
 const unlessRunnable = whyNoRedisServer === undefined ? '' : ` (not run: ${whyNoRedisServer})`;
 
 describe.skipIf(whyNoRedisServer !== undefined)(`while Redis is away${unlessRunnable}`, () => {

@@ -1,0 +1,69 @@
+import { EventEmitter, once } from 'node:events';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import type { Db, Transaction } from '../../src/db/connection.ts';
+import { useDatabase } from '../support/database.ts';
+import { until } from '../support/until.ts';
+import { NEVER_MS, jobsInOutbox, newRun, startRelayWith, untilOutboxIsEmpty, writeEnd, writeStart } from './fixture.ts';
+
+const database = useDatabase();
+
+/** Starts a relay whose first publication is under way until it is told to go on. */
+async function startRelayInRound() {
+  const gate = new EventEmitter();
+  const opened = once(gate, 'opened');
+  const goOn = () => void gate.emit('opened');
+  const published: string[] = [];
+  const relay = startRelayWith(database, async (_name, jobId) => {
+    published.push(jobId);
+    await opened;
+  });
+  // Before the relay is closed.
+  onTestFinished(goOn);
+  const run = newRun();
+  const { jobId } = await writeStart(database, run);
+  await until(() => published.length === 1, { what: 'a round being under way' });
+  return { relay, run, jobId, published, goOn };
+}
+
+test('a relay that is woken while it looks in vain looks once more', async () => {
+  const gate = new EventEmitter();
+  const opened = once(gate, 'opened');
+  let looks = 0;
+  const transaction = async <Result>(work: (tx: Transaction) => Promise<Result>): Promise<Result> => {
+    const result = await database.db.transaction(work);
+    looks += 1;
+    if (looks === 1) await opened;
+    return result;
+  };
+  const db = Object.assign(Object.create(database.db) as Db, { transaction });
+  const published: string[] = [];
+  const publish = async (_name: string, jobId: string) => void published.push(jobId);
+  const relay = startRelayWith(database, publish, { db, pollIntervalMs: NEVER_MS });
+  await until(() => looks === 1, { what: 'a look in vain' });
+  const { jobId } = await writeStart(database, newRun());
+  relay.wake();
+  gate.emit('opened');
+  await untilOutboxIsEmpty(database);
+  expect(published).toEqual([jobId]);
+});
+
+describe('a relay that is closed', () => {
+  test('finishes the round that is under way, and begins no other', async () => {
+    const { relay, run, jobId, published, goOn } = await startRelayInRound();
+    const end = await writeEnd(database, run);
+    const closed = relay.close();
+    goOn();
+    await closed;
+    expect(published).toEqual([jobId]);
+    expect(await jobsInOutbox(database)).toEqual([end.jobId]);
+    await database.sql`delete from lessor.outbox`;
+  });
+
+  test('does not wait for ever for a round that hangs, and tells of no trouble that this makes', async () => {
+    const { relay, jobId } = await startRelayInRound();
+    const before = performance.now();
+    await relay.close();
+    expect(performance.now() - before).toBeLessThan(4_000);
+    expect(await jobsInOutbox(database)).toEqual([jobId]);
+  });
+});
