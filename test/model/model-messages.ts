@@ -1,0 +1,145 @@
+import type { ErrorCode, LeasePolicy, TerminalRunStatus } from '../../src/contracts/index.ts';
+import { endLeasesOfRun, renew, revive } from './model-leases.ts';
+import type { LeaseRequest } from './model-leases.ts';
+import { LEASE_WAIT_SECONDS, canBeRevived, inTheWay, noteWait, take, waitFor } from './model-workspaces.ts';
+import { ensureEnvironment, environmentOf, hasEnded, isLive, newestLease, registerCompany, viewOf } from './model.ts';
+import type { EnvironmentName, Model, ModelOutcome, Place } from './model.ts';
+
+/** Which environment a start names: none, one of its own company, another company's machine, or one that is not. */
+export type NamedEnvironment = Place | 'foreign' | 'unknown';
+
+/** What crosses the queue about a run, perhaps in the name of a company that it does not belong to. */
+export type Message = { company: number; run: number } & (
+  | { kind: 'start'; workspace?: number; policy?: LeasePolicy; ttl?: number; named?: NamedEnvironment }
+  | { kind: 'renew'; ttl?: number }
+  | { kind: 'finish'; status: TerminalRunStatus; reason?: string }
+);
+export type Start = Extract<Message, { kind: 'start' }>;
+type Renewal = Extract<Message, { kind: 'renew' }>;
+type Finish = Extract<Message, { kind: 'finish' }>;
+
+export const DEFAULT_TTL_SECONDS = 300;
+
+/** The company whose machine is named by a start of the kind `foreign`. */
+export const foreignTo = (company: number, companies: number): number => (company + 1) % companies;
+
+/**
+ * Carries out messages that are committed together. Starts come before renewals and renewals before ends; what is
+ * about one run twice is carried out twice, one after the other.
+ */
+export function deliver(model: Model, messages: readonly Message[], companies: number): ModelOutcome[] {
+  for (const { company } of messages) registerCompany(model, company);
+  const outcomes = new Map<Message, ModelOutcome>();
+  for (const round of roundsOf(messages)) {
+    const starts = round.filter((message) => message.kind === 'start');
+    startAll(model, starts, companies).forEach((outcome, position) => outcomes.set(starts[position]!, outcome));
+    for (const message of round) if (message.kind === 'renew') outcomes.set(message, renewRun(model, message));
+    for (const message of round) if (message.kind === 'finish') outcomes.set(message, finishRun(model, message));
+  }
+  return messages.map((message) => outcomes.get(message)!);
+}
+
+/** The nth message of a kind about a run is in the nth round. */
+function roundsOf(messages: readonly Message[]): Message[][] {
+  const rounds: Message[][] = [];
+  messages.forEach(({ kind, run }, position) => {
+    const earlier = messages.slice(0, position).filter((other) => other.kind === kind && other.run === run);
+    (rounds[earlier.length] ??= []).push(messages[position]!);
+  });
+  return rounds;
+}
+
+/** All starts of a set decide by what they see together, except that a workspace is given to the first of them. */
+function startAll(model: Model, starts: readonly Start[], companies: number): ModelOutcome[] {
+  const served = starts.filter((start) => model.companies.get(start.company) === 'active');
+  for (const start of served) recordStart(model, start);
+  for (const { company, named } of served) {
+    if (named === undefined) ensureEnvironment(model, environmentOf(company, 'local'));
+  }
+  const seen = structuredClone(model);
+  return starts.map((start) => {
+    const outcome = startOne(model, seen, start, companies);
+    if (outcome.kind === 'refused') deny(model, start, outcome.code);
+    if (outcome.kind !== 'waiting') forgetWait(model, seen, start, companies);
+    return outcome;
+  });
+}
+
+/** A company is told once that a run is denied its lease. */
+function deny(model: Model, { company, run }: Start, code: ErrorCode): void {
+  const key = `${company} ${run}` as const;
+  if (!model.denials.has(key)) model.denials.set(key, code);
+}
+
+function forgetWait(model: Model, seen: Model, start: Start, companies: number): void {
+  const environment = environmentNamed(start, companies);
+  if (seen.runs.get(start.run)?.company !== start.company || environment === undefined) return;
+  if (waitFor(seen, start.run, { environment, workspace: start.workspace ?? null })) model.waits.delete(start.run);
+}
+
+export function recordStart(model: Model, { company, run }: { company: number; run: number }): void {
+  const recorded = model.runs.get(run);
+  if (recorded === undefined) {
+    model.runs.set(run, { company, status: 'running', failureReason: null, placedBy: null });
+  } else if (recorded.company === company && recorded.status === 'queued') recorded.status = 'running';
+}
+
+function startOne(model: Model, seen: Model, start: Start, companies: number): ModelOutcome {
+  const { company, run } = start;
+  const refused = (code: ErrorCode): ModelOutcome => ({ kind: 'refused', code });
+  if (seen.companies.get(company) === 'archived') return refused('company_archived');
+  if (seen.runs.get(run)!.company !== company) return refused('foreign_run');
+  const environment = environmentNamed(start, companies);
+  const granted = environment && newestLease(seen, run, environment);
+  if (granted) return { kind: 'lease', lease: viewOf(granted) };
+  if (environment === undefined || !seen.environments.has(environment)) return refused('unknown_environment');
+  if (start.named === 'foreign') return refused('foreign_environment');
+  if (seen.environments.get(environment)!.status === 'archived') return refused('environment_archived');
+  if (start.named === 'host') return refused('driver_unavailable');
+  if (hasEnded(seen, run)) return { kind: 'lease', lease: null };
+  return takeOrWait(model, seen, requestOf(start, environment));
+}
+
+function takeOrWait(model: Model, seen: Model, request: LeaseRequest): ModelOutcome {
+  const [run, workspace] = [request.run!, request.workspace!];
+  const heldBy = inTheWay(model, seen, request);
+  if (heldBy === undefined) return { kind: 'lease', lease: viewOf(take(model, request)) };
+  const wait = waitFor(seen, run, request);
+  if (wait && model.now - wait.since >= LEASE_WAIT_SECONDS) return { kind: 'refused', code: 'workspace_held' };
+  noteWait(model, run, request);
+  return { kind: 'waiting', workspace, heldBy };
+}
+
+const requestOf = (start: Start, environment: EnvironmentName): LeaseRequest => ({
+  company: start.company,
+  environment,
+  run: start.run,
+  workspace: start.workspace ?? null,
+  policy: start.policy ?? 'ephemeral',
+  ttl: start.ttl ?? DEFAULT_TTL_SECONDS,
+});
+
+function environmentNamed({ company, named = 'local' }: Start, companies: number): EnvironmentName | undefined {
+  if (named === 'unknown') return undefined;
+  return named === 'foreign' ? environmentOf(foreignTo(company, companies), 'local') : environmentOf(company, named);
+}
+
+function renewRun(model: Model, { company, run, ttl }: Renewal): ModelOutcome {
+  const recorded = model.runs.get(run);
+  if (recorded && recorded.company !== company) return { kind: 'refused', code: 'foreign_run' };
+  const leases = model.leases.filter((lease) => lease.run === run);
+  for (const lease of leases) {
+    if (isLive(lease)) renew(model, lease, ttl);
+    else if (canBeRevived(model, lease)) revive(model, lease, ttl);
+  }
+  return { kind: 'leases', leases: leases.map(({ id, status }) => ({ id, status })) };
+}
+
+function finishRun(model: Model, { company, run, status, reason }: Finish): ModelOutcome {
+  const recorded = model.runs.get(run) ?? { company, status: 'running', failureReason: null, placedBy: null };
+  if (recorded.company !== company) return { kind: 'refused', code: 'foreign_run' };
+  model.runs.set(run, recorded);
+  if (!hasEnded(model, run)) Object.assign(recorded, { status, failureReason: reason ?? null });
+  const leases = endLeasesOfRun(model, run).map(({ id, status: endedAs }) => ({ id, status: endedAs }));
+  return { kind: 'leases', runStatus: recorded.status, leases };
+}

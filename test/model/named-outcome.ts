@@ -1,0 +1,70 @@
+import type { GrantedLease } from '../../src/contracts/index.ts';
+import type { EnvironmentLease } from '../../src/environments/lease-register.ts';
+import type { OperationOutcome } from '../../src/environments/operations.ts';
+import type { LeaseView, ModelOutcome } from './model.ts';
+import type { NameableLease, Names } from './names.ts';
+import type { Raw } from './postgres-side.ts';
+import { withoutInstants } from './recorded-state.ts';
+
+/** Outcomes in the words of the model. Leases that are seen for the first time are named. */
+export function nameOutcomes(raws: readonly Raw[], names: Names): ModelOutcome[] {
+  names.learn(raws.flatMap(leasesIn));
+  return raws.map((raw) => nameOutcome(raw, names));
+}
+
+function leasesIn(raw: Raw): NameableLease[] {
+  if (raw.kind === 'lease') return [raw.lease];
+  if (raw.kind !== 'operation' || raw.outcome.kind !== 'done') return [];
+  const { result } = raw.outcome;
+  return result && 'fencingToken' in result ? [result] : [];
+}
+
+function nameOutcome(raw: Raw, names: Names): ModelOutcome {
+  switch (raw.kind) {
+    case 'operation':
+      return nameOperationOutcome(raw.outcome, names);
+    case 'lease':
+      return { kind: 'lease', lease: viewOfRow(raw.lease, names) };
+    case 'leases':
+      return { kind: 'leases', leases: raw.leases.map(({ id, status }) => ({ id: names.lease(id), status })) };
+    case 'refused':
+    case 'current':
+    case 'failed':
+      return raw;
+  }
+}
+
+function nameOperationOutcome(outcome: OperationOutcome, names: Names): ModelOutcome {
+  if (outcome.kind === 'refused') return { kind: 'refused', code: outcome.refusal.code };
+  if (outcome.kind === 'waiting') {
+    const { as, executionWorkspaceId, runId, since } = outcome.heldBy;
+    const heldBy = { as, run: names.run(runId), justNow: since === null };
+    return { kind: 'waiting', workspace: names.workspace(executionWorkspaceId)!, heldBy };
+  }
+  const { result } = outcome;
+  if (result === null) return { kind: 'lease', lease: null };
+  if ('fencingToken' in result) return { kind: 'lease', lease: viewOfGranted(result, names) };
+  const leases = result.leases.map(({ id, status }) => ({ id: names.lease(id), status }));
+  return { kind: 'leases', leases, ...('status' in result ? { runStatus: result.status } : {}) };
+}
+
+function viewOfGranted(lease: GrantedLease, names: Names): LeaseView {
+  return viewOfRow({ ...lease, heartbeatRunId: lease.runId }, names);
+}
+
+type ViewedRow = Pick<
+  EnvironmentLease,
+  'id' | 'status' | 'leasePolicy' | 'heartbeatRunId' | 'executionWorkspaceId' | 'ttlSeconds' | 'failureReason'
+>;
+
+function viewOfRow(lease: ViewedRow, names: Names): LeaseView {
+  return {
+    id: names.lease(lease.id),
+    status: lease.status,
+    policy: lease.leasePolicy,
+    run: names.run(lease.heartbeatRunId),
+    workspace: names.workspace(lease.executionWorkspaceId),
+    ttl: lease.ttlSeconds,
+    failureReason: withoutInstants(lease.failureReason),
+  };
+}

@@ -1,0 +1,180 @@
+import { randomUUID } from 'node:crypto';
+import type { Sql } from 'postgres';
+import { Coalescer } from '../../src/consumers/coalescer.ts';
+import { sweepLeases } from '../../src/consumers/lease-sweep.ts';
+import { LessorError } from '../../src/contracts/index.ts';
+import type { ErrorCode, RunStarted } from '../../src/contracts/index.ts';
+import type { EnvironmentLease } from '../../src/environments/lease-register.ts';
+import type { Operation, OperationOutcome } from '../../src/environments/operations.ts';
+import { environmentService } from '../../src/environments/service.ts';
+import type { EnvironmentService } from '../../src/environments/service.ts';
+import { silentLogger } from '../consumers/fixture.ts';
+import type { TestDatabase } from '../support/database.ts';
+import { runFinished, runHeartbeat, runStarted } from '../support/factories.ts';
+import { finish, operationsOn, renew, start } from '../support/operations.ts';
+import { foreignTo } from './model-messages.ts';
+import type { Message, Start } from './model-messages.ts';
+import type { Acquisition } from './model-service.ts';
+import { LEASE_WAIT_SECONDS } from './model-workspaces.ts';
+import type { Place } from './model.ts';
+import type { Names } from './names.ts';
+
+/** How an action came out in Postgres, before its ids are named. */
+export type Raw =
+  | { kind: 'operation'; outcome: OperationOutcome }
+  | { kind: 'lease'; lease: EnvironmentLease }
+  | { kind: 'leases'; leases: EnvironmentLease[] }
+  | { kind: 'refused'; code: ErrorCode }
+  | { kind: 'current' }
+  | { kind: 'failed' };
+
+const ACTOR = { type: 'system', id: 'model' } as const;
+export const DRIVERS = { local: 'local', host: 'ssh' } as const satisfies Record<Place, string>;
+
+/** The code under test on a real Postgres, asked in the words of the model. */
+export class PostgresSide {
+  readonly service: EnvironmentService;
+  readonly #database: TestDatabase;
+  readonly #names: Names;
+  readonly #operations: ReturnType<typeof operationsOn>;
+
+  constructor(database: TestDatabase, names: Names) {
+    this.service = environmentService(database.db, { actor: ACTOR });
+    this.#database = database;
+    this.#names = names;
+    this.#operations = operationsOn(database);
+  }
+
+  get sql(): Sql {
+    return this.#database.sql;
+  }
+
+  /** Carries out messages in one transaction. */
+  async deliver(messages: readonly Message[]): Promise<Raw[]> {
+    const outcomes = await this.#apply(await this.#operationsOf(messages));
+    return outcomes.map((outcome) => ({ kind: 'operation', outcome }));
+  }
+
+  /** Submits messages to a worker's coalescer in one go, and among them one that Postgres cannot store. */
+  async deliverWithPoison(messages: readonly Message[], poisonAt: number): Promise<Raw[]> {
+    const operations = await this.#operationsOf(messages);
+    const poison = runStarted({ companyId: this.#names.companies[0]!, metadata: { text: '\u0000' } });
+    operations.splice(poisonAt, 0, start(poison));
+    const coalescer = new Coalescer<Operation, OperationOutcome>({
+      maximumBatchSize: operations.length,
+      maximumBatchesInFlight: 1,
+      keyOf: (operation) => operation.payload.companyId,
+      commit: (batch) => this.#apply(batch),
+    });
+    const settled = await Promise.allSettled(operations.map((operation) => coalescer.submit(operation)));
+    return settled.map((result) =>
+      result.status === 'fulfilled' ? { kind: 'operation', outcome: result.value } : { kind: 'failed' },
+    );
+  }
+
+  async acquire({ company, place, run, workspace, policy }: Acquisition): Promise<Raw> {
+    const environmentId = (await this.environmentId(company, place)) ?? randomUUID();
+    return this.#asked(async () => ({
+      kind: 'lease',
+      lease: await this.service.acquireLease({
+        companyId: this.#names.companies[company]!,
+        environmentId,
+        heartbeatRunId: run === undefined ? null : this.#names.runs[run],
+        executionWorkspaceId: workspace === undefined ? null : this.#names.workspaces[workspace],
+        leasePolicy: policy,
+      }),
+    }));
+  }
+
+  /** Asks the service for something that it may refuse. */
+  async #asked(ask: () => Promise<Raw>): Promise<Raw> {
+    try {
+      return await ask();
+    } catch (error) {
+      if (error instanceof LessorError) return { kind: 'refused', code: error.code };
+      throw error;
+    }
+  }
+
+  release(leaseName: string, status: Parameters<EnvironmentService['releaseLease']>[1]): Promise<Raw> {
+    const { id } = this.#names.leaseNamed(leaseName);
+    return this.#asked(async () => ({ kind: 'lease', lease: await this.service.releaseLease(id, status) }));
+  }
+
+  releaseRun(run: number, status: Parameters<EnvironmentService['releaseLeasesForRun']>[1]): Promise<Raw> {
+    const runId = this.#names.runs[run]!;
+    return this.#asked(async () => ({
+      kind: 'leases',
+      leases: await this.service.releaseLeasesForRun(runId, status),
+    }));
+  }
+
+  assertCurrent(leaseName: string): Promise<Raw> {
+    const { id, fencingToken } = this.#names.leaseNamed(leaseName);
+    return this.#asked(async () => {
+      await this.service.assertCurrent(id, fencingToken);
+      return { kind: 'current' };
+    });
+  }
+
+  async sweep(): Promise<{ orphaned: number; expired: number; failed: number }> {
+    const { orphaned, expired, failed } = await sweepLeases({
+      db: this.#database.db,
+      actor: ACTOR,
+      logger: silentLogger,
+      // Few, so that a sweep has several pages.
+      batchSize: 3,
+    });
+    return { orphaned, expired, failed };
+  }
+
+  /** A service makes an environment for a company, where it has none of the kind. */
+  async makeEnvironment(company: number, place: Place): Promise<void> {
+    const companyId = this.#names.companies[company]!;
+    if (place === 'local') await this.service.ensureLocalEnvironment(companyId);
+    else if ((await this.environmentId(company, place)) === undefined) {
+      await this.service.create(companyId, { name: 'Host', driver: DRIVERS[place] });
+    }
+  }
+
+  async environmentId(company: number, place: Place): Promise<string | undefined> {
+    const [found] = await this.sql<{ id: string }[]>`
+      select id from lessor.environments
+      where company_id = ${this.#names.companies[company]!} and driver = ${DRIVERS[place]}`;
+    return found?.id;
+  }
+
+  #apply(operations: readonly Operation[]): Promise<OperationOutcome[]> {
+    return this.#operations.apply(operations, { leaseWaitMs: LEASE_WAIT_SECONDS * 1_000 });
+  }
+
+  #operationsOf(messages: readonly Message[]): Promise<Operation[]> {
+    return Promise.all(messages.map((message) => this.#operationOf(message)));
+  }
+
+  async #operationOf(message: Message): Promise<Operation> {
+    const about = { companyId: this.#names.companies[message.company]!, runId: this.#names.runs[message.run]! };
+    switch (message.kind) {
+      case 'start':
+        return start(runStarted({ ...about, ...(await this.#wishesOf(message)) }));
+      case 'renew':
+        return renew(runHeartbeat(about, message.ttl === undefined ? {} : { ttlSeconds: message.ttl }));
+      case 'finish': {
+        const { status, reason } = message;
+        return finish(runFinished(about, { status, ...(reason === undefined ? {} : { failureReason: reason }) }));
+      }
+    }
+  }
+
+  async #wishesOf({ company, workspace, policy, ttl, named }: Start): Promise<Partial<RunStarted>> {
+    const wishes: Partial<RunStarted> = {};
+    if (workspace !== undefined) wishes.executionWorkspaceId = this.#names.workspaces[workspace]!;
+    if (policy !== undefined) wishes.leasePolicy = policy;
+    if (ttl !== undefined) wishes.ttlSeconds = ttl;
+    if (named === undefined) return wishes;
+    const owner = named === 'foreign' ? foreignTo(company, this.#names.companies.length) : company;
+    const known =
+      named === 'unknown' ? undefined : await this.environmentId(owner, named === 'host' ? 'host' : 'local');
+    return { ...wishes, environment: { issue: known ?? randomUUID() } };
+  }
+}

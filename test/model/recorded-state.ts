@@ -1,0 +1,129 @@
+import type { Sql } from 'postgres';
+import type { CleanupStatus, EntityType, LeasePolicy, LeaseStatus } from '../../src/contracts/index.ts';
+import { environmentOf } from './model.ts';
+import type { Model, Place } from './model.ts';
+import type { NameableLease, Names } from './names.ts';
+import { UNIT_SECONDS } from './steps.ts';
+
+/** All that both sides must agree upon, as plain data. */
+export type State = Record<'companies' | 'environments' | 'runs' | 'leases' | 'waits' | 'denials', object>;
+
+export function stateOfModel(model: Model): State {
+  const remaining = (expiresAt: number) => expiresAt - model.now;
+  return {
+    companies: Object.fromEntries(model.companies),
+    environments: Object.fromEntries(model.environments),
+    runs: Object.fromEntries(model.runs),
+    leases: Object.fromEntries(
+      model.leases.map(({ id, expiresAt, ...lease }) => [id, { ...lease, remaining: remaining(expiresAt) }]),
+    ),
+    waits: Object.fromEntries(
+      [...model.waits].map(([run, { environment, workspace, since, lastAsked }]) => [
+        run,
+        { environment, workspace, waited: model.now - since, asked: model.now - lastAsked },
+      ]),
+    ),
+    denials: Object.fromEntries(model.denials),
+  };
+}
+
+interface LeaseRow extends NameableLease {
+  driver: string;
+  runId: string | null;
+  workspaceId: string | null;
+  status: LeaseStatus;
+  policy: LeasePolicy;
+  ttl: number;
+  remaining: number;
+  failureReason: string | null;
+  cleanup: CleanupStatus | null;
+  told: string[];
+}
+
+/** The same of what stands in Postgres, where there is nothing but the sequence's. */
+export async function stateOfPostgres(sql: Sql, names: Names): Promise<State> {
+  const [companies, environments, runs, leases, waits, denials] = await Promise.all([
+    sql<{ id: string; status: string }[]>`select id, status from lessor.companies`,
+    sql<{ companyId: string; driver: string; status: string; told: string[] }[]>`
+      select company_id as "companyId", driver, status, ${toldOf(sql, 'environment')} from lessor.environments entity`,
+    sql<{ id: string; companyId: string; status: string; failureReason: string | null; placedBy: string | null }[]>`
+      select id, company_id as "companyId", status, failure_reason as "failureReason",
+        context_snapshot -> 'paperclipEnvironment' ->> 'leaseId' as "placedBy"
+      from lessor.heartbeat_runs`,
+    sql<LeaseRow[]>`
+      select entity.id, entity.company_id as "companyId", driver, heartbeat_run_id as "runId",
+        execution_workspace_id as "workspaceId", entity.status, lease_policy as policy, ttl_seconds as ttl,
+        extract(epoch from expires_at - now())::float8 as remaining, failure_reason as "failureReason",
+        cleanup_status as cleanup, fencing_token::float8 as "fencingToken", ${toldOf(sql, 'environment_lease')}
+      from lessor.environment_leases entity join lessor.environments environment on environment.id = environment_id`,
+    sql<{ runId: string; companyId: string; driver: string; workspaceId: string; waited: number; asked: number }[]>`
+      select run_id as "runId", wait.company_id as "companyId", driver, execution_workspace_id as "workspaceId",
+        extract(epoch from now() - waiting_since)::float8 as waited,
+        extract(epoch from now() - last_asked_at)::float8 as asked
+      from lessor.workspace_waits wait join lessor.environments environment on environment.id = environment_id`,
+    sql<{ companyId: string; runId: string; code: string }[]>`
+      select company_id as "companyId", run_id as "runId", details ->> 'code' as code
+      from lessor.activity_log where action = 'environment.lease_denied'`,
+  ]);
+  names.learn(leases);
+  const company = (id: string) => names.companies.indexOf(id);
+  return {
+    companies: Object.fromEntries(companies.map(({ id, status }) => [company(id), status])),
+    environments: Object.fromEntries(
+      environments.map(({ companyId, driver, ...rest }) => [environmentOf(company(companyId), placeOf(driver)), rest]),
+    ),
+    runs: Object.fromEntries(
+      runs.map(({ id, companyId, placedBy, ...rest }) => [
+        names.run(id),
+        { ...rest, company: company(companyId), placedBy: placedBy && names.lease(placedBy) },
+      ]),
+    ),
+    leases: Object.fromEntries(leases.map((lease) => [names.lease(lease.id), leaseState(lease, names)])),
+    waits: Object.fromEntries(
+      waits.map(({ runId, companyId, driver, workspaceId, waited, asked }) => [
+        names.run(runId),
+        {
+          environment: environmentOf(company(companyId), placeOf(driver)),
+          workspace: names.workspace(workspaceId),
+          waited: wholeUnits(Math.floor, waited),
+          asked: wholeUnits(Math.floor, asked),
+        },
+      ]),
+    ),
+    denials: Object.fromEntries(
+      denials.map(({ companyId, runId, code }) => [`${company(companyId)} ${names.run(runId)}`, code]),
+    ),
+  };
+}
+
+function leaseState(lease: LeaseRow, names: Names) {
+  const { status, policy, ttl, remaining, failureReason, cleanup, told } = lease;
+  const company = names.companies.indexOf(lease.companyId);
+  return {
+    company,
+    environment: environmentOf(company, placeOf(lease.driver)),
+    run: names.run(lease.runId),
+    workspace: names.workspace(lease.workspaceId),
+    ...{ status, policy, ttl, cleanup, told },
+    remaining: wholeUnits(Math.ceil, remaining),
+    failureReason: withoutInstants(failureReason),
+  };
+}
+
+/** What was told of a row `entity`, oldest first. */
+const toldOf = (sql: Sql, type: EntityType) => sql`
+  array(
+    select regexp_replace(action, '^environment\.(lease_)?', '') from lessor.activity_log event
+    where event.company_id = entity.company_id and event.entity_id = entity.id and event.entity_type = ${type}
+    order by event.id
+  ) as told`;
+
+const placeOf = (driver: string): Place => (driver === 'ssh' ? 'host' : 'local');
+
+/** The time that a sequence takes is less than a unit, and makes a distance smaller to the future, and to the past larger. */
+const wholeUnits = (round: (units: number) => number, seconds: number): number =>
+  // Adding zero turns -0 into 0.
+  round(seconds / UNIT_SECONDS) * UNIT_SECONDS + 0;
+
+export const withoutInstants = (reason: string | null): string | null =>
+  reason && reason.replaceAll(/\d{4}-\d\d-\d\dT[\d:]+Z/g, '<instant>');

@@ -1,0 +1,47 @@
+import type { Sql } from 'postgres';
+import type { CompanyStatus, TerminalRunStatus } from '../../src/contracts/index.ts';
+import type { Names } from './names.ts';
+
+/** What happens to the tables without any code of Lessor: time, and others who write to them. */
+
+/** Empties the tables, so that a sequence finds nothing of the one before. */
+export async function clear(sql: Sql): Promise<void> {
+  await sql`
+    truncate lessor.activity_log, lessor.workspace_waits, lessor.environment_leases, lessor.heartbeat_runs,
+      lessor.environments, lessor.companies`;
+}
+
+/** Lets time pass, by moving all that has happened and will happen into the past. */
+export async function letTimePass(sql: Sql, seconds: number): Promise<void> {
+  const passed = sql`make_interval(secs => ${seconds})`;
+  await sql`
+    with leases as (
+      update lessor.environment_leases set acquired_at = acquired_at - ${passed}, expires_at = expires_at - ${passed},
+        last_used_at = last_used_at - ${passed}, updated_at = updated_at - ${passed},
+        released_at = released_at - ${passed}
+    ), runs as (
+      update lessor.heartbeat_runs set created_at = created_at - ${passed}, updated_at = updated_at - ${passed}
+    )
+    update lessor.workspace_waits set waiting_since = waiting_since - ${passed}, last_asked_at = last_asked_at - ${passed}`;
+}
+
+/** A control plane writes the end of a run into the ledger itself, and knows nothing of leases. */
+export async function writeEnd(
+  sql: Sql,
+  names: Names,
+  run: number,
+  company: number,
+  status: TerminalRunStatus,
+): Promise<void> {
+  const [id, companyId] = [names.runs[run]!, names.companies[company]!];
+  await sql`insert into lessor.companies (id) values (${companyId}) on conflict do nothing`;
+  await sql`
+    insert into lessor.heartbeat_runs as run (id, company_id, status, finished_at)
+    values (${id}, ${companyId}, ${status}, now())
+    on conflict (id) do update set status = excluded.status, finished_at = excluded.finished_at
+    where run.status in ('queued', 'running')`;
+}
+
+export async function setCompanyStatus(sql: Sql, companyId: string, status: CompanyStatus): Promise<void> {
+  await sql`update lessor.companies set status = ${status} where id = ${companyId}`;
+}
