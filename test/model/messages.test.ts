@@ -1,25 +1,25 @@
-import { test } from 'vitest';
-import { useDatabase } from '../support/database.ts';
-import { assertSameAsModel, timeLimitMs } from './property.ts';
+import { expect, test } from 'vitest';
+import { sequencesAsModelled, timeLimitMs, useModelDatabase } from './property.ts';
 
-const database = useDatabase({ maximumConnections: 4 });
+const database = useModelDatabase();
 
 test(
-  'any-order: whatever is delivered, twice, late, early or in batches, comes to what the model says',
+  'any-order: messages delivered twice, late, early, in batches and with poison come to what the model says',
+  { timeout: timeLimitMs() },
   async () => {
-    await assertSameAsModel(database, {
+    const sequences = await sequencesAsModelled(database, {
       cast: { companies: 2, runs: 6, workspaces: 2 },
       weights: {
         deliver: 20,
         retry: 2,
         poison: 2,
         sweep: 3,
-        pass: 3,
+        pass: 4,
         'write end': 1,
         'set environment': 1,
         'set company': 1,
       },
     });
+    expect(sequences).toBeGreaterThan(0);
   },
-  timeLimitMs(),
 );

@@ -63,9 +63,9 @@ export function endAsItsRun(model: Model, lease: ModelLease): ModelLease {
 }
 
 /** A live lease whose run has ended, though the lease has not. */
-export const isOrphaned = (model: Model, lease: ModelLease): boolean => isLive(lease) && hasEnded(model, lease.run);
+const isOrphaned = (model: Model, lease: ModelLease): boolean => isLive(lease) && hasEnded(model, lease.run);
 
-export const canExpire = (model: Model, lease: ModelLease): boolean =>
+const canExpire = (model: Model, lease: ModelLease): boolean =>
   (isLive(lease) || lease.status === 'retained') && hasLapsed(model, lease);
 
 export function expire(model: Model, lease: ModelLease): void {
@@ -87,11 +87,12 @@ export function revive(model: Model, lease: ModelLease, ttl: number | undefined)
   lease.expiresAt = model.now + (ttl ?? lease.ttl);
 }
 
+/** Whether the sweep would end the lease. */
+export const isDue = (model: Model, lease: ModelLease): boolean => isOrphaned(model, lease) || canExpire(model, lease);
+
 /** Ends what should have ended by now: leases whose run has ended as it did, then those that have lapsed. */
-export function sweep(
-  model: Model,
-  leases: readonly ModelLease[] = model.leases,
-): { orphaned: number; expired: number } {
+export function sweep(model: Model, only?: readonly string[]): { orphaned: number; expired: number } {
+  const leases = model.leases.filter(({ id }) => only === undefined || only.includes(id));
   const orphaned = leases.filter((lease) => isOrphaned(model, lease));
   for (const lease of orphaned) endAsItsRun(model, lease);
   const lapsed = leases.filter((lease) => canExpire(model, lease));

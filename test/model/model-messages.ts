@@ -84,9 +84,10 @@ export function recordStart(model: Model, { company, run }: { company: number; r
   } else if (recorded.company === company && recorded.status === 'queued') recorded.status = 'running';
 }
 
+const refused = (code: ErrorCode): ModelOutcome => ({ kind: 'refused', code });
+
 function startOne(model: Model, seen: Model, start: Start, companies: number): ModelOutcome {
   const { company, run } = start;
-  const refused = (code: ErrorCode): ModelOutcome => ({ kind: 'refused', code });
   if (seen.companies.get(company) === 'archived') return refused('company_archived');
   if (seen.runs.get(run)!.company !== company) return refused('foreign_run');
   const environment = environmentNamed(start, companies);
@@ -119,7 +120,7 @@ const requestOf = (start: Start, environment: EnvironmentName): LeaseRequest => 
   ttl: start.ttl ?? DEFAULT_TTL_SECONDS,
 });
 
-function environmentNamed({ company, named = 'local' }: Start, companies: number): EnvironmentName | undefined {
+export function environmentNamed({ company, named = 'local' }: Start, companies: number): EnvironmentName | undefined {
   if (named === 'unknown') return undefined;
   return named === 'foreign' ? environmentOf(foreignTo(company, companies), 'local') : environmentOf(company, named);
 }
@@ -127,11 +128,16 @@ function environmentNamed({ company, named = 'local' }: Start, companies: number
 function renewRun(model: Model, { company, run, ttl }: Renewal): ModelOutcome {
   const recorded = model.runs.get(run);
   if (recorded && recorded.company !== company) return { kind: 'refused', code: 'foreign_run' };
-  const leases = model.leases.filter((lease) => lease.run === run);
-  for (const lease of leases) {
+  for (const lease of model.leases.filter((each) => each.run === run)) {
     if (isLive(lease)) renew(model, lease, ttl);
     else if (canBeRevived(model, lease)) revive(model, lease, ttl);
   }
+  return leasesOf(model, run);
+}
+
+/** All leases that a run has or had. */
+export function leasesOf(model: Model, run: number): ModelOutcome {
+  const leases = model.leases.filter((lease) => lease.run === run);
   return { kind: 'leases', leases: leases.map(({ id, status }) => ({ id, status })) };
 }
 

@@ -6,10 +6,10 @@ import type { NameableLease, Names } from './names.ts';
 import type { Raw } from './postgres-side.ts';
 import { withoutInstants } from './recorded-state.ts';
 
-/** Outcomes in the words of the model. Leases that are seen for the first time are named. */
-export function nameOutcomes(raws: readonly Raw[], names: Names): ModelOutcome[] {
-  names.learn(raws.flatMap(leasesIn));
-  return raws.map((raw) => nameOutcome(raw, names));
+/** Outcomes of transactions in the words of the model. Leases that are seen for the first time are named. */
+export function nameOutcomes(transactions: readonly (readonly Raw[])[], names: Names): ModelOutcome[][] {
+  names.learn(transactions.flat().flatMap(leasesIn));
+  return transactions.map((raws) => raws.map((raw) => nameOutcome(raw, names)));
 }
 
 function leasesIn(raw: Raw): NameableLease[] {
@@ -20,18 +20,10 @@ function leasesIn(raw: Raw): NameableLease[] {
 }
 
 function nameOutcome(raw: Raw, names: Names): ModelOutcome {
-  switch (raw.kind) {
-    case 'operation':
-      return nameOperationOutcome(raw.outcome, names);
-    case 'lease':
-      return { kind: 'lease', lease: viewOfRow(raw.lease, names) };
-    case 'leases':
-      return { kind: 'leases', leases: raw.leases.map(({ id, status }) => ({ id: names.lease(id), status })) };
-    case 'refused':
-    case 'current':
-    case 'failed':
-      return raw;
-  }
+  if (raw.kind === 'operation') return nameOperationOutcome(raw.outcome, names);
+  if (raw.kind === 'lease') return { kind: 'lease', lease: viewOfRow(raw.lease, names) };
+  if (raw.kind !== 'leases') return raw;
+  return { kind: 'leases', leases: raw.leases.map(({ id, status }) => ({ id: names.lease(id), status })) };
 }
 
 function nameOperationOutcome(outcome: OperationOutcome, names: Names): ModelOutcome {

@@ -11,19 +11,17 @@ export interface NameableLease {
 /** Which ids in Postgres stand for which numbers of the model. Fresh ones a sequence. */
 export class Names {
   readonly companies: readonly string[];
-  /** In the order of their ids too, which is what decides between runs that began to wait at once. */
   readonly runs: readonly string[];
   readonly workspaces: readonly string[];
   readonly #leases = new Map<string, { name: string; fencingToken: number }>();
 
   constructor({ companies, runs, workspaces }: Cast) {
-    const ids = (count: number) => Array.from({ length: count }, () => randomUUID()).sort();
     [this.companies, this.runs, this.workspaces] = [ids(companies), ids(runs), ids(workspaces)];
   }
 
   /** Names leases that are new: by their company, and the order in which it granted them. */
   learn(leases: readonly NameableLease[]): void {
-    for (const { id, companyId, fencingToken } of [...leases].sort(
+    for (const { id, companyId, fencingToken } of leases.toSorted(
       (one, other) => one.fencingToken - other.fencingToken,
     )) {
       if (this.#leases.has(id)) continue;
@@ -54,3 +52,5 @@ export class Names {
     return id === null ? null : this.workspaces.indexOf(id);
   }
 }
+
+const ids = (count: number): string[] => Array.from({ length: count }, () => randomUUID());

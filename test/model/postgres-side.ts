@@ -154,16 +154,12 @@ export class PostgresSide {
 
   async #operationOf(message: Message): Promise<Operation> {
     const about = { companyId: this.#names.companies[message.company]!, runId: this.#names.runs[message.run]! };
-    switch (message.kind) {
-      case 'start':
-        return start(runStarted({ ...about, ...(await this.#wishesOf(message)) }));
-      case 'renew':
-        return renew(runHeartbeat(about, message.ttl === undefined ? {} : { ttlSeconds: message.ttl }));
-      case 'finish': {
-        const { status, reason } = message;
-        return finish(runFinished(about, { status, ...(reason === undefined ? {} : { failureReason: reason }) }));
-      }
+    if (message.kind === 'start') return start(runStarted({ ...about, ...(await this.#wishesOf(message)) }));
+    if (message.kind === 'renew') {
+      return renew(runHeartbeat(about, message.ttl === undefined ? {} : { ttlSeconds: message.ttl }));
     }
+    const { status, reason } = message;
+    return finish(runFinished(about, { status, ...(reason === undefined ? {} : { failureReason: reason }) }));
   }
 
   async #wishesOf({ company, workspace, policy, ttl, named }: Start): Promise<Partial<RunStarted>> {

@@ -104,7 +104,11 @@ function leaseState(lease: LeaseRow, names: Names) {
     environment: environmentOf(company, placeOf(lease.driver)),
     run: names.run(lease.runId),
     workspace: names.workspace(lease.workspaceId),
-    ...{ status, policy, ttl, cleanup, told },
+    status,
+    policy,
+    ttl,
+    cleanup,
+    told,
     remaining: wholeUnits(Math.ceil, remaining),
     failureReason: withoutInstants(failureReason),
   };

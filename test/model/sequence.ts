@@ -1,40 +1,39 @@
+import { deepStrictEqual } from 'node:assert/strict';
 import { isDeepStrictEqual } from 'node:util';
-import fc from 'fast-check';
-import { expect } from 'vitest';
+import { pre } from 'fast-check';
 import { audit } from '../support/audit.ts';
 import type { TestDatabase } from '../support/database.ts';
-import { actOnModel, actOnPostgres } from './actions.ts';
-import type { Transaction } from './actions.ts';
-import { canExpire, isOrphaned, sweep } from './model-leases.ts';
-import { deliver } from './model-messages.ts';
-import type { Message, Start } from './model-messages.ts';
+import { isDue, sweep } from './model-leases.ts';
+import { deliver, leasesOf } from './model-messages.ts';
+import type { Message } from './model-messages.ts';
 import { makeEnvironment, setEnvironmentStatus, writeEnd } from './model-service.ts';
 import { newModel } from './model.ts';
-import type { Model, ModelOutcome } from './model.ts';
+import type { Model, ModelLease, ModelOutcome } from './model.ts';
 import { nameOutcomes } from './named-outcome.ts';
 import { Names } from './names.ts';
+import { permutations, subsets } from './orders.ts';
+import { Post } from './post.ts';
 import { PostgresSide } from './postgres-side.ts';
 import { stateOfModel, stateOfPostgres } from './recorded-state.ts';
 import { UNIT_SECONDS, homeOf } from './steps.ts';
-import type { Action, Cast, Posted, Step } from './steps.ts';
+import type { Action, Cast, Step } from './steps.ts';
 import * as surroundings from './surroundings.ts';
+import { transactionsOf } from './transactions.ts';
 
 /** A sequence of steps on both sides, which must come to the same after each of them. */
 export class Sequence {
   readonly #cast: Cast;
   readonly #names: Names;
   readonly #postgres: PostgresSide;
+  readonly #post: Post;
   readonly #startedAt = performance.now();
   #model = newModel();
-  /** Everything that was sent so far. */
-  readonly #sent: Message[] = [];
-  /** Starts that have come out as waiting, and nothing else since, by run. */
-  readonly #waiting = new Map<number, Start>();
 
   constructor(database: TestDatabase, cast: Cast) {
     this.#cast = cast;
     this.#names = new Names(cast);
     this.#postgres = new PostgresSide(database, this.#names);
+    this.#post = new Post(cast.companies);
   }
 
   async run(steps: readonly Step[]): Promise<void> {
@@ -42,8 +41,7 @@ export class Sequence {
     for (const step of steps) await this.#take(step);
     await this.#sweep();
     this.#compare(await this.#state(), stateOfModel(this.#model));
-    const violations = await audit(this.#postgres.sql, { companyIds: this.#names.companies });
-    this.#compare(violations, []);
+    this.#compare(await audit(this.#postgres.sql, { companyIds: this.#names.companies }), []);
   }
 
   async #take(step: Step): Promise<void> {
@@ -57,12 +55,14 @@ export class Sequence {
         return this.#race([step]);
       case 'race':
         return this.#race(step.actions);
-      case 'retry':
-        return this.#retry(step.waiting);
+      case 'retry': {
+        const start = this.#post.waiting(step.waiting);
+        return start && this.#race([{ step: 'deliver', messages: [start] }]);
+      }
       case 'poison':
-        return this.#poison(this.#posted(step.messages), step.poisonAt);
+        return this.#poison(this.#post.send(step.messages, this.#model), step.poisonAt);
       case 'race with sweep':
-        return this.#raceWithSweep(this.#posted([step.message]));
+        return this.#raceWithSweep(this.#post.send([step.message], this.#model));
       case 'sweep':
         return this.#sweep();
       case 'pass':
@@ -88,28 +88,50 @@ export class Sequence {
     }
   }
 
-  /** Carries out transactions at once: they must come to the same as they do one after the other in some order. */
+  /** Carries out actions at once: they must come to the same as they do one after the other in some order. */
   async #race(actions: readonly Action[]): Promise<void> {
-    const transactions = actions.flatMap((action) => this.#found(action) ?? []);
-    const settled = await Promise.allSettled(transactions.map((each) => actOnPostgres(this.#postgres, each)));
-    const raws = settled.map((result) => {
-      if (result.status === 'rejected') throw result.reason;
-      return result.value;
-    });
-    const outcomes = nameOutcomes(raws.flat(), this.#names);
-    const orders = permutations(transactions.map((_, position) => position));
+    const transactions = transactionsOf(actions, this.#model, this.#post);
+    const settled = await Promise.allSettled(transactions.map((each) => each.onPostgres(this.#postgres)));
+    const outcomes = nameOutcomes(valuesOf(settled), this.#names);
     await this.#adopt(
       outcomes,
-      orders.map((order) => (model) => {
+      permutations([...transactions.keys()]).map((order) => (model) => {
         const expected: ModelOutcome[][] = [];
-        for (const position of order) {
-          expected[position] = actOnModel(model, transactions[position]!, this.#cast.companies);
-        }
-        return expected.flat();
+        for (const position of order) expected[position] = transactions[position]!.onModel(model);
+        return expected;
       }),
     );
-    const messages = transactions.flatMap((each) => (each.step === 'deliver' ? each.messages : [undefined]));
-    messages.forEach((message, position) => this.#noteWait(message, outcomes[position]!));
+    transactions.forEach(({ messages }, position) => this.#post.noteOutcomes(messages, outcomes[position]!));
+  }
+
+  /**
+   * The sweep leaves alone whatever is locked, so each lease that is due is swept before the message is carried out or
+   * after it. A heartbeat reads its result last, and may see what was swept in between.
+   */
+  async #raceWithSweep([message]: readonly Message[]): Promise<void> {
+    if (message === undefined) return;
+    const settled = await Promise.allSettled([this.#postgres.deliver([message]), this.#postgres.sweep()] as const);
+    const [delivered, swept] = [valueOf(settled[0]), valueOf(settled[1])];
+    this.#compare(swept.failed, 0);
+    await this.#postgres.sweep();
+    const outcomes = nameOutcomes([delivered], this.#names);
+    const due = this.#model.leases.filter((lease) => isDue(this.#model, lease) && concerns(message, lease));
+    const sweeps = subsets(due.map(({ id }) => id));
+    await this.#adopt(
+      outcomes,
+      sweeps
+        .flatMap((early) => (message.kind === 'renew' ? sweeps.map((late) => ({ early, late })) : { early, late: [] }))
+        .map(({ early, late }) => (model) => {
+          sweep(model, early);
+          const [outcome] = deliver(model, [message], this.#cast.companies);
+          sweep(model, late);
+          const result =
+            message.kind === 'renew' && outcome!.kind === 'leases' ? leasesOf(model, message.run) : outcome!;
+          sweep(model);
+          return [[result]];
+        }),
+    );
+    this.#post.noteOutcomes([message], outcomes[0]!);
   }
 
   /** Goes on with the alternative that Postgres agrees with. */
@@ -120,98 +142,28 @@ export class Sequence {
     });
     const agreeing = tried.filter(({ outcome }) => isDeepStrictEqual(outcome, actual));
     if (agreeing.length === 0) this.#compare(actual, tried[0]!.outcome);
-    const [first, ...others] = agreeing.map(({ model }) => ({ model, state: stateOfModel(model) }));
-    this.#model = first!.model;
-    if (others.every(({ state }) => isDeepStrictEqual(state, first!.state))) return;
+    const candidates = agreeing.map(({ model }) => ({ model, state: stateOfModel(model) }));
+    const first = candidates[0]!;
+    this.#model = first.model;
+    if (candidates.every(({ state }) => isDeepStrictEqual(state, first.state))) return;
     const state = await this.#state();
-    const found = [first!, ...others].find((candidate) => isDeepStrictEqual(candidate.state, state));
-    if (found === undefined) this.#compare(state, first!.state);
-    this.#model = found!.model;
+    const found = candidates.find((candidate) => isDeepStrictEqual(candidate.state, state));
+    if (found === undefined) this.#compare(state, first.state);
+    else this.#model = found.model;
   }
 
-  async #retry(nth: number): Promise<void> {
-    const start = [...this.#waiting.values()][nth % this.#waiting.size];
-    if (start) await this.#race([{ step: 'deliver', messages: [start] }]);
-  }
-
+  /** A batch with a message that Postgres refuses is carried out one by one, in the order given. */
   async #poison(messages: readonly Message[], poisonAt: number): Promise<void> {
     const at = Math.min(poisonAt, messages.length);
-    const outcomes = nameOutcomes(await this.#postgres.deliverWithPoison(messages, at), this.#names);
+    const [outcomes] = nameOutcomes([await this.#postgres.deliverWithPoison(messages, at)], this.#names);
     const expected = messages.flatMap((message) => deliver(this.#model, [message], this.#cast.companies));
     this.#compare(outcomes, expected.toSpliced(at, 0, { kind: 'failed' }));
-    messages.forEach((message, position) => this.#noteWait(message, expected[position]!));
-  }
-
-  /**
-   * The sweep leaves alone whatever is locked, so that each lease is swept either before the message is carried out or
-   * after it.
-   */
-  async #raceWithSweep([message]: readonly Message[]): Promise<void> {
-    if (message === undefined) return;
-    const [swept, delivered] = await Promise.allSettled([this.#postgres.sweep(), this.#postgres.deliver([message])]);
-    if (swept.status === 'rejected') throw swept.reason;
-    if (delivered.status === 'rejected') throw delivered.reason;
-    this.#compare(swept.value.failed, 0);
-    await this.#postgres.sweep();
-    const touched = this.#model.leases
-      .filter((lease) => canExpire(this.#model, lease) || isOrphaned(this.#model, lease))
-      .filter(({ run, workspace }) => run === message.run || workspace !== null)
-      .map(({ id }) => id);
-    const outcomes = nameOutcomes(delivered.value, this.#names);
-    await this.#adopt(
-      outcomes,
-      subsets(touched).map((before) => (model) => {
-        sweep(
-          model,
-          model.leases.filter(({ id }) => before.includes(id)),
-        );
-        const expected = deliver(model, [message], this.#cast.companies);
-        sweep(model);
-        return expected;
-      }),
-    );
-    this.#noteWait(message, outcomes[0]!);
+    this.#post.noteOutcomes(messages, expected);
   }
 
   async #sweep(): Promise<void> {
     const swept = await this.#postgres.sweep();
     this.#compare(swept, { ...sweep(this.#model), failed: 0 });
-  }
-
-  /** The action with what it is about; undefined when there is no such thing yet. */
-  #found(action: Action): Transaction | undefined {
-    switch (action.step) {
-      case 'deliver': {
-        const messages = this.#posted(action.messages);
-        return messages.length === 0 ? undefined : { step: 'deliver', messages };
-      }
-      case 'release':
-      case 'assert current': {
-        const { leases } = this.#model;
-        const lease = leases[action.lease % leases.length]?.id;
-        return lease === undefined ? undefined : { ...action, lease };
-      }
-      case 'acquire':
-      case 'release run':
-        return action;
-    }
-  }
-
-  /** The messages as they are sent; one that repeats an earlier one is left out as long as there is none. */
-  #posted(posted: readonly Posted[]): Message[] {
-    return posted.flatMap((post) => {
-      const message = 'again' in post ? this.#sent[post.again % this.#sent.length] : post;
-      if (message === undefined) return [];
-      this.#sent.push(message);
-      // Each delivery is one of its own, as it is in a queue.
-      return [{ ...message }];
-    });
-  }
-
-  #noteWait(message: Message | undefined, outcome: ModelOutcome): void {
-    if (message?.kind !== 'start') return;
-    if (outcome.kind === 'waiting') this.#waiting.set(message.run, message);
-    else this.#waiting.delete(message.run);
   }
 
   #state() {
@@ -220,16 +172,19 @@ export class Sequence {
 
   /** A sequence that took so long that real time could matter is not judged. */
   #compare(actual: unknown, expected: unknown): void {
-    fc.pre(performance.now() - this.#startedAt < UNIT_SECONDS * 1_000);
-    expect(actual).toEqual(expected);
+    pre(performance.now() - this.#startedAt < UNIT_SECONDS * 1_000);
+    deepStrictEqual(actual, expected);
   }
 }
 
-function permutations<T>(items: readonly T[]): T[][] {
-  if (items.length <= 1) return [[...items]];
-  return items.flatMap((item, position) => permutations(items.toSpliced(position, 1)).map((rest) => [item, ...rest]));
+/** Read only once nothing is under way any more, lest it goes on into the next sequence. */
+function valueOf<T>(settled: PromiseSettledResult<T>): T {
+  if (settled.status === 'rejected') throw settled.reason;
+  return settled.value;
 }
 
-function subsets<T>(items: readonly T[]): T[][] {
-  return items.reduce<T[][]>((sets, item) => [...sets, ...sets.map((set) => [...set, item])], [[]]);
-}
+const valuesOf = <T>(settled: readonly PromiseSettledResult<T>[]): T[] => settled.map((each) => valueOf(each));
+
+/** Whether it can matter to the message if the lease was swept before. */
+const concerns = (message: Message, { company, run, workspace }: ModelLease): boolean =>
+  run === message.run || (message.kind === 'start' && company === message.company && workspace === message.workspace);

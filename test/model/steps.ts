@@ -1,4 +1,5 @@
-import fc from 'fast-check';
+import { array, constant, constantFrom, nat, oneof, option, record as recordOf, tuple } from 'fast-check';
+import type { Arbitrary } from 'fast-check';
 import { LEASE_POLICIES, TERMINAL_RUN_STATUSES } from '../../src/contracts/index.ts';
 import type { TerminalRunStatus } from '../../src/contracts/index.ts';
 import { RELEASE_STATUSES } from '../../src/environments/service-input.ts';
@@ -53,20 +54,20 @@ export type Weights = Partial<Record<Step['step'], number>>;
 export const homeOf = (run: number, { companies }: Cast): number => run % companies;
 
 /** A step drawn by the weights. */
-export function anyStep(cast: Cast, weights: Weights): fc.Arbitrary<Step> {
+export function anyStep(cast: Cast, weights: Weights): Arbitrary<Step> {
   const arbitraries = stepsOf(cast);
   const kinds = Object.entries(weights) as [Step['step'], number][];
-  return fc.oneof(...kinds.map(([kind, weight]) => ({ weight, arbitrary: arbitraries[kind] })));
+  return oneof(...kinds.map(([kind, weight]) => ({ weight, arbitrary: arbitraries[kind] })));
 }
 
-function stepsOf(cast: Cast): { [Kind in Step['step']]: fc.Arbitrary<Extract<Step, { step: Kind }>> } {
+function stepsOf(cast: Cast): { [Kind in Step['step']]: Arbitrary<Extract<Step, { step: Kind }>> } {
   const { run, company, nth, posted, place, placeStatus } = wordsOf(cast);
-  const deliver = fc.record({ step: fc.constant('deliver' as const), messages: oneOrMore(posted, 6) });
-  const acquire = fc.record({ step: fc.constant('acquire' as const), request: acquisition(cast) });
-  const release = fc.record({ step: fc.constant('release' as const), lease: nth, status: releaseStatus });
-  const releaseRun = fc.record({ step: fc.constant('release run' as const), run, status: releaseStatus });
-  const assertCurrent = fc.record({ step: fc.constant('assert current' as const), lease: nth });
-  const action = fc.oneof(
+  const deliver = record({ step: constant('deliver' as const), messages: oneOrMore(posted, 6) });
+  const acquire = record({ step: constant('acquire' as const), request: acquisition(cast) });
+  const release = record({ step: constant('release' as const), lease: nth, status: releaseStatus });
+  const releaseRun = record({ step: constant('release run' as const), run, status: releaseStatus });
+  const assertCurrent = record({ step: constant('assert current' as const), lease: nth });
+  const action = oneof(
     { weight: 6, arbitrary: deliver },
     { weight: 2, arbitrary: acquire },
     release,
@@ -79,85 +80,87 @@ function stepsOf(cast: Cast): { [Kind in Step['step']]: fc.Arbitrary<Extract<Ste
     release,
     'release run': releaseRun,
     'assert current': assertCurrent,
-    retry: fc.record({ step: fc.constant('retry'), waiting: nth }),
-    poison: fc.record({
-      step: fc.constant('poison'),
-      messages: fc.array(posted, { minLength: 1, maxLength: 4 }),
-      poisonAt: fc.nat(4),
+    retry: record({ step: constant('retry'), waiting: nth }),
+    poison: record({
+      step: constant('poison'),
+      messages: array(posted, { minLength: 1, maxLength: 4 }),
+      poisonAt: nat(4),
     }),
-    race: fc.record({ step: fc.constant('race'), actions: fc.array(action, { minLength: 2, maxLength: 3 }) }),
-    'race with sweep': fc.record({ step: fc.constant('race with sweep'), message: posted }),
-    sweep: fc.record({ step: fc.constant('sweep') }),
-    pass: fc.record({ step: fc.constant('pass'), seconds: fc.constantFrom(15, 30, 60, 120, 300) }),
-    'write end': fc.record({ step: fc.constant('write end'), run, status: terminalStatus }),
-    'make environment': fc.record({ step: fc.constant('make environment'), company, place }),
-    'set environment': fc.record({ step: fc.constant('set environment'), company, place, status: placeStatus }),
-    'set company': fc.record({ step: fc.constant('set company'), company, status: placeStatus }),
+    race: record({ step: constant('race'), actions: array(action, { minLength: 2, maxLength: 3 }) }),
+    'race with sweep': record({ step: constant('race with sweep'), message: posted }),
+    sweep: record({ step: constant('sweep') }),
+    pass: record({ step: constant('pass'), seconds: constantFrom(15, 15, 15, 30, 60, 300) }),
+    'write end': record({ step: constant('write end'), run, status: terminalStatus }),
+    'make environment': record({ step: constant('make environment'), company, place }),
+    'set environment': record({ step: constant('set environment'), company, place, status: placeStatus }),
+    'set company': record({ step: constant('set company'), company, status: placeStatus }),
   };
 }
 
-const terminalStatus = fc.constantFrom(...TERMINAL_RUN_STATUSES);
-const releaseStatus = fc.constantFrom(...RELEASE_STATUSES);
-const ttl = fc.option(fc.constantFrom(30, 60, 300), { nil: undefined });
+const terminalStatus = constantFrom(...TERMINAL_RUN_STATUSES);
+const releaseStatus = constantFrom(...RELEASE_STATUSES);
+const ttl = option(constantFrom(30, 60, 300), { nil: undefined });
 /** Mostly ephemeral, as other policies get out of each other's way. */
-const policy = fc.oneof({ weight: 4, arbitrary: fc.constant(undefined) }, fc.constantFrom(...LEASE_POLICIES));
+const policy = oneof({ weight: 4, arbitrary: constant(undefined) }, constantFrom(...LEASE_POLICIES));
 
 /** Mostly one alone. */
-const oneOrMore = <T>(arbitrary: fc.Arbitrary<T>, maxLength: number): fc.Arbitrary<T[]> =>
-  fc.oneof(
+const oneOrMore = <T>(arbitrary: Arbitrary<T>, maxLength: number): Arbitrary<T[]> =>
+  oneof(
     { weight: 2, arbitrary: arbitrary.map((only) => [only]) },
-    { weight: 1, arbitrary: fc.array(arbitrary, { minLength: 2, maxLength }) },
+    { weight: 1, arbitrary: array(arbitrary, { minLength: 2, maxLength }) },
   );
 
+/** A plain object, as it would be written down. */
+const record = <T>(fields: { [Name in keyof T]: Arbitrary<T[Name]> }): Arbitrary<T> =>
+  recordOf(fields, { noNullPrototype: true });
+
 function wordsOf(cast: Cast) {
-  const nth = fc.nat(99);
+  const nth = nat(99);
   return {
     nth,
-    run: fc.nat(cast.runs - 1),
-    company: fc.nat(cast.companies - 1),
-    place: fc.constantFrom('local', 'host'),
-    placeStatus: fc.constantFrom('active', 'archived'),
-    posted: fc.oneof({ weight: 4, arbitrary: message(cast) }, fc.record({ again: nth })) as fc.Arbitrary<Posted>,
+    run: nat(cast.runs - 1),
+    company: nat(cast.companies - 1),
+    place: constantFrom('local', 'host'),
+    placeStatus: constantFrom('active', 'archived'),
+    posted: oneof({ weight: 4, arbitrary: message(cast) }, record({ again: nth })) as Arbitrary<Posted>,
   };
 }
 
-const workspace = ({ workspaces }: Cast) => fc.option(fc.nat(workspaces - 1), { nil: undefined, freq: 4 });
+const workspace = ({ workspaces }: Cast) => option(nat(workspaces - 1), { nil: undefined, freq: 4 });
 
 /** About any run, seldom in the name of a company that it may not belong to. */
-function message(cast: Cast): fc.Arbitrary<Message> {
-  const named = fc.oneof(
-    { weight: 20, arbitrary: fc.constant(undefined) },
-    fc.constantFrom('local', 'host', 'foreign', 'unknown'),
+function message(cast: Cast): Arbitrary<Message> {
+  const named = oneof(
+    { weight: 20, arbitrary: constant(undefined) },
+    constantFrom('local', 'host', 'foreign', 'unknown'),
   );
-  const start = fc.record({ kind: fc.constant('start'), workspace: workspace(cast), policy, ttl, named });
-  const renew = fc.record({ kind: fc.constant('renew'), ttl });
-  const reason = fc.option(fc.constantFrom('out of memory', 'exit 1'), { nil: undefined });
-  const finish = fc.record({ kind: fc.constant('finish'), status: terminalStatus, reason });
-  const content = fc.oneof(
+  const start = record({ kind: constant('start'), workspace: workspace(cast), policy, ttl, named });
+  const renew = record({ kind: constant('renew'), ttl });
+  const reason = option(constantFrom('out of memory', 'exit 1'), { nil: undefined });
+  const finish = record({ kind: constant('finish'), status: terminalStatus, reason });
+  const content = oneof(
     { weight: 5, arbitrary: start },
     { weight: 3, arbitrary: renew },
     { weight: 2, arbitrary: finish },
   );
-  const stray = fc.option(fc.nat(cast.companies - 1), { nil: undefined, freq: 15 });
-  return fc
-    .tuple(fc.nat(cast.runs - 1), stray, content)
-    .map(([run, company, rest]) => defined({ run, company: company ?? homeOf(run, cast), ...rest }) as Message);
+  const stray = oneof({ weight: 40, arbitrary: constant(undefined) }, nat(cast.companies - 1));
+  return tuple(nat(cast.runs - 1), stray, content).map(
+    ([run, company, rest]) => defined({ run, company: company ?? homeOf(run, cast), ...rest }) as Message,
+  );
 }
 
-function acquisition(cast: Cast): fc.Arbitrary<Acquisition> {
-  const run = fc.option(fc.nat(cast.runs - 1), { nil: undefined, freq: 4 });
-  const wanted = fc.record({
+function acquisition(cast: Cast): Arbitrary<Acquisition> {
+  const run = option(nat(cast.runs - 1), { nil: undefined, freq: 4 });
+  const wanted = record({
     run,
     workspace: workspace(cast),
     policy,
-    place: fc.constantFrom('local', 'local', 'host'),
+    place: constantFrom('local', 'local', 'host'),
   });
-  return fc
-    .tuple(fc.nat(cast.companies - 1), wanted)
-    .map(
-      ([company, rest]) =>
-        defined({ ...rest, company: rest.run === undefined ? company : homeOf(rest.run, cast) }) as Acquisition,
-    );
+  return tuple(nat(cast.companies - 1), wanted).map(
+    ([company, rest]) =>
+      defined({ ...rest, company: rest.run === undefined ? company : homeOf(rest.run, cast) }) as Acquisition,
+  );
 }
 
 /** Without the fields that are undefined, so that a printed step shows what it has. */

@@ -6,9 +6,16 @@ import type { Names } from './names.ts';
 
 /** Empties the tables, so that a sequence finds nothing of the one before. */
 export async function clear(sql: Sql): Promise<void> {
-  await sql`
-    truncate lessor.activity_log, lessor.workspace_waits, lessor.environment_leases, lessor.heartbeat_runs,
-      lessor.environments, lessor.companies`;
+  for (const table of [
+    'activity_log',
+    'workspace_waits',
+    'environment_leases',
+    'heartbeat_runs',
+    'environments',
+    'companies',
+  ]) {
+    await sql`delete from ${sql(`lessor.${table}`)}`;
+  }
 }
 
 /** Lets time pass, by moving all that has happened and will happen into the past. */

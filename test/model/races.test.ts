@@ -1,0 +1,24 @@
+import { expect, test } from 'vitest';
+import { sequencesAsModelled, timeLimitMs, useModelDatabase } from './property.ts';
+
+const database = useModelDatabase();
+
+test(
+  'transactions that race come to what they come to one after the other in some order',
+  { timeout: timeLimitMs() },
+  async () => {
+    const sequences = await sequencesAsModelled(database, {
+      cast: { companies: 3, runs: 6, workspaces: 1 },
+      weights: {
+        race: 8,
+        'race with sweep': 4,
+        deliver: 3,
+        retry: 2,
+        pass: 4,
+        'make environment': 1,
+        'write end': 1,
+      },
+    });
+    expect(sequences).toBeGreaterThan(0);
+  },
+);

@@ -1,0 +1,74 @@
+import { deliver } from './model-messages.ts';
+import type { Message } from './model-messages.ts';
+import { acquire, assertCurrent, release, releaseRun } from './model-service.ts';
+import type { Model, ModelOutcome } from './model.ts';
+import type { Post } from './post.ts';
+import type { PostgresSide, Raw } from './postgres-side.ts';
+import type { Action } from './steps.ts';
+
+/** What happens in one transaction, on either side. */
+export interface Transaction {
+  /** What it delivers, if anything. */
+  messages: readonly Message[];
+  /** What should come of it. */
+  onModel(model: Model): ModelOutcome[];
+  /** What comes of it. */
+  onPostgres(postgres: PostgresSide): Promise<Raw[]>;
+}
+
+/** The transactions of actions, without those that are about something that is not there yet. */
+export function transactionsOf(actions: readonly Action[], model: Model, post: Post): Transaction[] {
+  return actions.flatMap((action) => {
+    if (action.step !== 'deliver') return request(action, model) ?? [];
+    const messages = post.send(action.messages, model);
+    return messages.length === 0 ? [] : delivery(messages, post.companies);
+  });
+}
+
+function delivery(messages: readonly Message[], companies: number): Transaction {
+  return {
+    messages,
+    onModel: (model) => deliver(model, messages, companies),
+    onPostgres: (postgres) => postgres.deliver(messages),
+  };
+}
+
+/** An action that a service asks for. */
+function request(action: Exclude<Action, { step: 'deliver' }>, { leases }: Model): Transaction | undefined {
+  if (action.step === 'acquire') {
+    return asked(
+      (model) => acquire(model, action.request),
+      (postgres) => postgres.acquire(action.request),
+    );
+  }
+  if (action.step === 'release run') {
+    const { run, status } = action;
+    return asked(
+      (model) => releaseRun(model, run, status),
+      (postgres) => postgres.releaseRun(run, status),
+    );
+  }
+  const lease = leases[action.lease % leases.length]?.id;
+  if (lease === undefined) return undefined;
+  if (action.step === 'assert current') {
+    return asked(
+      (model) => assertCurrent(model, lease),
+      (postgres) => postgres.assertCurrent(lease),
+    );
+  }
+  return asked(
+    (model) => release(model, lease, action.status),
+    (postgres) => postgres.release(lease, action.status),
+  );
+}
+
+function asked(
+  onModel: (model: Model) => ModelOutcome,
+  onPostgres: (postgres: PostgresSide) => Promise<Raw>,
+): Transaction {
+  return {
+    messages: [],
+    onModel: (model) => [onModel(model)],
+    onPostgres: async (postgres) => [await onPostgres(postgres)],
+  };
+}

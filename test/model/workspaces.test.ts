@@ -1,0 +1,28 @@
+import { expect, test } from 'vitest';
+import { sequencesAsModelled, timeLimitMs, useModelDatabase } from './property.ts';
+
+const database = useModelDatabase();
+
+test(
+  'single-flight: runs that want the same workspace hold it, wait for it, lose it and get it back as the model says',
+  { timeout: timeLimitMs() },
+  async () => {
+    const sequences = await sequencesAsModelled(database, {
+      cast: { companies: 2, runs: 8, workspaces: 1 },
+      weights: {
+        deliver: 12,
+        retry: 8,
+        pass: 5,
+        sweep: 2,
+        acquire: 3,
+        release: 2,
+        'release run': 1,
+        'assert current': 1,
+        'write end': 1,
+        'make environment': 1,
+        'set environment': 1,
+      },
+    });
+    expect(sequences).toBeGreaterThan(0);
+  },
+);
