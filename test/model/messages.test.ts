@@ -8,7 +8,7 @@ test(
   { timeout: timeLimitMs() },
   async () => {
     const sequences = await sequencesAsModelled(database, {
-      cast: { companies: 2, runs: 6, workspaces: 2 },
+      cast: { companies: 3, runs: 9, workspaces: 2 },
       weights: {
         deliver: 20,
         retry: 2,

@@ -33,10 +33,12 @@ const MINIMUM_SECONDS = 120;
 /** Kept of the time limit, so that a failure which is being shrunk is still reported. */
 const REPORT_MS = 10_000;
 
-const numberFrom = (name: string): number | undefined => {
+function numberFrom(name: string): number | undefined {
   const value = process.env[name];
-  return value === undefined ? undefined : Number(value);
-};
+  if (value === undefined) return undefined;
+  if (!/^-?\d+$/.test(value)) throw new Error(`${name} is ${value}, and must be a whole number`);
+  return Number(value);
+}
 
 const sequences = () => numberFrom('MODEL_RUNS') ?? SEQUENCES;
 

@@ -8,7 +8,7 @@ test(
   { timeout: timeLimitMs() },
   async () => {
     const sequences = await sequencesAsModelled(database, {
-      cast: { companies: 3, runs: 6, workspaces: 1 },
+      cast: { companies: 2, runs: 12, workspaces: 1 },
       weights: {
         race: 8,
         'race with sweep': 4,
@@ -16,7 +16,7 @@ test(
         retry: 2,
         pass: 4,
         'make environment': 1,
-        'write end': 1,
+        'write end': 3,
       },
     });
     expect(sequences).toBeGreaterThan(0);

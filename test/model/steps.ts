@@ -62,13 +62,16 @@ export function anyStep(cast: Cast, weights: Weights): Arbitrary<Step> {
 
 function stepsOf(cast: Cast): { [Kind in Step['step']]: Arbitrary<Extract<Step, { step: Kind }>> } {
   const { run, company, nth, posted, place, placeStatus } = wordsOf(cast);
-  const deliver = record({ step: constant('deliver' as const), messages: oneOrMore(posted, 6) });
+  const delivered = (messages: Arbitrary<Posted[]>) => record({ step: constant('deliver' as const), messages });
+  const deliver = delivered(oneOrMore(posted, posted));
   const acquire = record({ step: constant('acquire' as const), request: acquisition(cast) });
   const release = record({ step: constant('release' as const), lease: nth, status: releaseStatus });
   const releaseRun = record({ step: constant('release run' as const), run, status: releaseStatus });
   const assertCurrent = record({ step: constant('assert current' as const), lease: nth });
+  // Batches of different companies about the same runs may deadlock, and are then replayed one by one.
+  const racing = delivered(oneOrMore(posted, message(cast, 'never astray')));
   const action = oneof(
-    { weight: 6, arbitrary: deliver },
+    { weight: 6, arbitrary: racing },
     { weight: 2, arbitrary: acquire },
     release,
     releaseRun,
@@ -86,7 +89,14 @@ function stepsOf(cast: Cast): { [Kind in Step['step']]: Arbitrary<Extract<Step, 
       messages: array(posted, { minLength: 1, maxLength: 4 }),
       poisonAt: nat(4),
     }),
-    race: record({ step: constant('race'), actions: array(action, { minLength: 2, maxLength: 3 }) }),
+    race: record({
+      step: constant('race'),
+      actions: oneof(
+        { weight: 2, arbitrary: array(action, { minLength: 2, maxLength: 3 }) },
+        contest(cast),
+        twins(cast),
+      ),
+    }),
     'race with sweep': record({ step: constant('race with sweep'), message: posted }),
     sweep: record({ step: constant('sweep') }),
     pass: record({ step: constant('pass'), seconds: constantFrom(15, 15, 15, 30, 60, 300) }),
@@ -97,17 +107,19 @@ function stepsOf(cast: Cast): { [Kind in Step['step']]: Arbitrary<Extract<Step, 
   };
 }
 
+const LARGEST_BATCH = 6;
+
 const terminalStatus = constantFrom(...TERMINAL_RUN_STATUSES);
 const releaseStatus = constantFrom(...RELEASE_STATUSES);
 const ttl = option(constantFrom(30, 60, 300), { nil: undefined });
 /** Mostly ephemeral, as other policies get out of each other's way. */
-const policy = oneof({ weight: 4, arbitrary: constant(undefined) }, constantFrom(...LEASE_POLICIES));
+const policy = oneof({ weight: 8, arbitrary: constant(undefined) }, constantFrom(...LEASE_POLICIES));
 
 /** Mostly one alone. */
-const oneOrMore = <T>(arbitrary: Arbitrary<T>, maxLength: number): Arbitrary<T[]> =>
+const oneOrMore = <T>(one: Arbitrary<T>, several: Arbitrary<T>): Arbitrary<T[]> =>
   oneof(
-    { weight: 2, arbitrary: arbitrary.map((only) => [only]) },
-    { weight: 1, arbitrary: array(arbitrary, { minLength: 2, maxLength }) },
+    { weight: 2, arbitrary: one.map((only) => [only]) },
+    { weight: 1, arbitrary: array(several, { minLength: 2, maxLength: LARGEST_BATCH }) },
   );
 
 /** A plain object, as it would be written down. */
@@ -122,14 +134,17 @@ function wordsOf(cast: Cast) {
     company: nat(cast.companies - 1),
     place: constantFrom('local', 'host'),
     placeStatus: constantFrom('active', 'archived'),
-    posted: oneof({ weight: 4, arbitrary: message(cast) }, record({ again: nth })) as Arbitrary<Posted>,
+    posted: oneof(
+      { weight: 4, arbitrary: message(cast, 'seldom astray') },
+      record({ again: nth }),
+    ) as Arbitrary<Posted>,
   };
 }
 
-const workspace = ({ workspaces }: Cast) => option(nat(workspaces - 1), { nil: undefined, freq: 4 });
+const workspace = ({ workspaces }: Cast) => option(nat(workspaces - 1), { nil: undefined, freq: 8 });
 
-/** About any run, seldom in the name of a company that it may not belong to. */
-function message(cast: Cast): Arbitrary<Message> {
+/** About any run. A message astray is in the name of a company that the run may not belong to. */
+function message(cast: Cast, astray: 'never astray' | 'seldom astray'): Arbitrary<Message> {
   const named = oneof(
     { weight: 20, arbitrary: constant(undefined) },
     constantFrom('local', 'host', 'foreign', 'unknown'),
@@ -143,11 +158,32 @@ function message(cast: Cast): Arbitrary<Message> {
     { weight: 3, arbitrary: renew },
     { weight: 2, arbitrary: finish },
   );
-  const stray = oneof({ weight: 40, arbitrary: constant(undefined) }, nat(cast.companies - 1));
+  const stray = oneof(
+    { weight: 40, arbitrary: constant(undefined) },
+    { weight: astray === 'never astray' ? 0 : 1, arbitrary: nat(cast.companies - 1) },
+  );
   return tuple(nat(cast.runs - 1), stray, content).map(
     ([run, company, rest]) => defined({ run, company: company ?? homeOf(run, cast), ...rest }) as Message,
   );
 }
+
+/** Runs of one company start on the same workspace. */
+function contest(cast: Cast): Arbitrary<Action[]> {
+  const runs = array(nat(Math.floor(cast.runs / cast.companies) - 1), { minLength: 2, maxLength: 3 });
+  return tuple(nat(cast.companies - 1), nat(cast.workspaces - 1), runs).map(([company, onWorkspace, ofCompany]) =>
+    ofCompany.map((nth) => {
+      const run = company + nth * cast.companies;
+      return { step: 'deliver', messages: [{ kind: 'start', company, run, workspace: onWorkspace }] };
+    }),
+  );
+}
+
+/** A message is delivered to two workers. */
+const twins = (cast: Cast): Arbitrary<Action[]> =>
+  message(cast, 'seldom astray').map((twin) => [
+    { step: 'deliver', messages: [twin] },
+    { step: 'deliver', messages: [twin] },
+  ]);
 
 function acquisition(cast: Cast): Arbitrary<Acquisition> {
   const run = option(nat(cast.runs - 1), { nil: undefined, freq: 4 });

@@ -8,9 +8,9 @@ test(
   { timeout: timeLimitMs() },
   async () => {
     const sequences = await sequencesAsModelled(database, {
-      cast: { companies: 2, runs: 8, workspaces: 1 },
+      cast: { companies: 2, runs: 12, workspaces: 1 },
       weights: {
-        deliver: 12,
+        deliver: 14,
         retry: 8,
         pass: 5,
         sweep: 2,
@@ -18,7 +18,7 @@ test(
         release: 2,
         'release run': 1,
         'assert current': 1,
-        'write end': 1,
+        'write end': 3,
         'make environment': 1,
         'set environment': 1,
       },
