@@ -39,6 +39,19 @@ export function deliver(model: Model, messages: readonly Message[], companies: n
   return messages.map((message) => outcomes.get(message)!);
 }
 
+/** Carries out messages among which one cannot be stored: by halves, until it is alone, in the order given. */
+export function deliverInParts(
+  model: Model,
+  batch: readonly (Message | 'poison')[],
+  companies: number,
+): ModelOutcome[] {
+  const messages = batch.filter((message) => message !== 'poison');
+  if (messages.length === batch.length) return deliver(model, messages, companies);
+  if (batch.length === 1) return [{ kind: 'failed' }];
+  const middle = Math.ceil(batch.length / 2);
+  return [batch.slice(0, middle), batch.slice(middle)].flatMap((half) => deliverInParts(model, half, companies));
+}
+
 /** The nth message of a kind about a run is in the nth round. */
 function roundsOf(messages: readonly Message[]): Message[][] {
   const rounds: Message[][] = [];

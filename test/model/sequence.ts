@@ -4,7 +4,7 @@ import { pre } from 'fast-check';
 import { audit } from '../support/audit.ts';
 import type { TestDatabase } from '../support/database.ts';
 import { isDue, sweep } from './model-leases.ts';
-import { deliver, leasesOf } from './model-messages.ts';
+import { deliver, deliverInParts, leasesOf } from './model-messages.ts';
 import type { Message } from './model-messages.ts';
 import { makeEnvironment, setEnvironmentStatus, writeEnd } from './model-service.ts';
 import { newModel } from './model.ts';
@@ -152,13 +152,14 @@ export class Sequence {
     else this.#model = found.model;
   }
 
-  /** A batch with a message that Postgres refuses is carried out one by one, in the order given. */
+  /** A batch that Postgres refuses for the sake of one message is carried out in parts without it. */
   async #poison(messages: readonly Message[], poisonAt: number): Promise<void> {
     const at = Math.min(poisonAt, messages.length);
     const [outcomes] = nameOutcomes([await this.#postgres.deliverWithPoison(messages, at)], this.#names);
-    const expected = messages.flatMap((message) => deliver(this.#model, [message], this.#cast.companies));
-    this.#compare(outcomes, expected.toSpliced(at, 0, { kind: 'failed' }));
-    this.#post.noteOutcomes(messages, expected);
+    const poisoned = [...messages.slice(0, at), 'poison' as const, ...messages.slice(at)];
+    const expected = deliverInParts(this.#model, poisoned, this.#cast.companies);
+    this.#compare(outcomes, expected);
+    this.#post.noteOutcomes(messages, expected.toSpliced(at, 1));
   }
 
   async #sweep(): Promise<void> {
