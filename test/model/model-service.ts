@@ -113,9 +113,6 @@ export function setEnvironmentStatus(
 }
 
 /** A control plane writes the end of a run into the ledger itself, and knows nothing of leases. */
-export function writeEnd(model: Model, run: number, company: number, status: TerminalRunStatus): void {
-  registerCompany(model, company);
-  const recorded = model.runs.get(run) ?? { company, status: 'running', failureReason: null, placedBy: null };
-  model.runs.set(run, recorded);
-  if (!hasEnded(model, run)) Object.assign(recorded, { status, failureReason: null });
+export function writeEnd(model: Model, run: number, status: TerminalRunStatus): void {
+  if (!hasEnded(model, run)) Object.assign(model.runs.get(run)!, { status, failureReason: null });
 }

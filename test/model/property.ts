@@ -29,7 +29,7 @@ const LONGEST_SEQUENCE = 60;
 const SHORT_SEQUENCE = 20;
 
 const SECONDS_A_SEQUENCE = 1;
-const MINIMUM_SECONDS = 120;
+const MINIMUM_SECONDS = 300;
 /** Kept of the time limit, so that a failure which is being shrunk is still reported. */
 const REPORT_MS = 10_000;
 
@@ -61,6 +61,7 @@ export async function sequencesAsModelled(database: TestDatabase, { cast, weight
     ...(path === undefined ? {} : { path }),
   });
   if (!run.failed) return run.numRuns;
+  const report = (await asyncDefaultReportMessage(run)) ?? 'it was interrupted';
   const replay = `MODEL_SEED=${run.seed} MODEL_PATH=${run.counterexamplePath} shows it again`;
-  throw new Error(`${replay}\n${await asyncDefaultReportMessage(run)}`, { cause: run.errorInstance });
+  throw new Error(run.counterexample === null ? report : `${replay}\n${report}`, { cause: run.errorInstance });
 }

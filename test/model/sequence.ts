@@ -15,7 +15,7 @@ import { permutations, subsets } from './orders.ts';
 import { Post } from './post.ts';
 import { PostgresSide } from './postgres-side.ts';
 import { stateOfModel, stateOfPostgres } from './recorded-state.ts';
-import { UNIT_SECONDS, homeOf } from './steps.ts';
+import { UNIT_SECONDS } from './steps.ts';
 import type { Action, Cast, Step } from './steps.ts';
 import * as surroundings from './surroundings.ts';
 import { transactionsOf } from './transactions.ts';
@@ -69,9 +69,11 @@ export class Sequence {
         this.#model.now += step.seconds;
         return surroundings.letTimePass(sql, step.seconds);
       case 'write end': {
-        const company = homeOf(step.run, this.#cast);
-        writeEnd(this.#model, step.run, company, step.status);
-        return surroundings.writeEnd(sql, this.#names, step.run, company, step.status);
+        const { leases } = this.#model;
+        const run = leases[step.lease % leases.length]?.run ?? undefined;
+        if (run === undefined) return;
+        writeEnd(this.#model, run, step.status);
+        return surroundings.writeEnd(sql, this.#names.runs[run]!, step.status);
       }
       case 'make environment':
         makeEnvironment(this.#model, step.company, step.place);

@@ -39,7 +39,8 @@ export type Step =
   | { step: 'race with sweep'; message: Posted }
   | { step: 'sweep' }
   | { step: 'pass'; seconds: number }
-  | { step: 'write end'; run: number; status: TerminalRunStatus }
+  /** Of the run of the nth lease that was granted so far, counted round, by a control plane that knows no leases. */
+  | { step: 'write end'; lease: number; status: TerminalRunStatus }
   | { step: 'make environment'; company: number; place: Place }
   | { step: 'set environment'; company: number; place: Place; status: 'active' | 'archived' }
   | { step: 'set company'; company: number; status: 'active' | 'archived' };
@@ -51,7 +52,7 @@ export const UNIT_SECONDS = 15;
 export type Weights = Partial<Record<Step['step'], number>>;
 
 /** The company that a run belongs to, as long as nobody else names it first. */
-export const homeOf = (run: number, { companies }: Cast): number => run % companies;
+const homeOf = (run: number, { companies }: Cast): number => run % companies;
 
 /** A step drawn by the weights. */
 export function anyStep(cast: Cast, weights: Weights): Arbitrary<Step> {
@@ -100,7 +101,7 @@ function stepsOf(cast: Cast): { [Kind in Step['step']]: Arbitrary<Extract<Step, 
     'race with sweep': record({ step: constant('race with sweep'), message: posted }),
     sweep: record({ step: constant('sweep') }),
     pass: record({ step: constant('pass'), seconds: constantFrom(15, 15, 15, 30, 60, 300) }),
-    'write end': record({ step: constant('write end'), run, status: terminalStatus }),
+    'write end': record({ step: constant('write end'), lease: nth, status: terminalStatus }),
     'make environment': record({ step: constant('make environment'), company, place }),
     'set environment': record({ step: constant('set environment'), company, place, status: placeStatus }),
     'set company': record({ step: constant('set company'), company, status: placeStatus }),

@@ -1,6 +1,5 @@
 import type { Sql } from 'postgres';
 import type { CompanyStatus, TerminalRunStatus } from '../../src/contracts/index.ts';
-import type { Names } from './names.ts';
 
 /** What happens to the tables without any code of Lessor: time, and others who write to them. */
 
@@ -33,20 +32,10 @@ export async function letTimePass(sql: Sql, seconds: number): Promise<void> {
 }
 
 /** A control plane writes the end of a run into the ledger itself, and knows nothing of leases. */
-export async function writeEnd(
-  sql: Sql,
-  names: Names,
-  run: number,
-  company: number,
-  status: TerminalRunStatus,
-): Promise<void> {
-  const [id, companyId] = [names.runs[run]!, names.companies[company]!];
-  await sql`insert into lessor.companies (id) values (${companyId}) on conflict do nothing`;
+export async function writeEnd(sql: Sql, runId: string, status: TerminalRunStatus): Promise<void> {
   await sql`
-    insert into lessor.heartbeat_runs as run (id, company_id, status, finished_at)
-    values (${id}, ${companyId}, ${status}, now())
-    on conflict (id) do update set status = excluded.status, finished_at = excluded.finished_at
-    where run.status in ('queued', 'running')`;
+    update lessor.heartbeat_runs set status = ${status}, finished_at = now(), updated_at = now()
+    where id = ${runId} and status in ('queued', 'running')`;
 }
 
 export async function setCompanyStatus(sql: Sql, companyId: string, status: CompanyStatus): Promise<void> {
