@@ -13,15 +13,23 @@ export class Post {
     this.companies = companies;
   }
 
-  /** The messages as they are sent; one that repeats an earlier one is left out as long as there is none. */
+  /** The messages as they are sent; one about what is not there yet is left out. */
   send(posted: readonly Posted[], model: Model): Message[] {
     return posted.flatMap((post) => {
-      const message = 'again' in post ? this.#sent[post.again % this.#sent.length] : this.#addressed(post, model);
+      const message = this.#written(post, model);
       if (message === undefined) return [];
       this.#sent.push(message);
       // Each delivery is one of its own, as it is in a queue.
       return [{ ...message }];
     });
+  }
+
+  #written(post: Posted, model: Model): Message | undefined {
+    if ('again' in post) return this.#sent[post.again % this.#sent.length];
+    if (!('heartbeatOfLease' in post)) return this.#addressed(post, model);
+    const lease = model.leases[post.heartbeatOfLease % model.leases.length];
+    if (lease === undefined || lease.run === null) return undefined;
+    return { kind: 'renew', company: lease.company, run: lease.run };
   }
 
   /** An environment that was not made yet has no id that a message could name. */

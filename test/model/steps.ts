@@ -15,8 +15,8 @@ export interface Cast {
   workspaces: number;
 }
 
-/** A message, or one of those sent before, once more: the nth of them, counted round. */
-export type Posted = Message | { again: number };
+/** A message; the nth of those sent before, once more; or a heartbeat of the run of the nth lease. Counted round. */
+export type Posted = Message | { again: number } | { heartbeatOfLease: number };
 
 /** What happens in one transaction. */
 export type Action =
