@@ -6,9 +6,11 @@ import type { RunStarted } from '../../src/contracts/index.ts';
 import { useDatabase } from '../support/database.ts';
 import { insertLease, lapse, runFinished, runHeartbeat, runStarted } from '../support/factories.ts';
 import { operationsOn, readLease, renew, start, toldOf } from '../support/operations.ts';
+import { useEnvironmentServiceOn } from './service-fixture.ts';
 
 const database = useDatabase({ maximumConnections: 20, audited: true });
 const operations = operationsOn(database);
+const environments = useEnvironmentServiceOn(database);
 
 const sweep = () =>
   sweepLeases({
@@ -172,6 +174,15 @@ describe('a heartbeat after the sweep', () => {
   test('never revives the lease of a run that has ended', async () => {
     const { payload, id } = await swept();
     await operations.finish(runFinished(payload));
+    await operations.renew(runHeartbeat(payload));
+    expect(await statusOf(id)).toBe('expired');
+  });
+
+  test('never revives a lease that was retained before it expired', async () => {
+    const { payload, id } = await granted();
+    await environments.service.releaseLease(id, 'retained');
+    await lapse(database.sql, id);
+    await sweep();
     await operations.renew(runHeartbeat(payload));
     expect(await statusOf(id)).toBe('expired');
   });

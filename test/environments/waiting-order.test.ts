@@ -120,6 +120,17 @@ describe('single-flight: the longest waiter is next', () => {
     expect(await waitsOf(waiter)).toHaveLength(0);
   });
 
+  test('a run that is granted another workspace than it waited for, or by a service, waits no more', async () => {
+    const { lease, newRun, shared } = await heldWorkspace();
+    const [first, second] = [newRun(), newRun()];
+    for (const waiter of [first, second]) await operations.start(waiter);
+    await operations.granted({ ...first, executionWorkspaceId: randomUUID() });
+    const request = { companyId: shared.companyId, environmentId: lease.environment.id };
+    await environments.service.acquireLease({ ...request, heartbeatRunId: second.runId });
+    expect(await waitsOf(first)).toHaveLength(0);
+    expect(await waitsOf(second)).toHaveLength(0);
+  });
+
   test('waits for other workspaces and of other companies do not count', async () => {
     const { holder, newRun, shared } = await heldWorkspace();
     await operations.start(newRun());

@@ -23,11 +23,12 @@ export function inTheWay(model: Model, seen: Model, request: LeaseRequest): InTh
   return waiter === undefined ? undefined : { as: 'waiter', run: waiter, justNow: false };
 }
 
-/** Grants a lease, ending that of a holder whose time is over. */
+/** Grants a lease, ending that of a holder whose time is over; its run waits no more. */
 export function take(model: Model, request: LeaseRequest): ModelLease {
   const holder = request.policy === 'ephemeral' ? holderOf(model, request) : undefined;
   if (holder && hasEnded(model, holder.run)) endLeasesOfRun(model, holder.run!);
   else if (holder) expire(model, holder);
+  if (request.run !== null) model.waits.delete(request.run);
   return grant(model, request);
 }
 
@@ -37,6 +38,7 @@ export function canBeRevived(model: Model, lease: ModelLease): boolean {
   return (
     run !== null &&
     lease.status === 'expired' &&
+    !lease.told.includes('retained') &&
     newestLease(model, run, environment) === lease &&
     !hasEnded(model, run) &&
     model.environments.get(environment)!.status === 'active' &&

@@ -33,9 +33,11 @@ function nameOperationOutcome(outcome: OperationOutcome, names: Names): ModelOut
     const heldBy = { as, run: names.run(runId), justNow: since === null };
     return { kind: 'waiting', workspace: names.workspace(executionWorkspaceId)!, heldBy };
   }
+  if (outcome.kind === 'unavailable') throw new Error(`no sequence releases a lease: ${outcome.reason}`);
   const { result } = outcome;
   if (result === null) return { kind: 'lease', lease: null };
   if ('fencingToken' in result) return { kind: 'lease', lease: viewOfGranted(result, names) };
+  if (!('leases' in result)) throw new Error(`no sequence releases a lease: ${result.leaseId}`);
   const leases = result.leases.map(({ id, status }) => ({ id: names.lease(id), status }));
   return { kind: 'leases', leases, ...('status' in result ? { runStatus: result.status } : {}) };
 }

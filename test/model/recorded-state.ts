@@ -17,12 +17,14 @@ export function stateOfModel(model: Model): State {
     leases: Object.fromEntries(
       model.leases.map(({ id, expiresAt, ...lease }) => [id, { ...lease, remaining: remaining(expiresAt) }]),
     ),
-    waits: Object.fromEntries(
-      [...model.waits].map(([run, { environment, workspace, since, lastAsked }]) => [
-        run,
-        { environment, workspace, waited: model.now - since, asked: model.now - lastAsked },
-      ]),
-    ),
+    // In the order in which they began.
+    waits: [...model.waits].map(([run, { environment, workspace, since, lastAsked }]) => ({
+      run,
+      environment,
+      workspace,
+      waited: model.now - since,
+      asked: model.now - lastAsked,
+    })),
     denials: Object.fromEntries(model.denials),
   };
 }
@@ -60,7 +62,8 @@ export async function stateOfPostgres(sql: Sql, names: Names): Promise<State> {
       select run_id as "runId", wait.company_id as "companyId", driver, execution_workspace_id as "workspaceId",
         extract(epoch from now() - waiting_since)::float8 as waited,
         extract(epoch from now() - last_asked_at)::float8 as asked
-      from lessor.workspace_waits wait join lessor.environments environment on environment.id = environment_id`,
+      from lessor.workspace_waits wait join lessor.environments environment on environment.id = environment_id
+      order by waiting_since`,
     sql<{ companyId: string; runId: string; code: string }[]>`
       select company_id as "companyId", run_id as "runId", details ->> 'code' as code
       from lessor.activity_log where action = 'environment.lease_denied'`,
@@ -79,17 +82,13 @@ export async function stateOfPostgres(sql: Sql, names: Names): Promise<State> {
       ]),
     ),
     leases: Object.fromEntries(leases.map((lease) => [names.lease(lease.id), leaseState(lease, names)])),
-    waits: Object.fromEntries(
-      waits.map(({ runId, companyId, driver, workspaceId, waited, asked }) => [
-        names.run(runId),
-        {
-          environment: environmentOf(company(companyId), placeOf(driver)),
-          workspace: names.workspace(workspaceId),
-          waited: wholeUnits(Math.floor, waited),
-          asked: wholeUnits(Math.floor, asked),
-        },
-      ]),
-    ),
+    waits: waits.map(({ runId, companyId, driver, workspaceId, waited, asked }) => ({
+      run: names.run(runId),
+      environment: environmentOf(company(companyId), placeOf(driver)),
+      workspace: names.workspace(workspaceId),
+      waited: wholeUnits(Math.floor, waited),
+      asked: wholeUnits(Math.floor, asked),
+    })),
     denials: Object.fromEntries(
       denials.map(({ companyId, runId, code }) => [`${company(companyId)} ${names.run(runId)}`, code]),
     ),

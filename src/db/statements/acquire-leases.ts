@@ -23,7 +23,8 @@ export interface NewLease {
 }
 
 /**
- * Makes leases active, writes each placement and its fencing token into the run's context snapshot and tells `lease_acquired`, all in one
+ * Makes leases active, ends the waits for them, writes each placement and its fencing token into the run's context
+ * snapshot and tells `lease_acquired`, all in one
  * statement (always-told, always-bounded). Fencing tokens are drawn in the order given, under the companies' locks,
  * so those of one environment only grow (fenced). Instants are the statement's, not the transaction's: that one may
  * have begun long before it was given the lock. A second live lease of a run (one-lease) or of an execution
@@ -64,6 +65,8 @@ export async function acquireLeases(
       from lease join lessor.environments environment on environment.id = lease.environment_id
       where run.id = lease.heartbeat_run_id
       returning run.id, run.agent_id
+    ), served as (
+      delete from lessor.workspace_waits wait using lease where wait.run_id = lease.heartbeat_run_id
     ), told as (
       insert into lessor.activity_log
         (company_id, actor_type, actor_id, action, entity_type, entity_id, agent_id, run_id, details)

@@ -17,7 +17,8 @@ export interface StartedRun {
 
 /**
  * Writes runs into the ledger as running. A run that has ended stays ended (first-end-wins, any-order), and another
- * company's run is left alone (same-company). Each run id may be given once.
+ * company's run is left alone (same-company). Each run id may be given once; rows are locked in the order of ids, as
+ * batches of different companies can be about the same run.
  */
 export async function recordStartedRuns(tx: Transaction, runs: readonly StartedRun[]): Promise<void> {
   await tx.execute(sql`
@@ -26,6 +27,7 @@ export async function recordStartedRuns(tx: Transaction, runs: readonly StartedR
     select "runId", "companyId", "agentId", "issueId", "projectId", 'running', coalesce("startedAt", now())
     from jsonb_to_recordset(${jsonRows(runs)}) as started (
       "runId" uuid, "companyId" uuid, "agentId" uuid, "issueId" uuid, "projectId" uuid, "startedAt" timestamptz)
+    order by "runId"
     on conflict (id) do update set
       status = case run.status when 'queued' then 'running' else run.status end,
       agent_id = coalesce(run.agent_id, excluded.agent_id),
@@ -47,7 +49,7 @@ export interface EndedRun {
 
 /**
  * Writes the end of runs into the ledger. The first end wins; an end that comes before its start leaves a finished
- * run for the start to find (any-order). Each run id may be given once.
+ * run for the start to find (any-order). Each run id may be given once; rows are locked in the order of ids.
  */
 export async function recordEndedRuns(tx: Transaction, runs: readonly EndedRun[]): Promise<void> {
   await tx.execute(sql`
@@ -55,6 +57,7 @@ export async function recordEndedRuns(tx: Transaction, runs: readonly EndedRun[]
     select "runId", "companyId", status, "failureReason", "finishedAt"
     from jsonb_to_recordset(${jsonRows(runs)}) as ended (
       "runId" uuid, "companyId" uuid, status text, "failureReason" text, "finishedAt" timestamptz)
+    order by "runId"
     on conflict (id) do update set
       status = excluded.status,
       failure_reason = excluded.failure_reason,

@@ -13,12 +13,15 @@ export interface Renewal {
 }
 
 /**
- * A lease that merely lapsed comes back: its run is still alive, nothing was cleaned up outside Postgres, and nobody was
- * given its place since, which a higher fencing token would show (fenced, one-lease, single-flight).
+ * A lease that merely lapsed comes back: its run is still alive, nobody had ended or retained it, nothing was cleaned up
+ * outside Postgres, and nobody was given its place since, which a higher fencing token would show (fenced, one-lease, single-flight).
  */
 const revivable = sql.raw(`lease.status = 'expired' and lease.provider = 'local'
   and exists (select from lessor.heartbeat_runs run
     where run.id = lease.heartbeat_run_id and run.status in ('queued', 'running'))
+  and not exists (select from lessor.activity_log event
+    where event.run_id = lease.heartbeat_run_id and event.entity_id = lease.id
+      and event.action = 'environment.lease_retained')
   and exists (select from lessor.environments environment
     where environment.id = lease.environment_id and environment.status = 'active')
   and not exists (select from lessor.environment_leases later
