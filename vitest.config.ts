@@ -1,8 +1,10 @@
-import { defineConfig } from 'vitest/config';
+import { configDefaults, defineConfig } from 'vitest/config';
 
 export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
+    // They stop servers and wait for time limits: `npm run test:faults`.
+    exclude: [...configDefaults.exclude, 'test/faults/**'],
     globalSetup: './test/support/global-setup.ts',
     reporters: ['default', './test/support/reporter.ts'],
     pool: 'forks',

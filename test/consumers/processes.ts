@@ -3,7 +3,6 @@ import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import { onTestFinished } from 'vitest';
 import type { RunStarted } from '../../src/contracts/index.ts';
-import type { Backend } from '../support/queues.ts';
 import { until } from '../support/until.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
@@ -20,8 +19,16 @@ export interface TestProcess {
   log(): string;
 }
 
-function startProcess(args: readonly string[], env: Record<string, string>, stdin = ''): TestProcess {
-  const child = spawn(process.execPath, ['--import', 'tsx', ...args], {
+interface ProcessOptions {
+  env: Record<string, string>;
+  /** Modules that are loaded before the program. */
+  preloads?: readonly URL[];
+  stdin?: string;
+}
+
+function startProcess(args: readonly string[], { env, preloads = [], stdin = '' }: ProcessOptions): TestProcess {
+  const imports = ['tsx', ...preloads.map((preload) => preload.href)].flatMap((module) => ['--import', module]);
+  const child = spawn(process.execPath, [...imports, ...args], {
     cwd: ROOT,
     env: { ...process.env, ...env },
     stdio: ['pipe', 'ignore', 'pipe'],
@@ -50,18 +57,36 @@ function startProcess(args: readonly string[], env: Record<string, string>, stdi
   };
 }
 
+/** Where a process finds its stores. */
+export interface ProcessStores {
+  database: { url: string };
+  queueUrl: string;
+  prefix: string;
+}
+
+/** What is done to a process beyond its flags. */
+export interface SpawnOptions {
+  env?: Record<string, string>;
+  /** Modules that are loaded before the program. */
+  preloads?: readonly URL[];
+}
+
 /** Starts `lessor worker`; it is at work once it has logged `worker started`. */
-export function spawnWorker({ database, queueUrl, prefix }: Backend, flags: readonly string[] = []): TestProcess {
-  return startProcess(['src/cli.ts', 'worker', ...flags], {
-    DATABASE_URL: database.url,
-    QUEUE_URL: queueUrl,
-    QUEUE_PREFIX: prefix,
-    LOG_LEVEL: 'info',
-  });
+export function spawnWorker(
+  { database, queueUrl, prefix }: ProcessStores,
+  flags: readonly string[] = [],
+  { env = {}, preloads = [] }: SpawnOptions = {},
+): TestProcess {
+  const stores = { DATABASE_URL: database.url, QUEUE_URL: queueUrl, QUEUE_PREFIX: prefix };
+  return startProcess(['src/cli.ts', 'worker', ...flags], { env: { ...stores, LOG_LEVEL: 'info', ...env }, preloads });
 }
 
 /** Starts a heartbeat service that publishes starts, and ends. */
-export function spawnPublisher({ queueUrl, prefix }: Backend, starts: readonly RunStarted[]): TestProcess {
+export function spawnPublisher(
+  { queueUrl, prefix }: Pick<ProcessStores, 'queueUrl' | 'prefix'>,
+  starts: readonly RunStarted[],
+): TestProcess {
   const script = fileURLToPath(new URL('./publish-starts.ts', import.meta.url));
-  return startProcess([script], { QUEUE_URL: queueUrl, QUEUE_PREFIX: prefix }, JSON.stringify(starts));
+  const env = { QUEUE_URL: queueUrl, QUEUE_PREFIX: prefix };
+  return startProcess([script], { env, stdin: JSON.stringify(starts) });
 }

@@ -1,0 +1,93 @@
+import type { Sql } from 'postgres';
+import { expect } from 'vitest';
+import type { QueueName } from '../../src/queues/names.ts';
+import type { LessorQueue } from '../../src/queues/queues.ts';
+import { audit } from '../support/audit.ts';
+import { until } from '../support/until.ts';
+
+/** The queues whose jobs come from runs. */
+const RUN_QUEUES = ['run-started', 'run-finished', 'run-heartbeat'] as const;
+
+/** How long workers may take to recover from a fault, and then to serve what has piled up. */
+const RECOVERY_TIMEOUT_MS = 60_000;
+
+/** What stands in Postgres of runs. */
+export interface Effects {
+  /** Runs in the ledger. */
+  runs: number;
+  /** Of these, those that ended. */
+  ended: number;
+  leases: number;
+  live: number;
+  /** Events of each kind. */
+  acquired: number;
+  released: number;
+}
+
+/** What should stand in Postgres of so many runs that started, of which so many succeeded. */
+export const effectsOnce = (started: number, succeeded: number): Effects => ({
+  runs: started,
+  ended: succeeded,
+  leases: started,
+  live: started - succeeded,
+  acquired: started,
+  released: succeeded,
+});
+
+/** What stands in Postgres of the given runs. */
+export async function effectsOf(sql: Sql, runIds: readonly string[]): Promise<Effects> {
+  const [effects] = await sql<[Effects]>`
+    select
+      (select count(*)::int from lessor.heartbeat_runs where id = any(${runIds}::uuid[])) as runs,
+      (select count(*)::int from lessor.heartbeat_runs
+        where id = any(${runIds}::uuid[]) and finished_at is not null) as ended,
+      (select count(*)::int from lessor.environment_leases
+        where heartbeat_run_id = any(${runIds}::uuid[])) as leases,
+      (select count(*)::int from lessor.environment_leases
+        where heartbeat_run_id = any(${runIds}::uuid[]) and status = 'active') as live,
+      (select count(*)::int from lessor.activity_log
+        where run_id = any(${runIds}::uuid[]) and action = 'environment.lease_acquired') as acquired,
+      (select count(*)::int from lessor.activity_log
+        where run_id = any(${runIds}::uuid[]) and action = 'environment.lease_released') as released`;
+  return { ...effects };
+}
+
+/** Waits until this stands in Postgres of the given runs. */
+export async function untilEffects(sql: Sql, runIds: readonly string[], wanted: Partial<Effects>): Promise<void> {
+  await until(
+    async () => {
+      const effects = await effectsOf(sql, runIds);
+      const reached = Object.entries(wanted).every(([name, count]) => effects[name as keyof Effects] === count);
+      if (!reached) throw new Error(JSON.stringify(effects));
+      return true;
+    },
+    { timeoutMs: RECOVERY_TIMEOUT_MS, what: `the effects ${JSON.stringify(wanted)}` },
+  );
+}
+
+/** Waits until no job of a run is left, whether to be done or failed. */
+export async function untilAllServed(queue: (name: QueueName) => LessorQueue): Promise<void> {
+  await until(
+    async () => {
+      for (const name of RUN_QUEUES) {
+        const { completed: _completed, ...others } = await queue(name).getJobCounts();
+        const left = Object.values(others).reduce((sum, count) => sum + count, 0);
+        if (left > 0) throw new Error(`${name}: ${JSON.stringify(others)}`);
+      }
+      return true;
+    },
+    { timeoutMs: RECOVERY_TIMEOUT_MS, what: 'every job being completed' },
+  );
+}
+
+/** Waits until no job is left, and expects each effect once and every invariant to hold. */
+export async function expectServedOnce(
+  queue: (name: QueueName) => LessorQueue,
+  sql: Sql,
+  runIds: readonly string[],
+  effects: Effects,
+): Promise<void> {
+  await untilAllServed(queue);
+  expect(await effectsOf(sql, runIds)).toEqual(effects);
+  expect(await audit(sql)).toEqual([]);
+}

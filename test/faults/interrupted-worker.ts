@@ -1,0 +1,73 @@
+import type { Sql } from 'postgres';
+import type { QueueName } from '../../src/queues/names.ts';
+import type { LessorQueue } from '../../src/queues/queues.ts';
+import { openProducer } from '../consumers/fixture.ts';
+import { spawnWorker } from '../consumers/processes.ts';
+import type { TestProcess } from '../consumers/processes.ts';
+import { insertCompany, runStarted } from '../support/factories.ts';
+import type { Backend } from '../support/queues.ts';
+import { until } from '../support/until.ts';
+import { effectsOnce, untilAllServed, untilEffects } from './effects.ts';
+import { openProxies } from './proxies.ts';
+import type { ProxiedStores } from './proxies.ts';
+
+/** Jobs of a worker that is gone are taken over soon. */
+export const SHORT_LOCKS = ['--lock-duration', '1s'] as const;
+
+/** Runs that end, and as many that start, while the worker is interrupted. */
+const RUNS = 10;
+
+/** A worker that has served some starts, and is about to be interrupted in what comes next. */
+export interface InterruptedWorker {
+  worker: TestProcess;
+  stores: ProxiedStores;
+  companyId: string;
+  runIds: readonly string[];
+  /** What must stand in Postgres of the runs before the interruption, and once all is served. */
+  before: ReturnType<typeof effectsOnce>;
+  after: ReturnType<typeof effectsOnce>;
+  /** Publishes ends of the runs that started and starts of others, and waits until the worker has taken them all up. */
+  publishUntilTakenUp(): Promise<void>;
+}
+
+/** Starts a worker of one company's runs on stores whose connections can be meddled with. */
+export async function startInterruptedWorker(
+  backend: Backend,
+  queue: (name: QueueName) => LessorQueue,
+): Promise<InterruptedWorker> {
+  const { sql }: { sql: Sql } = backend.database;
+  const companyId = await insertCompany(sql);
+  const [ending, starting] = [0, 1].map(() => Array.from({ length: RUNS }, () => runStarted({ companyId }))) as [
+    ReturnType<typeof runStarted>[],
+    ReturnType<typeof runStarted>[],
+  ];
+  const runIds = [...ending, ...starting].map((run) => run.runId);
+  const producer = openProducer(backend);
+
+  const stores = await openProxies(backend);
+  const worker = spawnWorker(stores, SHORT_LOCKS);
+  await worker.untilLogged('worker started');
+  await Promise.all(ending.map((run) => producer.runStarted(run)));
+  await untilEffects(sql, runIds, effectsOnce(RUNS, 0));
+  await untilAllServed(queue);
+
+  return {
+    worker,
+    stores,
+    companyId,
+    runIds,
+    before: effectsOnce(RUNS, 0),
+    after: effectsOnce(2 * RUNS, RUNS),
+    async publishUntilTakenUp() {
+      const ends = ending.map(({ runId }) => producer.runFinished({ companyId, runId, status: 'succeeded' }));
+      await Promise.all([...ends, ...starting.map((run) => producer.runStarted(run))]);
+      await until(async () => (await activeJobs(queue)) === 2 * RUNS, { what: 'every job being taken up' });
+    },
+  };
+}
+
+/** Jobs that a worker has taken up and not acknowledged. */
+export async function activeJobs(queue: (name: QueueName) => LessorQueue): Promise<number> {
+  const counts = await Promise.all([queue('run-started').getActiveCount(), queue('run-finished').getActiveCount()]);
+  return counts[0] + counts[1];
+}

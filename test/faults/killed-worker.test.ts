@@ -1,0 +1,55 @@
+import { expect, test } from 'vitest';
+import { holdCompany, untilBlocked, useQueues } from '../consumers/fixture.ts';
+import { spawnWorker } from '../consumers/processes.ts';
+import { describeOnEachBackend } from '../support/queues.ts';
+import { effectsOf, expectServedOnce, untilEffects } from './effects.ts';
+import { SHORT_LOCKS, activeJobs, startInterruptedWorker } from './interrupted-worker.ts';
+import type { InterruptedWorker } from './interrupted-worker.ts';
+import { holdActivityLog } from './locks.ts';
+
+describeOnEachBackend('a worker that is killed', (backend) => {
+  const { database } = backend;
+  const queue = useQueues(backend);
+
+  async function killed({ worker }: InterruptedWorker): Promise<void> {
+    worker.kill('SIGKILL');
+    expect(await worker.ended).toBe('SIGKILL');
+    expect(await activeJobs(queue), 'jobs that nobody has acknowledged').toBe(20);
+  }
+
+  async function expectTakenOver({ runIds, after }: InterruptedWorker): Promise<void> {
+    spawnWorker(backend, SHORT_LOCKS);
+    await expectServedOnce(queue, database.sql, runIds, after);
+  }
+
+  test('no-loss: before its transaction, what it had taken up is served by another one', async () => {
+    const interrupted = await startInterruptedWorker(backend, queue);
+    interrupted.stores.databaseProxy.hold();
+    await interrupted.publishUntilTakenUp();
+    await killed(interrupted);
+    expect(await effectsOf(database.sql, interrupted.runIds)).toEqual(interrupted.before);
+    await expectTakenOver(interrupted);
+  });
+
+  test('no-loss: during its transaction, half of what it had written is undone and done again', async () => {
+    const interrupted = await startInterruptedWorker(backend, queue);
+    const release = await holdActivityLog(database.sql);
+    await interrupted.publishUntilTakenUp();
+    await untilBlocked(database.sql);
+    await killed(interrupted);
+    await release();
+    await expectTakenOver(interrupted);
+  });
+
+  test('one-lease: after its commit and before the acknowledgement, nothing is doubled', async () => {
+    const interrupted = await startInterruptedWorker(backend, queue);
+    const release = await holdCompany(database.sql, interrupted.companyId);
+    await interrupted.publishUntilTakenUp();
+    await untilBlocked(database.sql);
+    interrupted.stores.queueProxy.hold();
+    await release();
+    await untilEffects(database.sql, interrupted.runIds, interrupted.after);
+    await killed(interrupted);
+    await expectTakenOver(interrupted);
+  });
+});

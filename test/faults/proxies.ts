@@ -1,0 +1,30 @@
+import { onTestFinished } from 'vitest';
+import type { ProcessStores } from '../consumers/processes.ts';
+import type { Backend } from '../support/queues.ts';
+import { TcpProxy } from '../support/tcp-proxy.ts';
+
+/** A proxy in front of the server that a URL names, closed after the test. */
+export async function openProxy(targetUrl: string): Promise<TcpProxy> {
+  const proxy = await TcpProxy.inFrontOf(targetUrl);
+  onTestFinished(() => proxy.close());
+  return proxy;
+}
+
+/** The stores of one worker, each through a proxy: also where both are one server, the two are apart. */
+export interface ProxiedStores extends ProcessStores {
+  databaseProxy: TcpProxy;
+  queueProxy: TcpProxy;
+}
+
+/** The suite's stores as a worker sees them whose connections can be meddled with. */
+export async function openProxies({ database, queueUrl, prefix }: Backend): Promise<ProxiedStores> {
+  const databaseProxy = await openProxy(database.url);
+  const queueProxy = await openProxy(queueUrl);
+  return {
+    databaseProxy,
+    queueProxy,
+    database: { url: databaseProxy.urlFor(database.url) },
+    queueUrl: queueProxy.urlFor(queueUrl),
+    prefix,
+  };
+}

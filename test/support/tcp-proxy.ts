@@ -1,0 +1,141 @@
+import { once } from 'node:events';
+import { createServer, connect } from 'node:net';
+import type { AddressInfo, Server, Socket } from 'node:net';
+
+/** What a proxy does to the connections that go through it. */
+type Condition =
+  | { kind: 'healthy' }
+  /** Every chunk arrives so much later. */
+  | { kind: 'slow'; delayMs: number }
+  /** Connections are cut, and new ones as soon as they are made. */
+  | { kind: 'cut' }
+  /** Nothing arrives for now; once it is over, all of it does. */
+  | { kind: 'held' }
+  /** Connections are accepted, and nothing ever arrives: those that were in use meanwhile stay silent for good. */
+  | { kind: 'silent' };
+
+/** A TCP proxy on this machine, in front of one server. */
+export class TcpProxy {
+  readonly #server: Server;
+  readonly #target: { host: string; port: number };
+  readonly #links = new Set<Link>();
+  #condition: Condition = { kind: 'healthy' };
+
+  private constructor(target: URL) {
+    this.#target = { host: target.hostname, port: Number(target.port) };
+    this.#server = createServer((client) => this.#accept(client));
+  }
+
+  /** Starts one in front of the server that a URL names. */
+  static async inFrontOf(targetUrl: string): Promise<TcpProxy> {
+    const proxy = new TcpProxy(new URL(targetUrl));
+    proxy.#server.listen(0, '127.0.0.1');
+    await once(proxy.#server, 'listening');
+    return proxy;
+  }
+
+  /** The same URL, through the proxy. */
+  urlFor(targetUrl: string): string {
+    const url = new URL(targetUrl);
+    url.hostname = '127.0.0.1';
+    url.port = String((this.#server.address() as AddressInfo).port);
+    return url.href;
+  }
+
+  /** How many connections go through it. */
+  get connections(): number {
+    return this.#links.size;
+  }
+
+  slow(delayMs: number): void {
+    this.#become({ kind: 'slow', delayMs });
+  }
+
+  cut(): void {
+    this.#become({ kind: 'cut' });
+  }
+
+  hold(): void {
+    this.#become({ kind: 'held' });
+  }
+
+  silence(): void {
+    this.#become({ kind: 'silent' });
+  }
+
+  heal(): void {
+    this.#become({ kind: 'healthy' });
+  }
+
+  /** Also cuts what is still connected. */
+  async close(): Promise<void> {
+    this.#server.close();
+    for (const link of this.#links) link.cut();
+    await once(this.#server, 'close');
+  }
+
+  #become(condition: Condition): void {
+    this.#condition = condition;
+    for (const link of this.#links) link.become(condition);
+  }
+
+  #accept(client: Socket): void {
+    const link = new Link(client, connect(this.#target));
+    this.#links.add(link);
+    link.onClosed(() => this.#links.delete(link));
+    link.become(this.#condition);
+  }
+}
+
+/** One connection through the proxy. */
+class Link {
+  readonly #client: Socket;
+  readonly #server: Socket;
+  #condition: Condition = { kind: 'healthy' };
+
+  constructor(client: Socket, server: Socket) {
+    this.#client = client;
+    this.#server = server;
+    this.#forward(client, server);
+    this.#forward(server, client);
+  }
+
+  onClosed(listener: () => void): void {
+    let open = 2;
+    const closed = () => {
+      open -= 1;
+      if (open === 0) listener();
+    };
+    this.#client.once('close', closed);
+    this.#server.once('close', closed);
+  }
+
+  become(condition: Condition): void {
+    if (this.#condition.kind === 'silent' && condition.kind !== 'cut') return;
+    this.#condition = condition;
+    if (condition.kind === 'cut') this.cut();
+    for (const socket of [this.#client, this.#server]) {
+      if (condition.kind === 'held') socket.pause();
+      else socket.resume();
+    }
+  }
+
+  cut(): void {
+    this.#client.destroy();
+    this.#server.destroy();
+  }
+
+  #forward(from: Socket, to: Socket): void {
+    // An error closes the socket, which is what the other end is told of.
+    from.on('error', () => undefined);
+    from.on('data', (chunk) => {
+      if (this.#condition.kind === 'silent') return;
+      if (this.#condition.kind === 'slow') setTimeout(() => to.write(chunk), this.#condition.delayMs);
+      else to.write(chunk);
+    });
+    // Who falls silent does not say good-bye either: the other end goes on believing in the connection.
+    from.on('close', () => {
+      if (this.#condition.kind !== 'silent') to.destroySoon();
+    });
+  }
+}

@@ -1,0 +1,13 @@
+import { configDefaults, defineConfig } from 'vitest/config';
+import base from './vitest.config.ts';
+
+/** The fault suite: real worker processes and servers of its own that are stopped, cut off and killed. */
+export default defineConfig({
+  test: {
+    ...base.test,
+    include: ['test/faults/**/*.test.ts'],
+    exclude: configDefaults.exclude,
+    // What a fault takes to be noticed is a time limit of the product, and there are several in one test.
+    testTimeout: 120_000,
+  },
+});
