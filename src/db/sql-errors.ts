@@ -20,6 +20,8 @@ const KIND_BY_SQLSTATE: Readonly<Record<string, SqlErrorKind>> = {
   '57P03': 'unreachable', // cannot connect now
   '57P05': 'unreachable', // idle session timeout
   '58': 'unreachable', // system error, such as an I/O error
+  '25P03': 'unreachable', // idle-in-transaction timeout: the session is gone, as the process was stopped meanwhile
+  '25P04': 'unreachable', // transaction timeout: likewise
   '25006': 'unreachable', // read-only transaction: a replica, before or after a failover
   '40': 'transient', // serialization failure, deadlock
   '55P03': 'transient', // lock not available
@@ -45,7 +47,7 @@ const UNREACHABLE_CODES = new Set([
 
 /** What node-postgres says, without a code, of a connection that could not be made or was lost. */
 const UNREACHABLE_MESSAGE =
-  /^(Connection terminated|Client (has encountered a connection error|was closed)|timeout exceeded when trying to connect)/;
+  /^(Connection terminated|Client (has encountered a connection error|was closed)|timeout exceeded when trying to connect|Query read timeout)/;
 
 /** What Postgres, or the connection to it, said. */
 export interface SqlError {

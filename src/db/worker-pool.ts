@@ -8,6 +8,33 @@ const CONNECT_TIMEOUT_MS = 10_000;
 const CLOSE_TIMEOUT_SECONDS = 2;
 
 /**
+ * A transaction takes milliseconds, and what keeps it waiting is another one. What takes longer than this has met a
+ * connection on which nothing arrives any more, which TCP may not notice for hours: it is dropped. Jobs that wait for
+ * it spend no attempt.
+ */
+const TRANSACTION_TIMEOUT_MS = 20_000;
+
+/** Postgres gives up first where it can, so that no session of its own is left waiting for a lock that nobody wants. */
+const STATEMENT_TIMEOUT_MS = 15_000;
+
+/**
+ * A process that was stopped or cut off in the midst of a transaction holds the locks of its companies until Postgres
+ * ends its session. Between two statements lie milliseconds; and whoever takes over its jobs, after a lock duration of
+ * 15 seconds, is not to be kept waiting.
+ */
+const SILENT_TRANSACTION_TIMEOUT_MS = 10_000;
+
+/** A transaction was given up, as nothing arrived: Node's code for it makes it an outage. */
+class TransactionTimeoutError extends Error {
+  override readonly name = 'TransactionTimeoutError';
+  readonly code = 'ETIMEDOUT';
+
+  constructor(cause: unknown) {
+    super(`Postgres has not answered within ${TRANSACTION_TIMEOUT_MS} ms`, { cause });
+  }
+}
+
+/**
  * Connections of a worker, by node-postgres: it gives an error for a connection that is cut in the middle of a
  * transaction, where postgres.js 3.4.9 throws one that nothing can catch, and the process ends
  * (porsager/postgres issues 1066 and 1154).
@@ -19,6 +46,9 @@ export function openWorkerPool(url: string, options: DbOptions = {}): DbPool {
     application_name: options.applicationName ?? 'lessor',
     connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
     keepAlive: true,
+    query_timeout: TRANSACTION_TIMEOUT_MS,
+    statement_timeout: STATEMENT_TIMEOUT_MS,
+    idle_in_transaction_session_timeout: SILENT_TRANSACTION_TIMEOUT_MS,
   });
   const inUse = new Set<PoolClient>();
   pool.on('acquire', (client) => inUse.add(client));
@@ -30,9 +60,17 @@ export function openWorkerPool(url: string, options: DbOptions = {}): DbPool {
   /** As drizzle's own, but a connection is given back also when it was lost before its transaction had begun. */
   const transaction = async <Result>(work: (tx: Transaction) => Promise<Result>): Promise<Result> => {
     const client = await pool.connect();
+    let isLate = false;
+    const deadline = setTimeout(() => {
+      isLate = true;
+      void cutOff(client);
+    }, TRANSACTION_TIMEOUT_MS);
     try {
       return await drizzle(client).transaction(work);
+    } catch (error) {
+      throw isLate ? new TransactionTimeoutError(error) : error;
     } finally {
+      clearTimeout(deadline);
       client.release();
     }
   };
@@ -41,9 +79,14 @@ export function openWorkerPool(url: string, options: DbOptions = {}): DbPool {
     const ended = pool.end();
     await Promise.race([ended, sleep(timeoutSeconds * 1_000, undefined, { ref: false })]);
     // Whatever still waits for an answer is cut off.
-    await Promise.all([...inUse].map((client) => (client as PoolClient & { end(): Promise<void> }).end()));
+    await Promise.all([...inUse].map(cutOff));
     await ended;
   };
 
   return Object.assign(drizzle(pool), { transaction, close });
+}
+
+/** Ends a connection at once, so that what waits for an answer on it is rejected. */
+function cutOff(client: PoolClient): Promise<void> {
+  return (client as PoolClient & { end(): Promise<void> }).end();
 }

@@ -46,15 +46,23 @@ function failing(times: number, code: string) {
 }
 
 describe('while Postgres is away', () => {
-  test.for(['57P01', '57P03', '08006', '53300', '25006', 'ECONNREFUSED', 'ECONNRESET', 'CONNECTION_CLOSED'])(
-    'no-loss: work that fails with %s is done again until it succeeds',
-    async (code) => {
-      const { outage } = outageWith();
-      const work = failing(3, code);
-      expect(await outage.outlast(work)).toBe('done');
-      expect(work).toHaveBeenCalledTimes(4);
-    },
-  );
+  test.for([
+    '57P01',
+    '57P03',
+    '08006',
+    '53300',
+    '25006',
+    '25P03',
+    '25P04',
+    'ECONNREFUSED',
+    'ECONNRESET',
+    'CONNECTION_CLOSED',
+  ])('no-loss: work that fails with %s is done again until it succeeds', async (code) => {
+    const { outage } = outageWith();
+    const work = failing(3, code);
+    expect(await outage.outlast(work)).toBe('done');
+    expect(work).toHaveBeenCalledTimes(4);
+  });
 
   test('the code is found within the error that drizzle wraps around it', async () => {
     const { outage } = outageWith();

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { EventEmitter, once } from 'node:events';
 import { sql as template } from 'drizzle-orm';
 import getPort from 'get-port';
+import { Pool } from 'pg';
 import postgres from 'postgres';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { createDb } from '../../src/db/connection.ts';
@@ -136,6 +137,12 @@ describe('an error', () => {
     onTestFinished(() => db.close(0));
     const suicide = db.execute(template`select pg_terminate_backend(pg_backend_pid())`);
     expect(kindOfSqlError(await errorOf(suicide))).toBe('unreachable');
+  });
+
+  test('of a connection on which no answer comes means the same', async () => {
+    const pool = new Pool({ connectionString: database.url, query_timeout: 10 });
+    onTestFinished(() => pool.end());
+    expect(kindOfSqlError(await errorOf(pool.query('select pg_sleep(1)')))).toBe('unreachable');
   });
 
   test('of a pool that was closed means the same', async () => {
