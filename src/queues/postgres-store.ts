@@ -14,6 +14,12 @@ const CONNECT_TIMEOUT_MS = 5_000;
 /** The pools apply this to waiting for a connection in use, too: a burst must not fail before its publisher gives up. */
 const POOL_TIMEOUT_MS = 60_000;
 
+/**
+ * A command of BullMQ takes milliseconds. What takes longer than this has met a connection on which nothing arrives any
+ * more, which TCP may not notice for hours: it is dropped, and BullMQ goes on with another one.
+ */
+const COMMAND_TIMEOUT_MS = 20_000;
+
 /** Queues in Postgres, in the schema `bullmq`. BullMQ makes and closes the connections. */
 export function openPostgresStore(queueUrl: string): QueueStore {
   const connection = {
@@ -21,6 +27,7 @@ export function openPostgresStore(queueUrl: string): QueueStore {
     max: CONNECTIONS_PER_QUEUE,
     connectionTimeoutMillis: POOL_TIMEOUT_MS,
     keepAlive: true,
+    query_timeout: COMMAND_TIMEOUT_MS,
   };
   const ping = async () => {
     const client = new Client({ ...connection, connectionTimeoutMillis: CONNECT_TIMEOUT_MS });

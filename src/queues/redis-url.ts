@@ -15,6 +15,7 @@ export type ClientOptions = Partial<
     | 'retryStrategy'
     | 'lazyConnect'
     | 'connectionName'
+    | 'socketTimeout'
   >
 >;
 
@@ -29,6 +30,12 @@ export interface RedisTarget {
 }
 
 const DEFAULT_PORT = 6379;
+
+/**
+ * A command takes milliseconds, and those of BullMQ that wait for a job at most ten seconds. A connection that has kept
+ * one waiting for longer than this is dead, which TCP may not notice for hours: it is made anew.
+ */
+const SOCKET_TIMEOUT_MS = 20_000;
 
 /**
  * Reads a Redis URL:
@@ -72,7 +79,13 @@ function parseDatabase(pathname: string): number {
 
 /** Makes a client that connects when it is first used. It never gives up reconnecting. */
 export function createRedisClient(target: RedisTarget, overrides: ClientOptions): Redis | Cluster {
-  const options: ClientOptions = { ...target.options, retryStrategy: reconnectDelay, lazyConnect: true, ...overrides };
+  const options: ClientOptions = {
+    ...target.options,
+    retryStrategy: reconnectDelay,
+    socketTimeout: SOCKET_TIMEOUT_MS,
+    lazyConnect: true,
+    ...overrides,
+  };
   if (target.kind === 'cluster') {
     const { enableOfflineQueue, lazyConnect, ...redisOptions } = options;
     return new Cluster([...target.nodes], {
