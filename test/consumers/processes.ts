@@ -51,7 +51,7 @@ function startProcess(args: readonly string[], { env, preloads = [], stdin = '' 
     ended,
     log: () => log,
     untilLogged: async (text) => {
-      await until(() => log.includes(text) || hasEnded(), { timeoutMs: 20_000, what: `the log line “${text}”` });
+      await until(() => log.includes(text) || hasEnded(), { timeoutMs: 40_000, what: `the log line “${text}”` });
       if (!log.includes(text)) throw new Error(`the process ended without logging “${text}”:\n${log}`);
     },
   };

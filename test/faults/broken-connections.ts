@@ -1,0 +1,63 @@
+import { expect, test } from 'vitest';
+import { openProducer, useQueues } from '../consumers/fixture.ts';
+import { spawnWorker } from '../consumers/processes.ts';
+import { describeOnEachBackend } from '../support/queues.ts';
+import type { TcpProxy } from '../support/tcp-proxy.ts';
+import { until } from '../support/until.ts';
+import { effectsOf, effectsOnce, outcomeOnceServed } from './effects.ts';
+import { SHORT_LOCKS } from './interrupted-worker.ts';
+import { createLoad } from './load.ts';
+import { openProxies } from './proxies.ts';
+import type { ProxiedStores } from './proxies.ts';
+
+const RUNS = 100;
+const SOUNDLY = { ...effectsOnce(RUNS, 0), violations: [] };
+
+/** One store of a worker, and how the worker tells that it is away. */
+export interface BrokenStore {
+  name: string;
+  proxyOf(stores: ProxiedStores): TcpProxy;
+  toldAs: string;
+}
+
+/** Breaks a worker's connections to one of its stores in every way that connections break, each time under load. */
+export function describeBrokenConnections({ name, proxyOf, toldAs }: BrokenStore): void {
+  describeOnEachBackend(`a worker whose connections to ${name} break`, (backend) => {
+    const { database } = backend;
+    const queue = useQueues(backend);
+
+    /** Publishes to a worker, breaks its connections once it is at work, and mends them once it has told so. */
+    async function outcomeOfBreaking(breakIt: (proxy: TcpProxy) => void) {
+      const stores = await openProxies(backend);
+      const worker = spawnWorker(stores, SHORT_LOCKS);
+      await worker.untilLogged('worker started');
+      const { runIds, starts } = createLoad(openProducer(backend), RUNS);
+      const published = starts();
+      await until(async () => (await effectsOf(database.sql, runIds)).leases > 0, { what: 'the first lease' });
+      breakIt(proxyOf(stores));
+      await worker.untilLogged(toldAs);
+      await published;
+      expect((await effectsOf(database.sql, runIds)).leases, 'leases before it is healed').toBeLessThan(RUNS);
+      proxyOf(stores).heal();
+      return outcomeOnceServed(queue, database.sql, runIds);
+    }
+
+    test('no-loss: when they are slow, all is served once', async () => {
+      const stores = await openProxies(backend);
+      proxyOf(stores).slow(50);
+      const worker = spawnWorker(stores, SHORT_LOCKS);
+      await worker.untilLogged('worker started');
+      const { runIds, starts } = createLoad(openProducer(backend), RUNS);
+      await starts();
+      expect(await outcomeOnceServed(queue, database.sql, runIds)).toEqual(SOUNDLY);
+    });
+
+    test('no-loss: when they are cut and cannot be made anew for a while, all is served once afterwards', async () => {
+      expect(await outcomeOfBreaking((proxy) => proxy.cut())).toEqual(SOUNDLY);
+    });
+
+    test('no-loss: when they fall silent for good, the worker makes others, and all is served once', async () => {
+      expect(await outcomeOfBreaking((proxy) => proxy.silence())).toEqual(SOUNDLY);
+    });
+  });
+}

@@ -1,0 +1,7 @@
+import { describeBrokenConnections } from './broken-connections.ts';
+
+describeBrokenConnections({
+  name: 'Postgres',
+  proxyOf: (stores) => stores.databaseProxy,
+  toldAs: 'Postgres is away',
+});
