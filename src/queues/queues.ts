@@ -1,6 +1,7 @@
-import { Queue, QueueEvents, Worker } from 'bullmq';
-import type { IQueueBackend, JobProgress, Processor, QueueEventsOptions, QueueOptions, WorkerOptions } from 'bullmq';
+import { Queue, QueueEvents } from 'bullmq';
+import type { IQueueBackend, Processor, QueueEventsOptions, QueueOptions, WorkerOptions } from 'bullmq';
 import { InvalidConfigurationError } from '../contracts/index.ts';
+import { LockKeepingWorker } from './lock-keeping-worker.ts';
 import { DEFAULT_PREFIX } from './names.ts';
 import type { QueueName } from './names.ts';
 import { openPostgresStore } from './postgres-store.ts';
@@ -9,7 +10,7 @@ import type { QueueDurability, QueuesOptions, QueueStore, StoreReference } from 
 
 /** BullMQ's classes over either backend: the connection is the backend's business, not an option. */
 export type LessorQueue = Queue<unknown, unknown, string, unknown, unknown, string, IQueueBackend, StoreReference>;
-export type LessorWorker = Worker<unknown, unknown, string, IQueueBackend, JobProgress, StoreReference>;
+export type LessorWorker = LockKeepingWorker;
 export type LessorQueueEvents = QueueEvents<unknown, IQueueBackend, StoreReference>;
 
 /** Opens Lessor's queues on the store that a URL names. What it opens, its caller closes, and then the store. */
@@ -34,7 +35,7 @@ export class Queues {
     processor: Processor<unknown, unknown>,
     options: Omit<WorkerOptions<StoreReference>, 'connection' | 'prefix'>,
   ): LessorWorker {
-    const worker: LessorWorker = new Worker(
+    const worker: LessorWorker = new LockKeepingWorker(
       this.#name(name),
       processor,
       { ...options, ...this.#common() },

@@ -11,6 +11,7 @@ import { openProxies } from './proxies.ts';
 import type { ProxiedStores } from './proxies.ts';
 
 const RUNS = 100;
+const NOTHING = effectsOnce(0, 0);
 const SOUNDLY = { ...effectsOnce(RUNS, 0), violations: [] };
 
 /** One store of a worker, and how the worker tells that it is away. */
@@ -26,20 +27,20 @@ export function describeBrokenConnections({ name, proxyOf, toldAs }: BrokenStore
     const { database } = backend;
     const queue = useQueues(backend);
 
-    /** Publishes to a worker, breaks its connections once it is at work, and mends them once it has told so. */
+    /** Breaks the connections of a worker that is at work, mends them once it has told so, and looks at what came of it. */
     async function outcomeOfBreaking(breakIt: (proxy: TcpProxy) => void) {
       const stores = await openProxies(backend);
       const worker = spawnWorker(stores, SHORT_LOCKS);
       await worker.untilLogged('worker started');
-      const { runIds, starts } = createLoad(openProducer(backend), RUNS);
-      const published = starts();
-      await until(async () => (await effectsOf(database.sql, runIds)).leases > 0, { what: 'the first lease' });
+      const producer = openProducer(backend);
+      const [before, meanwhile] = [createLoad(producer, RUNS / 2), createLoad(producer, RUNS / 2)];
+      const publishing = before.starts();
+      await until(async () => (await effectsOf(database.sql, before.runIds)).leases > 0, { what: 'the first lease' });
       breakIt(proxyOf(stores));
-      await worker.untilLogged(toldAs);
-      await published;
-      expect((await effectsOf(database.sql, runIds)).leases, 'leases before it is healed').toBeLessThan(RUNS);
+      await Promise.all([publishing, meanwhile.starts(), worker.untilLogged(toldAs)]);
+      expect(await effectsOf(database.sql, meanwhile.runIds), 'what came of a store that is away').toEqual(NOTHING);
       proxyOf(stores).heal();
-      return outcomeOnceServed(queue, database.sql, runIds);
+      return outcomeOnceServed(queue, database.sql, [...before.runIds, ...meanwhile.runIds]);
     }
 
     test('no-loss: when they are slow, all is served once', async () => {
