@@ -21,6 +21,9 @@ const HANDLERS = [runStartedHandler, runFinishedHandler, runHeartbeatHandler, le
  */
 const MAXIMUM_TAKEOVERS = 20;
 
+/** How long BullMQ waits after a command that failed, as while the queue is away; its default is 15 seconds. */
+const RETRY_COMMAND_MS = 1_000;
+
 /** Jobs given back at shutdown have this long to be given back before connections are cut. */
 const GIVE_BACK_MS = 1_000;
 
@@ -71,6 +74,7 @@ function openWorkers(
     lockDuration: lockDurationMs,
     stalledInterval: lockDurationMs,
     maxStalledCount: MAXIMUM_TAKEOVERS,
+    runRetryDelay: RETRY_COMMAND_MS,
   };
   const processing = {
     operations,

@@ -3,6 +3,7 @@ import { drizzle } from 'drizzle-orm/node-postgres';
 import { Pool } from 'pg';
 import type { PoolClient } from 'pg';
 import type { DbOptions, DbPool, Transaction } from './connection.ts';
+import { kindOfSqlError } from './sql-errors.ts';
 
 const CONNECT_TIMEOUT_MS = 10_000;
 const CLOSE_TIMEOUT_SECONDS = 2;
@@ -61,6 +62,7 @@ export function openWorkerPool(url: string, options: DbOptions = {}): DbPool {
   const transaction = async <Result>(work: (tx: Transaction) => Promise<Result>): Promise<Result> => {
     const client = await pool.connect();
     let isLate = false;
+    let isUsable = true;
     const deadline = setTimeout(() => {
       isLate = true;
       void cutOff(client);
@@ -68,10 +70,12 @@ export function openWorkerPool(url: string, options: DbOptions = {}): DbPool {
     try {
       return await drizzle(client).transaction(work);
     } catch (error) {
+      isUsable = kindOfSqlError(error) !== 'unreachable';
       throw isLate ? new TransactionTimeoutError(error) : error;
     } finally {
       clearTimeout(deadline);
-      client.release();
+      // What Postgres says of its own state can be true of the session only, such as that it may read only.
+      client.release(!isUsable);
     }
   };
 
