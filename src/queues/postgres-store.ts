@@ -1,7 +1,7 @@
 import { SchemaMigrationRequiredError, assertSchemaCompatibility, createPostgresBackend } from 'bullmq';
 import { Client } from 'pg';
 import { SchemaOutdatedError } from '../contracts/index.ts';
-import type { QueueStore } from './store.ts';
+import type { QueuesOptions, QueueStore } from './store.ts';
 
 /**
  * Connections of each queue, worker and listener. Two is what BullMQ's own measurements show to be enough, beside the
@@ -11,21 +11,25 @@ const CONNECTIONS_PER_QUEUE = 2;
 
 const CONNECT_TIMEOUT_MS = 5_000;
 
-/** The pools apply this to waiting for a connection in use, too: a burst must not fail before its publisher gives up. */
-const POOL_TIMEOUT_MS = 60_000;
+/**
+ * The pools apply this to waiting for a connection in use, too: a producer's burst must not fail before its publisher
+ * gives up. A worker has no bursts, and must not wait longer than for a command where a connection falls silent before
+ * it is made.
+ */
+const POOL_TIMEOUT_MS = { producer: 60_000, consumer: 10_000 } as const;
 
 /**
  * A command of BullMQ takes milliseconds. What takes longer than this has met a connection on which nothing arrives any
  * more, which TCP may not notice for hours: it is dropped, and BullMQ goes on with another one.
  */
-const COMMAND_TIMEOUT_MS = 20_000;
+const COMMAND_TIMEOUT_MS = 10_000;
 
 /** Queues in Postgres, in the schema `bullmq`. BullMQ makes and closes the connections. */
-export function openPostgresStore(queueUrl: string): QueueStore {
+export function openPostgresStore(queueUrl: string, { role }: QueuesOptions): QueueStore {
   const connection = {
     connectionString: queueUrl,
     max: CONNECTIONS_PER_QUEUE,
-    connectionTimeoutMillis: POOL_TIMEOUT_MS,
+    connectionTimeoutMillis: POOL_TIMEOUT_MS[role],
     keepAlive: true,
     query_timeout: COMMAND_TIMEOUT_MS,
   };

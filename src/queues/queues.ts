@@ -107,7 +107,7 @@ export function openQueues(queueUrl: string, options: QueuesOptions): Queues {
       return new Queues(openRedisStore(url, options), options);
     case 'postgres:':
     case 'postgresql:':
-      return new Queues(openPostgresStore(queueUrl), options);
+      return new Queues(openPostgresStore(queueUrl, options), options);
     default:
       throw new InvalidConfigurationError(
         `the queue URL starts with ${url.protocol}//, but must start with redis://, rediss:// or postgres://`,

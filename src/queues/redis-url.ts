@@ -35,7 +35,7 @@ const DEFAULT_PORT = 6379;
  * A command takes milliseconds, and those of BullMQ that wait for a job at most ten seconds. A connection that has kept
  * one waiting for longer than this is dead, which TCP may not notice for hours: it is made anew.
  */
-const SOCKET_TIMEOUT_MS = 20_000;
+const SOCKET_TIMEOUT_MS = 15_000;
 
 /**
  * Reads a Redis URL:

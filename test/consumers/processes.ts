@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
-import { onTestFinished } from 'vitest';
+import { onTestFailed, onTestFinished } from 'vitest';
 import type { RunStarted } from '../../src/contracts/index.ts';
 import { until } from '../support/until.ts';
 
@@ -38,6 +38,7 @@ function startProcess(args: readonly string[], { env, preloads = [], stdin = '' 
     log += chunk;
   });
   child.stdin.end(stdin);
+  onTestFailed(() => void process.stderr.write(`what process ${child.pid} logged:\n${log}`));
   const ended = once(child, 'exit').then(
     ([code, signal]: (number | NodeJS.Signals | null)[]) => (code ?? signal) as number | NodeJS.Signals,
   );

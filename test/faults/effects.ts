@@ -9,7 +9,7 @@ import { until } from '../support/until.ts';
 const RUN_QUEUES = ['run-started', 'run-finished', 'run-heartbeat'] as const;
 
 /** How long workers may take to recover from a fault, and then to serve what has piled up. */
-const RECOVERY_TIMEOUT_MS = 60_000;
+const RECOVERY_TIMEOUT_MS = 45_000;
 
 /** What stands in Postgres of runs. */
 export interface Effects {

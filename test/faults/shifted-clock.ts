@@ -1,0 +1,20 @@
+/** Loaded before a worker: its process takes it to be `CLOCK_SHIFT_MS` later than it is. */
+const shift = Number(process.env['CLOCK_SHIFT_MS']);
+if (!Number.isFinite(shift)) throw new Error('CLOCK_SHIFT_MS must be a number of milliseconds');
+
+const RealDate = Date;
+
+class ShiftedDate extends RealDate {
+  constructor(...given: [] | [value: number | string | Date]) {
+    if (given.length === 0) super(RealDate.now() + shift);
+    else super(...given);
+  }
+
+  static override now(): number {
+    return RealDate.now() + shift;
+  }
+}
+
+globalThis.Date = ShiftedDate as DateConstructor;
+
+export {};
