@@ -7,6 +7,8 @@ export default defineConfig({
     ...base.test,
     include: ['test/faults/**/*.test.ts'],
     exclude: configDefaults.exclude,
+    // Twice the two cores that CI has: these tests wait for time limits.
+    maxWorkers: 4,
     // What a fault takes to be noticed is a time limit of the product, and there are several in one test.
     testTimeout: 120_000,
   },

@@ -7,9 +7,9 @@ import { runStarted } from '../support/factories.ts';
 export interface Load {
   readonly runIds: readonly string[];
   /** Resolves once every start is accepted, each of them published twice. */
-  starts(): Promise<void>;
+  readonly starts: () => Promise<void>;
   /** Resolves once every end is accepted, each of them published twice. */
-  ends(): Promise<void>;
+  readonly ends: () => Promise<void>;
 }
 
 const COMPANIES = 8;

@@ -1,0 +1,67 @@
+import { expect, onTestFinished, test } from 'vitest';
+import { openProducer, useQueues } from '../consumers/fixture.ts';
+import { spawnWorker } from '../consumers/processes.ts';
+import type { TestProcess } from '../consumers/processes.ts';
+import { audit } from '../support/audit.ts';
+import { insertCompany, runStarted } from '../support/factories.ts';
+import { describeOnEachBackend } from '../support/queues.ts';
+import { until } from '../support/until.ts';
+import { effectsOf, effectsOnce } from './effects.ts';
+import { SHORT_LOCKS } from './interrupted-worker.ts';
+
+const NEIGHBOURS = 20;
+
+describeOnEachBackend('a job that makes its worker crash', (backend) => {
+  const { database } = backend;
+  const queue = useQueues(backend);
+
+  /** A replica that is started again whenever it crashes, as an orchestrator does, until the test ends. */
+  function keepRunning(start: () => TestProcess): { crashes: () => number } {
+    let crashes = 0;
+    let isOver = false;
+    const restart = async (): Promise<void> => {
+      while (!isOver) {
+        const end = await start().ended;
+        if (end === 'SIGKILL') crashes += 1;
+      }
+    };
+    void restart();
+    onTestFinished(() => {
+      isOver = true;
+    });
+    return { crashes: () => crashes };
+  }
+
+  test('isolated: fails alone after five crashes, with its reason, and its neighbours are served once', async () => {
+    const companyId = await insertCompany(database.sql);
+    const poisonous = runStarted({ companyId });
+    const neighbours = Array.from({ length: NEIGHBOURS }, () => runStarted({ companyId }));
+    const producer = openProducer(backend);
+    const runs = [...neighbours.slice(0, NEIGHBOURS / 2), poisonous, ...neighbours.slice(NEIGHBOURS / 2)];
+    for (const run of runs) await producer.runStarted(run);
+
+    const replica = keepRunning(() =>
+      spawnWorker(backend, SHORT_LOCKS, {
+        env: { CRASH_ON_RUN: poisonous.runId },
+        preloads: [new URL('./crash-on-run.ts', import.meta.url)],
+      }),
+    );
+    const failed = await until(async () => (await queue('run-started').getFailed())[0], {
+      timeoutMs: 90_000,
+      what: 'the poisonous job being failed',
+    });
+    expect(failed.id).toBe(`${poisonous.runId}-started`);
+    expect(failed.failedReason).toMatch(/^poisonous: 5 replicas in a row died at work on this job/);
+    // The one crash in company, and those alone.
+    expect(replica.crashes()).toBe(6);
+
+    await until(async () => (await queue('run-started').getCompletedCount()) === NEIGHBOURS, {
+      what: 'the neighbours being served',
+    });
+    const neighbourIds = neighbours.map((run) => run.runId);
+    expect(await effectsOf(database.sql, neighbourIds)).toEqual(effectsOnce(NEIGHBOURS, 0));
+    expect(await effectsOf(database.sql, [poisonous.runId])).toEqual(effectsOnce(0, 0));
+    expect(await queue('run-started').getFailedCount()).toBe(1);
+    expect(await audit(database.sql)).toEqual([]);
+  });
+});
