@@ -20,7 +20,7 @@ const SOUNDLY = { ...effectsOnce(RUNS, 0), violations: [] };
 /** One store of a worker, and how the worker tells that it is away. */
 export interface BrokenStore {
   name: string;
-  proxyOf(stores: ProxiedStores): TcpProxy;
+  proxyOf: (stores: ProxiedStores) => TcpProxy;
   toldAs: string;
 }
 

@@ -11,26 +11,24 @@ import { SHORT_LOCKS } from './interrupted-worker.ts';
 
 const NEIGHBOURS = 20;
 
+/** Starts a replica again whenever it has crashed, as an orchestrator does, until the test ends. Returns the count. */
+function keepRunning(start: () => TestProcess): () => number {
+  let crashes = 0;
+  const over = new AbortController();
+  onTestFinished(() => over.abort());
+  const run = async (): Promise<void> => {
+    await start().ended;
+    if (over.signal.aborted) return;
+    crashes += 1;
+    await run();
+  };
+  void run();
+  return () => crashes;
+}
+
 describeOnEachBackend('a job that makes its worker crash', (backend) => {
   const { database } = backend;
   const queue = useQueues(backend);
-
-  /** A replica that is started again whenever it crashes, as an orchestrator does, until the test ends. */
-  function keepRunning(start: () => TestProcess): { crashes: () => number } {
-    let crashes = 0;
-    let isOver = false;
-    const restart = async (): Promise<void> => {
-      while (!isOver) {
-        const end = await start().ended;
-        if (end === 'SIGKILL') crashes += 1;
-      }
-    };
-    void restart();
-    onTestFinished(() => {
-      isOver = true;
-    });
-    return { crashes: () => crashes };
-  }
 
   test('isolated: fails alone after five crashes, with its reason, and its neighbours are served once', async () => {
     const companyId = await insertCompany(database.sql);
@@ -40,7 +38,7 @@ describeOnEachBackend('a job that makes its worker crash', (backend) => {
     const runs = [...neighbours.slice(0, NEIGHBOURS / 2), poisonous, ...neighbours.slice(NEIGHBOURS / 2)];
     for (const run of runs) await producer.runStarted(run);
 
-    const replica = keepRunning(() =>
+    const crashes = keepRunning(() =>
       spawnWorker(backend, SHORT_LOCKS, {
         env: { CRASH_ON_RUN: poisonous.runId },
         preloads: [new URL('./crash-on-run.ts', import.meta.url)],
@@ -52,8 +50,8 @@ describeOnEachBackend('a job that makes its worker crash', (backend) => {
     });
     expect(failed.id).toBe(`${poisonous.runId}-started`);
     expect(failed.failedReason).toMatch(/^poisonous: 5 replicas in a row died at work on this job/);
-    // The one crash in company, and those alone.
-    expect(replica.crashes()).toBe(6);
+    // One in company, and five alone.
+    expect(crashes()).toBe(6);
 
     await until(async () => (await queue('run-started').getCompletedCount()) === NEIGHBOURS, {
       what: 'the neighbours being served',

@@ -1,5 +1,5 @@
 /** Loaded before a worker: its process takes it to be `CLOCK_SHIFT_MS` later than it is. */
-const shift = Number(process.env['CLOCK_SHIFT_MS']);
+export const shift = Number(process.env['CLOCK_SHIFT_MS']);
 if (!Number.isFinite(shift)) throw new Error('CLOCK_SHIFT_MS must be a number of milliseconds');
 
 const RealDate = Date;
@@ -16,5 +16,3 @@ class ShiftedDate extends RealDate {
 }
 
 globalThis.Date = ShiftedDate as DateConstructor;
-
-export {};
