@@ -1,0 +1,102 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Random } from './random.ts';
+import type { Replicas } from './replicas.ts';
+import type { SoakStores } from './stores.ts';
+
+/** Which faults are injected, and where. */
+export interface FaultOptions {
+  stores: SoakStores;
+  replicas: Replicas;
+  seed: number;
+  killEveryMs: number;
+  postgresRestarts: number;
+  /** Without effect where the queues are in Postgres. */
+  redisRestarts: number;
+  /** How much of the workload is published, from 0 to 1: restarts are spread over it. */
+  progress: () => number;
+  signal: AbortSignal;
+}
+
+/** A restart of a store, once so much of the workload is published. */
+interface PlannedRestart {
+  at: number;
+  stop(): Promise<void>;
+  start(): Promise<void>;
+  done(): void;
+}
+
+const LOOK_AGAIN_MS = 50;
+
+/** How long a store is away, besides the time that its restart takes. */
+const OUTAGE_MS = { from: 100, to: 2_000 };
+
+/** Kills replicas and restarts stores while a workload runs. */
+export class Faults {
+  readonly restarts = { postgres: 0, redis: 0 };
+  /** Resolves once every restart was made; rejects when a store does not come back. */
+  readonly restarted: Promise<void>;
+  readonly #options: FaultOptions;
+  readonly #random: Random;
+  readonly #stopped = new AbortController();
+  readonly #killing: Promise<void>;
+
+  constructor(options: FaultOptions) {
+    this.#options = options;
+    this.#random = new Random(options.seed);
+    this.#killing = this.#keepKilling();
+    this.restarted = this.#restartStores();
+  }
+
+  /** Nothing is killed from then on. */
+  async stop(): Promise<void> {
+    this.#stopped.abort();
+    await this.#killing;
+  }
+
+  async #keepKilling(): Promise<void> {
+    const signal = AbortSignal.any([this.#options.signal, this.#stopped.signal]);
+    while (await sleep(this.#options.killEveryMs, true, { signal }).catch(() => false)) {
+      this.#options.replicas.killOne(this.#random);
+    }
+  }
+
+  async #restartStores(): Promise<void> {
+    const { progress, signal } = this.#options;
+    for (const restart of this.#planRestarts()) {
+      while (progress() < restart.at && !signal.aborted) await sleep(LOOK_AGAIN_MS);
+      if (signal.aborted) return;
+      await restart.stop();
+      try {
+        await sleep(this.#random.integer(OUTAGE_MS.from, OUTAGE_MS.to), undefined, { signal });
+      } finally {
+        await restart.start();
+      }
+      restart.done();
+    }
+  }
+
+  /** The crash first, and then in turns: a store that is restarted once is restarted the hard way. */
+  #planRestarts(): PlannedRestart[] {
+    const { stores, postgresRestarts, redisRestarts } = this.#options;
+    const { postgres, redis } = stores;
+    const ofPostgres = Array.from({ length: postgresRestarts }, (_, number): PlannedRestart => {
+      return {
+        at: (number + 1) / (postgresRestarts + 1),
+        stop: () => postgres.stop(number % 2 === 0 ? 'immediate' : 'fast'),
+        start: () => postgres.start(),
+        done: () => (this.restarts.postgres += 1),
+      };
+    });
+    if (redis === undefined) return ofPostgres;
+    const ofRedis = Array.from({ length: redisRestarts }, (_, number): PlannedRestart => {
+      return {
+        // Between those of Postgres.
+        at: (number + 0.5) / (redisRestarts + 0.5),
+        stop: () => redis.stop(number % 2 === 0 ? 'SIGKILL' : 'SIGTERM'),
+        start: () => redis.start(),
+        done: () => (this.restarts.redis += 1),
+      };
+    });
+    return [...ofPostgres, ...ofRedis].toSorted((one, other) => one.at - other.at);
+  }
+}
