@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
   JobFailedError,
@@ -8,7 +9,7 @@ import {
   parseRefusal,
 } from '../contracts/index.ts';
 import type { PayloadQueueName } from '../contracts/index.ts';
-import type { LessorQueueEvents, Queues } from '../queues/queues.ts';
+import type { LessorQueue, LessorQueueEvents, Queues } from '../queues/queues.ts';
 import { untilAborted } from '../queues/until-aborted.ts';
 import type { Publisher } from '../queues/publisher.ts';
 
@@ -72,34 +73,76 @@ export class JobResults {
     forMs: number,
     signal: AbortSignal,
   ): Promise<{ value: unknown } | undefined> {
-    const queue = await this.#publisher.queue(name, AbortSignal.any([signal, AbortSignal.timeout(Math.ceil(forMs))]));
-    const job = await queue.getJob(jobId);
-    if (job === undefined) return undefined;
+    const over = new AbortController();
+    const end = () => over.abort(new Error('it did not answer in time'));
+    const timer = setTimeout(end, forMs);
+    signal.addEventListener('abort', end, { once: true });
     try {
-      return { value: await untilAborted(job.waitUntilFinished(this.#eventsOf(name), forMs), signal) };
-    } catch (error) {
-      signal.throwIfAborted();
-      // A failure, a missed event and the end of the short wait look the same here; the job itself tells them apart.
-      const state = await job.getState();
-      const seen = await queue.getJob(jobId);
-      if (state === 'failed') throw errorOfFailedJob(jobId, seen?.failedReason ?? String(error));
-      return state === 'completed' && seen !== undefined ? { value: seen.returnvalue } : undefined;
+      const queue = await this.#publisher.queue(name, over.signal);
+      const heard = this.#hearOfEnd(name, jobId, over.signal);
+      const outcome = await readOutcome(queue, jobId);
+      if (outcome !== undefined) return outcome;
+      await heard;
+      return await readOutcome(queue, jobId);
+    } finally {
+      clearTimeout(timer);
+      signal.removeEventListener('abort', end);
+      end();
+    }
+  }
+
+  /**
+   * Resolves when the job's end is told, or nothing can be heard of it any more. BullMQ's `waitUntilFinished` is not
+   * used: what goes wrong in it while it looks at the job is an unhandled rejection, which ends the process.
+   */
+  async #hearOfEnd(name: PayloadQueueName, jobId: string, signal: AbortSignal): Promise<void> {
+    try {
+      const events = this.#eventsOf(name);
+      await untilAborted(events.waitUntilReady(), signal);
+      await Promise.race(['completed', 'failed'].map((end) => once(events, `${end}:${jobId}`, { signal })));
+    } catch {
+      // What was not heard is read from the job.
     }
   }
 
   #eventsOf(name: PayloadQueueName): LessorQueueEvents {
-    const opened = this.#events.get(name) ?? this.#queues.queueEvents(name);
-    this.#events.set(name, opened);
-    return opened;
+    const opened = this.#events.get(name);
+    if (opened !== undefined) return opened;
+    const events = this.#queues.queueEvents(name);
+    // Each wait that goes on listens for an end of its connection.
+    events.setMaxListeners(0);
+    this.#events.set(name, events);
+    // A listener that once failed to connect stays failed: the next wait opens another one.
+    events.waitUntilReady().catch(() => {
+      this.#events.delete(name);
+      return events.close().catch(() => undefined);
+    });
+    return events;
   }
 
   /** Ends all waits. */
   async close(): Promise<void> {
     this.#closing.abort(new QueueUnreachableError('the producer was closed'));
-    const closed = Promise.all([...this.#events.values()].map((events) => events.close()));
+    const closed = Promise.all([...this.#events.values()].map(closeEvents));
     // A queue that is away does not let go of who listens to it: disconnecting ends that afterwards.
     await Promise.race([closed, sleep(CLOSES_WITHIN_MS, undefined, { ref: false })]);
   }
+}
+
+/** One that is closed while it connects leaves that connection open. */
+async function closeEvents(events: LessorQueueEvents): Promise<void> {
+  await events.waitUntilReady();
+  await events.close();
+}
+
+/** What the job itself says, which unlike its events cannot be missed. */
+async function readOutcome(queue: LessorQueue, jobId: string): Promise<{ value: unknown } | undefined> {
+  const state = await queue.getJobState(jobId);
+  if (state !== 'completed' && state !== 'failed') return undefined;
+  const job = await queue.getJob(jobId);
+  if (job === undefined) return undefined;
+  if (state === 'failed') throw errorOfFailedJob(jobId, job.failedReason);
+  return { value: job.returnvalue };
 }
 
 function errorOfFailedJob(jobId: string, failedReason: string): LessorError {
