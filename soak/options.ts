@@ -35,7 +35,7 @@ export function readOptions(): SoakOptions {
         .default(defaultBackend),
     )
     .option('--runs <n>', 'runs in all', parseCount, 20_000)
-    .option('--under-way <n>', 'runs that are under way at once', parseCount, 300)
+    .option('--under-way <n>', 'runs that are under way at once', parseCount, 500)
     .option('--replicas <n>', 'lessor worker processes', parseCount, 3)
     .addOption(durationOption('--kill-every <time>', 'how often one of them is killed and replaced', '2s'))
     .option('--postgres-restarts <n>', 'crashes and shutdowns of Postgres, in turns', parseNumber, 3)

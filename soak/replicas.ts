@@ -1,17 +1,9 @@
-import { execFile, spawn } from 'node:child_process';
-import type { ChildProcess } from 'node:child_process';
-import { once } from 'node:events';
+import { execFile } from 'node:child_process';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import type { Random } from './random.ts';
+import { ROOT, Replica } from './replica.ts';
 import type { SoakStores } from './stores.ts';
-
-const ROOT = fileURLToPath(new URL('..', import.meta.url));
-
-/** Short, so that what a killed replica held is soon taken over. */
-const LOCK_DURATION = '3s';
-const SWEEP_INTERVAL = '2s';
 
 /** A replica that does not start, as while Postgres is away, is tried again after this. */
 const RESTART_DELAY_MS = 500;
@@ -31,7 +23,7 @@ export class Replicas {
   /** How many ended otherwise. */
   exits = 0;
   readonly #stores: SoakStores;
-  readonly #slots: (ChildProcess | undefined)[];
+  readonly #slots: (Replica | undefined)[];
   readonly #stopping = new AbortController();
   readonly #supervisors: Promise<void>[];
 
@@ -39,48 +31,43 @@ export class Replicas {
     this.#stores = stores;
     this.#slots = Array.from({ length: count }, () => undefined);
     this.#supervisors = this.#slots.map((_, slot) => this.#supervise(slot));
+    // Also a soak that fails outright leaves none behind.
+    process.once('exit', () => this.#signalAll('SIGKILL'));
   }
 
-  /** Kills one of them with SIGKILL; another one takes its place at once. */
+  /**
+   * Kills one of those that are at work with SIGKILL; another one takes its place. The last one is spared, or nothing
+   * would be served where a replica takes longer to start than the next one lives.
+   */
   killOne(random: Random): void {
-    const running = this.#slots.filter((replica) => replica !== undefined && !hasEnded(replica));
-    if (running.length === 0) return;
-    if (random.pick(running)!.kill('SIGKILL')) this.kills += 1;
+    const atWork = this.#slots.filter((replica) => replica !== undefined && replica.isAtWork);
+    if (atWork.length < Math.min(2, this.#slots.length)) return;
+    random.pick(atWork)!.signal('SIGKILL');
+    this.kills += 1;
   }
 
   /** Stops all of them, in order where that is possible. */
   async stop(): Promise<void> {
     this.#stopping.abort();
-    for (const replica of this.#slots) replica?.kill('SIGTERM');
+    this.#signalAll('SIGTERM');
     const stopped = Promise.all(this.#supervisors);
     const late = sleep(STOP_TIMEOUT_MS, 'late' as const, { ref: false });
-    if ((await Promise.race([stopped, late])) !== 'late') return;
-    for (const replica of this.#slots) replica?.kill('SIGKILL');
+    if ((await Promise.race([stopped, late])) === 'late') this.#signalAll('SIGKILL');
     await stopped;
+  }
+
+  #signalAll(signal: NodeJS.Signals): void {
+    for (const replica of this.#slots) replica?.signal(signal);
   }
 
   async #supervise(slot: number): Promise<void> {
     for (let generation = 1; !this.#stopping.signal.aborted; generation += 1) {
-      const replica = this.#spawn(`soak-${slot + 1}.${generation}`);
+      const replica = new Replica(this.#stores, `soak-${slot + 1}.${generation}`);
       this.#slots[slot] = replica;
-      await once(replica, 'exit');
-      if (replica.signalCode === 'SIGKILL' || this.#stopping.signal.aborted) continue;
+      const end = await replica.ended;
+      if (end === 'SIGKILL' || this.#stopping.signal.aborted) continue;
       this.exits += 1;
       await sleep(RESTART_DELAY_MS);
     }
   }
-
-  #spawn(name: string): ChildProcess {
-    const { postgres, queueUrl } = this.#stores;
-    const flags = ['--replica', name, '--lock-duration', LOCK_DURATION, '--sweep-interval', SWEEP_INTERVAL];
-    return spawn(process.execPath, ['dist/cli.js', 'worker', ...flags], {
-      cwd: ROOT,
-      env: { ...process.env, DATABASE_URL: postgres.url, QUEUE_URL: queueUrl, LOG_LEVEL: 'error' },
-      stdio: ['ignore', 'ignore', 'inherit'],
-    });
-  }
-}
-
-function hasEnded(replica: ChildProcess): boolean {
-  return replica.exitCode !== null || replica.signalCode !== null;
 }
