@@ -1,4 +1,4 @@
-import type { Sql } from 'postgres';
+import type { Sql, TransactionSql } from 'postgres';
 import type { RunPlan } from './plan.ts';
 
 /** A run of which something is missing or too much, against its plan. */
@@ -17,7 +17,7 @@ const PLANS_PER_QUERY = 1_000;
  * @param wasPublished whether all of a run is known to have been published: of others nothing can be said to be lost
  */
 export async function* findDeviations(
-  sql: Sql,
+  sql: Sql | TransactionSql,
   plans: Iterable<RunPlan>,
   wasPublished: (plan: RunPlan) => boolean,
 ): AsyncGenerator<Deviation> {
@@ -31,7 +31,7 @@ export async function* findDeviations(
   yield* await readDeviations(sql, page);
 }
 
-async function readDeviations(sql: Sql, expectations: readonly object[]): Promise<Deviation[]> {
+async function readDeviations(sql: Sql | TransactionSql, expectations: readonly object[]): Promise<Deviation[]> {
   return sql<Deviation[]>`
     with planned as (
       select * from jsonb_to_recordset(${JSON.stringify(expectations)}::text::jsonb) as planned (

@@ -1,4 +1,4 @@
-import type { Sql } from 'postgres';
+import type { Sql, TransactionSql } from 'postgres';
 
 /** What the tables hold when everything is at rest. */
 export interface Counts {
@@ -21,7 +21,7 @@ export interface Counts {
 }
 
 /** Counts in SQL, over all companies: the database is the soak's alone. */
-export async function count(sql: Sql): Promise<Counts> {
+export async function count(sql: Sql | TransactionSql): Promise<Counts> {
   const [row] = await sql<[Counts]>`
     with told as (
       select lease.*, run.status as run_status, run.created_at as asked_at,

@@ -5,6 +5,7 @@ import { audit } from './audit.ts';
 import { useDatabase } from './database.ts';
 import { insertCompany, insertEnvironment, insertLease, insertRun, lapse } from './factories.ts';
 import type { LeaseRow } from './factories.ts';
+import { rolledBack } from './rolled-back.ts';
 
 const database = useDatabase();
 
@@ -116,7 +117,7 @@ const BREAKS: [invariant: string, how: string, breakIt: Break][] = [
 ];
 
 test.for(BREAKS)('the audit finds %s broken by %s, and nothing else', async ([invariant, , breakIt]) => {
-  const found = await rolledBack(async (sql) => {
+  const found = await rolledBack(database.sql, async (sql) => {
     await removeConstraints(sql);
     const sound = await soundCompany(sql);
     expect(await audit(sql)).toEqual([]);
@@ -128,28 +129,13 @@ test.for(BREAKS)('the audit finds %s broken by %s, and nothing else', async ([in
 });
 
 test('the audit gives the sweep its grace', async () => {
-  const counts = await rolledBack(async (sql) => {
+  const counts = await rolledBack(database.sql, async (sql) => {
     const { leaseId } = await soundCompany(sql);
     await lapse(sql, leaseId, 30);
     return [(await audit(sql, { graceSeconds: 60 })).length, (await audit(sql, { graceSeconds: 10 })).length];
   });
   expect(counts).toEqual([0, 1]);
 });
-
-/** Runs in a transaction of which nothing remains. */
-async function rolledBack<T>(run: (sql: postgres.TransactionSql) => Promise<T>): Promise<T> {
-  let result: { value: T } | undefined;
-  const rollback = new Error('rolled back on purpose');
-  await database.sql
-    .begin(async (sql) => {
-      result = { value: await run(sql) };
-      throw rollback;
-    })
-    .catch((error: unknown) => {
-      if (error !== rollback) throw error;
-    });
-  return result!.value;
-}
 
 /** Lets a transaction write what Postgres would refuse. */
 async function removeConstraints(sql: postgres.TransactionSql): Promise<void> {
