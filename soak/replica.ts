@@ -13,6 +13,9 @@ export const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const LOCK_DURATION = '3s';
 const SWEEP_INTERVAL = '2s';
 
+/** Nobody is to be refused because the machine is slow. */
+const LEASE_WAIT = '1h';
+
 /** A `lessor worker` process, of the compiled command. */
 export class Replica {
   /** Resolves with how it ended. */
@@ -21,8 +24,15 @@ export class Replica {
   #hasStarted = false;
 
   constructor({ postgres, queueUrl }: SoakStores, name: string) {
-    const flags = ['--replica', name, '--lock-duration', LOCK_DURATION, '--sweep-interval', SWEEP_INTERVAL];
-    this.#process = spawn(process.execPath, ['dist/cli.js', 'worker', ...flags], {
+    const durations = [
+      '--lock-duration',
+      LOCK_DURATION,
+      '--sweep-interval',
+      SWEEP_INTERVAL,
+      '--lease-wait',
+      LEASE_WAIT,
+    ];
+    this.#process = spawn(process.execPath, ['dist/cli.js', 'worker', '--replica', name, ...durations], {
       cwd: ROOT,
       env: { ...process.env, DATABASE_URL: postgres.url, QUEUE_URL: queueUrl, LOG_LEVEL: 'info' },
       stdio: ['ignore', 'ignore', 'pipe'],
