@@ -56,7 +56,7 @@ export interface RunPlan {
 }
 
 const COMPANIES = 50;
-const WORKSPACES_PER_COMPANY = 3;
+const WORKSPACES_PER_COMPANY = 8;
 
 /** Outlasts every outage of the soak: a lease that lapses although its run is alive and well would be the soak's fault. */
 const LONG_TTL_SECONDS = 600;
