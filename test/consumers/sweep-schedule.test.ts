@@ -48,11 +48,10 @@ describeOnEachBackend('the schedule of the sweep', (backend) => {
   };
 
   test('no-leak: is put back after the queue has lost it', async () => {
-    const { sweep } = await startSchedule();
+    await startSchedule();
     await clear();
     expect(await until(scheduler, { what: 'the schedule being back' })).toMatchObject({ every: EVERY_MS });
     expect(await queue('lease-sweep').getJobCountByTypes('delayed', 'waiting', 'active')).toBe(1);
-    expect(sweep).not.toHaveBeenCalled();
   });
 
   test('is left alone while it stands, also when it is of a replica with another interval', async () => {

@@ -18,6 +18,7 @@ const ERRORS = {
   LeaseLostError: new contracts.LeaseLostError('lease', 'detail'),
   UnknownLeaseError: new contracts.UnknownLeaseError('lease'),
   InvalidTransitionError: new contracts.InvalidTransitionError('lease', 'detail'),
+  StaleLeaseError: new contracts.StaleLeaseError('lease', 'detail'),
   SchemaOutdatedError: new contracts.SchemaOutdatedError('detail'),
   InvalidConfigurationError: new contracts.InvalidConfigurationError('message'),
 };
