@@ -23,7 +23,7 @@ export interface Focus {
 }
 
 /** How many sequences a test runs, unless MODEL_RUNS says otherwise, and the longest of them. */
-const SEQUENCES = 100;
+const SEQUENCES = 25;
 const LONGEST_SEQUENCE = 60;
 /** Half of them are no longer than this: they find most, and quickly. */
 const SHORT_SEQUENCE = 20;

@@ -2,8 +2,8 @@ import { expect, test } from 'vitest';
 import { audit } from '../support/audit.ts';
 import { insertCompany, runStarted } from '../support/factories.ts';
 import { describeOnEachBackend } from '../support/queues.ts';
-import { countOf, holdCompany, startWorker, untilBlocked, untilServed, useQueues } from './fixture.ts';
-import { spawnPublisher, spawnWorker } from './processes.ts';
+import { countOf, holdCompany, startWorker, untilBlocked, untilServed, useQueues } from '../consumers/fixture.ts';
+import { spawnPublisher, spawnWorker } from '../consumers/processes.ts';
 
 const TIMEOUT_MS = 60_000;
 

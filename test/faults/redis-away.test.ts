@@ -7,7 +7,7 @@ import { freePort, startRedisServer, whyNoRedisServer } from '../queues/redis-se
 import { readLease } from '../support/operations.ts';
 import { startRestartableRedis } from '../support/restartable-redis.ts';
 import { until } from '../support/until.ts';
-import { newWorker, openProducer, startWorker } from './fixture.ts';
+import { newWorker, openProducer, startWorker } from '../consumers/fixture.ts';
 
 const unlessRunnable = whyNoRedisServer === undefined ? '' : ` (not run: ${whyNoRedisServer})`;
 

@@ -1,6 +1,6 @@
 import { expect, onTestFinished, test } from 'vitest';
-import { whyNoRedisServer } from './redis-process.ts';
-import { startRestartableRedis } from './restartable-redis.ts';
+import { whyNoRedisServer } from '../support/redis-process.ts';
+import { startRestartableRedis } from '../support/restartable-redis.ts';
 
 const unlessRunnable = whyNoRedisServer === undefined ? '' : ` (not run: ${whyNoRedisServer})`;
 
