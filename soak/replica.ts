@@ -16,6 +16,9 @@ const SWEEP_INTERVAL = '2s';
 /** Nobody is to be refused because the machine is slow. */
 const LEASE_WAIT = '1h';
 
+/** Few, so that a killed replica takes few down with it: kills are to disturb the work, not to stop it. */
+const CONCURRENCY = '50';
+
 /** A `lessor worker` process, of the compiled command. */
 export class Replica {
   /** Resolves with how it ended. */
@@ -32,11 +35,15 @@ export class Replica {
       '--lease-wait',
       LEASE_WAIT,
     ];
-    this.#process = spawn(process.execPath, ['dist/cli.js', 'worker', '--replica', name, ...durations], {
-      cwd: ROOT,
-      env: { ...process.env, DATABASE_URL: postgres.url, QUEUE_URL: queueUrl, LOG_LEVEL: 'info' },
-      stdio: ['ignore', 'ignore', 'pipe'],
-    });
+    this.#process = spawn(
+      process.execPath,
+      ['dist/cli.js', 'worker', '--replica', name, '--concurrency', CONCURRENCY, ...durations],
+      {
+        cwd: ROOT,
+        env: { ...process.env, DATABASE_URL: postgres.url, QUEUE_URL: queueUrl, LOG_LEVEL: 'info' },
+        stdio: ['ignore', 'ignore', 'pipe'],
+      },
+    );
     createInterface({ input: this.#process.stderr! }).on('line', (line) => this.#read(line));
     this.ended = once(this.#process, 'exit').then(
       ([code, signal]: (number | NodeJS.Signals | null)[]) => (code ?? signal) as number | NodeJS.Signals,
