@@ -26,14 +26,13 @@ const ending = AbortSignal.any([timeIsUp, givingUp.signal]);
 setMaxListeners(0, ending);
 const closers = new Closers();
 const progress = new Progress();
+let closing: Promise<void> | undefined;
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => void interrupt(signal));
 
 try {
   await soak();
 } finally {
-  givingUp.abort();
-  progress.stop();
-  await closers.close();
+  await close();
 }
 
 async function soak(): Promise<void> {
@@ -146,8 +145,14 @@ function describe({ violations, ...rest }: Findings & Record<string, unknown>): 
 }
 
 async function interrupt(signal: NodeJS.Signals): Promise<void> {
+  await close();
+  process.exit(signal === 'SIGINT' ? 130 : 143);
+}
+
+/** Once, also when the soak fails of being interrupted. */
+function close(): Promise<void> {
   givingUp.abort();
   progress.stop();
-  await closers.close();
-  process.exit(signal === 'SIGINT' ? 130 : 143);
+  closing ??= closers.close();
+  return closing;
 }
