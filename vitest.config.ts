@@ -10,7 +10,7 @@ export default defineConfig({
     pool: 'forks',
     // One more than the two cores that CI has: tests mostly wait for the stores.
     maxWorkers: 3,
-    testTimeout: 20_000,
+    testTimeout: 60_000,
     hookTimeout: 60_000,
     restoreMocks: true,
   },

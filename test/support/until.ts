@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 
 /** Options of {@link until}. */
 export interface UntilOptions {
-  /** Default 10 seconds: long for a busy machine, and spent only by a test that fails. */
+  /** Default 30 seconds: long for a busy machine, and spent only by a test that fails. */
   timeoutMs?: number;
   /** Default 20 ms. */
   intervalMs?: number;
@@ -16,7 +16,7 @@ export interface UntilOptions {
  */
 export async function until<T>(
   condition: () => T | Promise<T>,
-  { timeoutMs = 10_000, intervalMs = 20, what = 'the condition' }: UntilOptions = {},
+  { timeoutMs = 30_000, intervalMs = 20, what = 'the condition' }: UntilOptions = {},
 ): Promise<Exclude<T, false | null | undefined | 0 | ''>> {
   const deadline = performance.now() + timeoutMs;
   for (;;) {
