@@ -118,7 +118,7 @@ describeOnEachBackend(
     });
 
     test('work whose lease is ended from outside is told soon, and the run has failed', async () => {
-      const run = newRun(2);
+      const run = newRun(6);
       let reason: unknown;
       const work = withLease(openProducer(backend), run, async (lease, signal) => {
         await environmentService(database.db).releaseLease(lease.id);
