@@ -61,9 +61,10 @@ describe.each(['redis', 'postgres'] as const)('with bufferMs, on %s', (kind) => 
 
   test.skipIf(isMissing)(
     'no-loss: what is published while the queue is away is there once it is back, once and in order',
+    { timeout: 60_000 },
     async () => {
       const queue = await START_QUEUE[kind]();
-      const producer = producerOn(queue.url, { bufferMs: 15_000 });
+      const producer = producerOn(queue.url, { bufferMs: 60_000 });
       const before = newRun();
       await producer.runStarted(before);
       await queue.stop();
