@@ -11,19 +11,28 @@ export interface SuspectJob {
 }
 
 /**
- * Crashes after which a job is blamed. More than one, since the replica may as well have been killed by someone else at
- * just that moment; and it is told apart from its neighbours only while each is tried alone.
+ * Takeovers after which a job is suspected. Most replicas that die were killed, and took hundreds of jobs with them:
+ * tried one by one, those could outlast the replica that took them over, if that is killed too.
  */
-const MAXIMUM_CRASHES = 5;
+const TAKEOVERS_OF_A_SUSPECT = 2;
 
-/** A job that makes its process crash does so at once: one that takes longer does not hold up the other suspects. */
+/**
+ * Crashes under the job alone after which it is blamed. More than one, since the replica may as well have been killed by
+ * someone else at just that moment.
+ */
+const MAXIMUM_CRASHES = 3;
+
+/**
+ * A job that makes its process crash does so at once. One that has come through this long, because Postgres is away,
+ * say, is not blamed for what happens later, and does not hold up the other suspects.
+ */
 const LONGEST_TURN_MS = 1_000;
 
 /** The job made replica after replica die: it is failed without being tried once more. */
 export class PoisonousJobError extends UnrecoverableError {
   constructor(crashes: number) {
     super(
-      `poisonous: ${crashes} replicas in a row died at work on this job while it was tried alone; ` +
+      `poisonous: ${crashes} replicas in a row died at work on this job when it was tried alone; ` +
         'find out why before retrying it',
     );
   }
@@ -32,9 +41,9 @@ export class PoisonousJobError extends UnrecoverableError {
 const suspicionSchema = z.object({ triedAlone: z.int().nonnegative() });
 
 /**
- * Finds the job that makes replicas crash. Whatever was at work in a replica that died is suspected, and tried again
- * alone, one suspect after the other, each attempt being noted before it begins. An innocent job comes through; the
- * guilty one is the only one whose attempts add up, and it ends in the failed set (isolated).
+ * Finds the job that makes replicas crash. Whatever was at work in two replicas that died is suspected, and tried alone
+ * from then on, one suspect after the other, each attempt being noted before it begins. An innocent job comes through;
+ * the guilty one is the only one whose attempts add up, and it ends in the failed set (isolated).
  */
 export class PoisonIsolation {
   readonly #sleep: (milliseconds: number) => Promise<void>;
@@ -46,7 +55,7 @@ export class PoisonIsolation {
   }
 
   isSuspect(job: SuspectJob): boolean {
-    return job.stalledCounter > 0;
+    return job.stalledCounter >= TAKEOVERS_OF_A_SUSPECT;
   }
 
   /**
@@ -70,10 +79,16 @@ export class PoisonIsolation {
       throw new PoisonousJobError(crashes);
     }
     await note(job, crashes + 1);
+    let cleared: Promise<void> | undefined;
+    const clear = () => (cleared ??= note(job, 0));
+    // If that fails, the end of the attempt does too.
+    this.#sleep(LONGEST_TURN_MS)
+      .then(clear)
+      .catch(() => undefined);
     try {
       return await attempt();
     } finally {
-      await note(job, 0);
+      await clear();
     }
   }
 }

@@ -49,9 +49,9 @@ describeOnEachBackend('a job that makes its worker crash', (backend) => {
       what: 'the poisonous job being failed',
     });
     expect(failed.id).toBe(`${poisonous.runId}-started`);
-    expect(failed.failedReason).toMatch(/^poisonous: 5 replicas in a row died at work on this job/);
-    // One in company, and five alone.
-    expect(crashes()).toBe(6);
+    expect(failed.failedReason).toMatch(/^poisonous: 3 replicas in a row died at work on this job/);
+    // Two in company, and three alone.
+    expect(crashes()).toBe(5);
 
     await until(async () => (await queue('run-started').getCompletedCount()) === NEIGHBOURS, {
       what: 'the neighbours being served',
