@@ -19,7 +19,7 @@ const HANDLERS = [runStartedHandler, runFinishedHandler, runHeartbeatHandler, le
  * restarts cause: a job that makes replicas die is found by its attempts alone (`poison-isolation.ts`), and this is the
  * bound for one that does so before it can be tried at all, such as one that does not fit into memory.
  */
-const MAXIMUM_TAKEOVERS = 20;
+const MAXIMUM_TAKEOVERS = 50;
 
 /** How long BullMQ waits after a command that failed, as while the queue is away; its default is 15 seconds. */
 const RETRY_COMMAND_MS = 1_000;
