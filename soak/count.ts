@@ -10,7 +10,7 @@ export interface Counts {
   refused: number;
   /** Runs that were granted their lease later than when they first asked for it. */
   waited: number;
-  /** Transitions that were told more than once (always-told). */
+  /** Transitions that were told more than once (always-told). A lease that was revived has expired before. */
   doubled: number;
   /** Transitions that were not told (always-told). */
   untold: number;
@@ -30,6 +30,8 @@ export async function count(sql: Sql | TransactionSql): Promise<Counts> {
         count(*) filter (where event.action = 'environment.lease_retained') as retained,
         count(*) filter (where event.action in
           ('environment.lease_released', 'environment.lease_expired', 'environment.lease_failed')) as ended,
+        count(*) filter (where event.action = 'environment.lease_renewed'
+          and event.details->>'fromStatus' = 'expired') as revived,
         count(*) filter (where event.action = 'environment.lease_' || lease.status) as told_as_is
       from lessor.environment_leases lease
       left join lessor.heartbeat_runs run on run.id = lease.heartbeat_run_id
@@ -51,7 +53,7 @@ export async function count(sql: Sql | TransactionSql): Promise<Counts> {
       (select count(*)::int from denied) as refused,
       -- Both are the beginning of a transaction: the same one, unless the run had to ask again.
       count(*) filter (where granted_at > asked_at)::int as waited,
-      count(*) filter (where acquired > 1 or retained > 1 or ended > 1)::int
+      count(*) filter (where acquired > 1 or retained > 1 or ended - revived > 1)::int
         + (select count(*)::int from told_environments where created > 1)
         + (select count(*)::int from denied where denials > 1) as doubled,
       count(*) filter (where acquired = 0 or (status in ('released', 'expired', 'failed') and told_as_is = 0))::int

@@ -105,6 +105,18 @@ test.for(MISCOUNTS)('the soak counts as %s %s', async ([counted, , breakIt]) => 
   });
 });
 
+test('the soak does not count a lease that expired and was revived as told twice', async () => {
+  await rolledBack(database.sql, async (sql) => {
+    const { companyId, leaseId, runId } = await soundRun(sql);
+    await tell(sql, companyId, 'environment.lease_expired', 'environment_lease', leaseId, runId);
+    await sql`
+      insert into lessor.activity_log (company_id, actor_id, action, entity_type, entity_id, run_id, details)
+      values (${companyId}, 'test', 'environment.lease_renewed', 'environment_lease', ${leaseId}, ${runId},
+        '{"fromStatus": "expired"}')`;
+    expect((await count(sql)).doubled).toBe(0);
+  });
+});
+
 const DEVIATIONS: [
   found: string,
   expected: Expectation,
