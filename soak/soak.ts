@@ -60,7 +60,8 @@ async function soak(): Promise<void> {
     failedAttempts: client.failedAttempts,
     kills: replicas.kills,
     exits: replicas.exits,
-    restarts: faults.restarts,
+    restarts: faults.restarts.postgres + faults.restarts.redis,
+    restartsOf: faults.restarts,
     timedOut: timeIsUp.aborted,
     seconds: Math.round((Date.now() - startedAt.getTime()) / 100) / 10,
   };
