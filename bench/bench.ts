@@ -105,7 +105,7 @@ async function startLessor(stores: Stores, prefix: string): Promise<{ close(): P
     queueUrl,
     prefix,
     concurrency: CONCURRENCY,
-    logger: pino({ level: 'warn' }),
+    logger: pino({ level: 'error' }, pino.destination(2)),
   });
   await worker.start();
   return worker;
