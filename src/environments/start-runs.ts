@@ -60,7 +60,7 @@ export async function startRuns(
   );
   const outcomes = await carryOut(tx, decisions, context.actor);
   await tellDenials(tx, starts, outcomes, context.actor);
-  await forgetSettled(tx, starts, placements, outcomes);
+  await forgetSettled(tx, starts, placements, decisions);
   return outcomes;
 }
 
@@ -141,15 +141,15 @@ function unservedRuns(decisions: readonly Decision[]): UnservedRun[] {
   }));
 }
 
-/** Whoever waited and does not any more loses its place. */
+/** Whoever waited and is granted nothing loses its place; a lease that is granted ends the wait for it by itself. */
 async function forgetSettled(
   tx: Transaction,
   starts: readonly RunStarted[],
   placements: readonly FoundPlacement[],
-  outcomes: readonly Outcome<RunStartedResult>[],
+  decisions: readonly Decision[],
 ): Promise<void> {
   const settled = starts.filter(
-    (_start, position) => placements[position]!.wait !== null && outcomes[position]!.kind !== 'waiting',
+    (_start, position) => placements[position]!.wait !== null && decisions[position]!.kind === 'settled',
   );
   await forgetWaits(
     tx,
