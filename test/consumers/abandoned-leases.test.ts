@@ -5,7 +5,7 @@ import { readLease, toldOf } from '../support/operations.ts';
 import { swept, useLeaseSweep } from './sweep-fixture.ts';
 
 const database = useDatabase({ maximumConnections: 20, audited: true });
-const { sweep, companyWithLeases, endRun, statusesOf } = useLeaseSweep(database);
+const { sweep, companyWithLeases, endRun, statusesOf, whileRefused } = useLeaseSweep(database);
 
 /** Lets nobody have touched leases for so long. */
 async function leaveUntouched(ids: readonly string[], seconds: number): Promise<void> {
@@ -73,21 +73,13 @@ describe('no-leak: a pending lease whose acquirer died', () => {
     ['has lapsed', 'expired', (_runId: string, id: string) => lapse(database.sql, id)],
     ['is of an ended run', 'released', (runId: string) => endRun(runId, 'succeeded')],
   ] as const)('is never said to be abandoned where it %s, even if it cannot be %s', async ([, status, happen]) => {
-    const { sql } = database;
     const { leases, ids } = await companyWithLeases(1, { status: 'pending' });
     await leaveUntouched(ids, 121);
     await happen(leases[0]!.runId, ids[0]!);
-    await sql.unsafe(`
-      create function lessor.refuse_to_end() returns trigger language plpgsql as $$
-        begin raise exception 'not like this'; end $$;
-      create trigger refuse_to_end before update on lessor.environment_leases
-        for each row when (new.status = '${status}') execute function lessor.refuse_to_end()`);
-    try {
+    await whileRefused(`new.status = '${status}'`, async () => {
       expect(await sweep()).toEqual(swept({ failed: 1 }));
       expect(await statusesOf(ids)).toEqual(['pending']);
-    } finally {
-      await sql`drop function lessor.refuse_to_end cascade`;
-    }
+    });
     expect((await sweep()).failed).toBe(0);
     expect(await statusesOf(ids)).toEqual([status]);
   });

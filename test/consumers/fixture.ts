@@ -9,6 +9,7 @@ import type { QueueName } from '../../src/queues/names.ts';
 import { openQueues } from '../../src/queues/queues.ts';
 import type { LessorQueue } from '../../src/queues/queues.ts';
 import { Closers } from '../support/closers.ts';
+import { holdLock } from '../support/locks.ts';
 import type { Backend } from '../support/queues.ts';
 import { until } from '../support/until.ts';
 
@@ -97,20 +98,8 @@ export const untilServed = (queue: LessorQueue, jobs: number) =>
   );
 
 /** Keeps everybody else from working for a company until the returned function is called, or the test ends. */
-export async function holdCompany(sql: Sql, companyId: string): Promise<() => Promise<void>> {
-  const connection = await sql.reserve();
-  await connection`begin`;
-  await connection`select from lessor.companies where id = ${companyId} for update`;
-  let held = true;
-  const release = async () => {
-    if (!held) return;
-    held = false;
-    await connection`rollback`;
-    connection.release();
-  };
-  onTestFinished(release);
-  return release;
-}
+export const holdCompany = (sql: Sql, companyId: string) =>
+  holdLock(sql, (connection) => connection`select from lessor.companies where id = ${companyId} for update`);
 
 /** Waits until Postgres has a session of a worker that waits for a lock. */
 export async function untilBlocked(sql: Sql): Promise<void> {

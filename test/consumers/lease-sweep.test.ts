@@ -6,7 +6,7 @@ import { swept, useLeaseSweep } from './sweep-fixture.ts';
 
 const database = useDatabase({ maximumConnections: 20, audited: true });
 
-const { sweep, companyWithLeases, endRun, lapseAll, statusesOf } = useLeaseSweep(database);
+const { sweep, companyWithLeases, endRun, lapseAll, statusesOf, whileRefused } = useLeaseSweep(database);
 
 const sevenTimes = <Value>(value: Value): Value[] => Array.from({ length: 7 }, () => value);
 
@@ -116,22 +116,14 @@ test('always-told: sweeps that race end each lease exactly once', async () => {
 
 describe('isolated', () => {
   test('a lease that Postgres refuses to end does not stop the rest, and is counted as failed', async () => {
-    const { sql } = database;
     const { ids } = await companyWithLeases(7);
     await lapseAll(ids);
     const bad = ids[3]!;
-    await sql.unsafe(`
-      create function lessor.refuse_to_end() returns trigger language plpgsql as $$
-        begin raise exception 'this one stays'; end $$;
-      create trigger refuse_to_end before update on lessor.environment_leases
-        for each row when (new.id = '${bad}') execute function lessor.refuse_to_end()`);
-    try {
+    await whileRefused(`new.id = '${bad}'`, async () => {
       expect(await sweep(5)).toEqual(swept({ expired: 6, failed: 1 }));
       expect(await statusesOf(ids)).toEqual(ids.map((id) => (id === bad ? 'active' : 'expired')));
       expect(await sweep(5)).toEqual(swept({ failed: 1 }));
-    } finally {
-      await sql`drop function lessor.refuse_to_end cascade`;
-    }
+    });
     expect(await sweep(5)).toEqual(swept({ expired: 1 }));
   });
 

@@ -50,5 +50,19 @@ export function useLeaseSweep(database: TestDatabase) {
     return states.map(({ status }) => status);
   };
 
-  return { sweep, companyWithLeases, endRun, lapseAll, statusesOf };
+  /** Does work while Postgres refuses to write leases of which the condition on the row `new` is true. */
+  const whileRefused = async (condition: string, work: () => Promise<void>): Promise<void> => {
+    await database.sql.unsafe(`
+      create function lessor.refuse_lease() returns trigger language plpgsql as $$
+        begin raise exception 'refused by a trigger'; end $$;
+      create trigger refuse_lease before update on lessor.environment_leases
+        for each row when (${condition}) execute function lessor.refuse_lease()`);
+    try {
+      await work();
+    } finally {
+      await database.sql`drop function lessor.refuse_lease cascade`;
+    }
+  };
+
+  return { whileRefused, sweep, companyWithLeases, endRun, lapseAll, statusesOf };
 }

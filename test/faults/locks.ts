@@ -1,21 +1,9 @@
 import type { Sql } from 'postgres';
-import { onTestFinished } from 'vitest';
+import { holdLock } from '../support/locks.ts';
 
 /**
  * Keeps everybody from telling an event: a worker's transaction has then written a run and wants to make its lease.
  * Until the returned function is called, or the test ends.
  */
-export async function holdActivityLog(sql: Sql): Promise<() => Promise<void>> {
-  const connection = await sql.reserve();
-  await connection`begin`;
-  await connection`lock table lessor.activity_log in share mode`;
-  let held = true;
-  const release = async () => {
-    if (!held) return;
-    held = false;
-    await connection`rollback`;
-    connection.release();
-  };
-  onTestFinished(release);
-  return release;
-}
+export const holdActivityLog = (sql: Sql) =>
+  holdLock(sql, (connection) => connection`lock table lessor.activity_log in share mode`);

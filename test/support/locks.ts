@@ -1,3 +1,5 @@
+import type { ReservedSql, Sql } from 'postgres';
+import { onTestFinished } from 'vitest';
 import type { TestDatabase } from './database.ts';
 import { until } from './until.ts';
 
@@ -32,4 +34,23 @@ export async function behindLockOfCompany<T>(
     await beforeUnlock();
   });
   return Promise.all(waiting);
+}
+
+/** Holds what a statement locks until the returned function is called, or the test ends. */
+export async function holdLock(
+  sql: Sql,
+  lock: (connection: ReservedSql) => Promise<unknown>,
+): Promise<() => Promise<void>> {
+  const connection = await sql.reserve();
+  await connection`begin`;
+  await lock(connection);
+  let held = true;
+  const release = async () => {
+    if (!held) return;
+    held = false;
+    await connection`rollback`;
+    connection.release();
+  };
+  onTestFinished(release);
+  return release;
 }
