@@ -19,6 +19,25 @@ const ENDED = `('released', 'expired', 'failed')`;
 const TERMINAL = `('succeeded', 'failed', 'cancelled', 'timed_out')`;
 const ENDING_ACTIONS = `('environment.lease_released', 'environment.lease_expired', 'environment.lease_failed')`;
 
+/**
+ * How often each transition of each lease was told (always-told). A renewal can undo an expiry, once for each time that
+ * it is told to have done so.
+ */
+export const TOLD_LEASES = `
+  select lease.id, lease.status, environment.driver,
+    count(*) filter (where event.action = 'environment.lease_acquired') as acquired,
+    min(event.created_at) filter (where event.action = 'environment.lease_acquired') as granted_at,
+    count(*) filter (where event.action = 'environment.lease_retained') as retained,
+    count(*) filter (where event.action in ${ENDING_ACTIONS}) as ended,
+    count(*) filter (where event.action = 'environment.lease_renewed'
+      and event.details->>'fromStatus' = 'expired') as revived,
+    count(*) filter (where event.action = 'environment.lease_expired') as expired,
+    count(*) filter (where event.action = 'environment.lease_' || lease.status) as ended_so
+  from environment_leases lease
+  left join environments environment on environment.id = lease.environment_id
+  left join activity_log event on event.entity_type = 'environment_lease' and event.entity_id = lease.id
+  group by lease.id, lease.status, environment.driver`;
+
 /** Each query selects, by invariant, what breaks it. `$1` is the grace in seconds. */
 const QUERIES = [
   {
@@ -64,22 +83,7 @@ const QUERIES = [
   },
   {
     invariant: 'always-told',
-    // A renewal can undo an expiry, once for each time that it is told to have done so.
-    query: `with told as (
-        select lease.id, lease.status, environment.driver,
-          count(*) filter (where event.action = 'environment.lease_acquired') as acquired,
-          count(*) filter (where event.action = 'environment.lease_retained') as retained,
-          count(*) filter (where event.action in ${ENDING_ACTIONS}) as ended,
-          count(*) filter (where event.action = 'environment.lease_renewed'
-            and event.details->>'fromStatus' = 'expired') as revived,
-          count(*) filter (where event.action = 'environment.lease_expired') as expired,
-          count(*) filter (where event.action = 'environment.lease_' || lease.status) as ended_so
-        from environment_leases lease
-        left join environments environment on environment.id = lease.environment_id
-        left join activity_log event
-          on event.entity_type = 'environment_lease' and event.entity_id = lease.id
-        group by lease.id, lease.status, environment.driver
-      )
+    query: `with told as (${TOLD_LEASES})
       select format('lease %s is %s, and told as acquired %s, retained %s, ended %s, expired %s, revived %s times',
         id, status, acquired, retained, ended, expired, revived) as detail
       from told

@@ -1,4 +1,5 @@
 import type { Sql, TransactionSql } from 'postgres';
+import { TOLD_LEASES } from '../demo/audit.ts';
 
 /** What the tables hold when everything is at rest. */
 export interface Counts {
@@ -23,20 +24,15 @@ export interface Counts {
 /** Counts in SQL, over all companies: the database is the soak's alone. */
 export async function count(sql: Sql | TransactionSql): Promise<Counts> {
   const [row] = await sql<[Counts]>`
-    with told as (
-      select lease.*, run.status as run_status, run.created_at as asked_at,
-        count(*) filter (where event.action = 'environment.lease_acquired') as acquired,
-        min(event.created_at) filter (where event.action = 'environment.lease_acquired') as granted_at,
-        count(*) filter (where event.action = 'environment.lease_retained') as retained,
-        count(*) filter (where event.action in
-          ('environment.lease_released', 'environment.lease_expired', 'environment.lease_failed')) as ended,
-        count(*) filter (where event.action = 'environment.lease_renewed'
-          and event.details->>'fromStatus' = 'expired') as revived,
-        count(*) filter (where event.action = 'environment.lease_' || lease.status) as told_as_is
-      from lessor.environment_leases lease
+    with environments as (select * from lessor.environments),
+    environment_leases as (select * from lessor.environment_leases),
+    activity_log as (select * from lessor.activity_log),
+    told as (
+      select told.*, lease.cleanup_status, lease.failure_reason, lease.released_at, lease.expires_at,
+        run.status as run_status, run.created_at as asked_at
+      from (${sql.unsafe(TOLD_LEASES)}) told
+      join environment_leases lease using (id)
       left join lessor.heartbeat_runs run on run.id = lease.heartbeat_run_id
-      left join lessor.activity_log event on event.entity_type = 'environment_lease' and event.entity_id = lease.id
-      group by lease.id, run.status, run.created_at
     ), told_environments as (
       select environment.id, count(event.id) as created
       from lessor.environments environment
@@ -56,7 +52,7 @@ export async function count(sql: Sql | TransactionSql): Promise<Counts> {
       count(*) filter (where acquired > 1 or retained > 1 or ended - revived > 1)::int
         + (select count(*)::int from told_environments where created > 1)
         + (select count(*)::int from denied where denials > 1) as doubled,
-      count(*) filter (where acquired = 0 or (status in ('released', 'expired', 'failed') and told_as_is = 0))::int
+      count(*) filter (where acquired = 0 or (status in ('released', 'expired', 'failed') and ended_so = 0))::int
         + (select count(*)::int from told_environments where created = 0) as untold,
       count(*) filter (where (status in ('released', 'expired', 'failed') and cleanup_status is null)
         or (status in ('expired', 'failed') and coalesce(failure_reason, '') = ''))::int as unexplained,
