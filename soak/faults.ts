@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { restFor } from '../src/queues/rest-for.ts';
 import { Random } from './random.ts';
 import type { Replicas } from './replicas.ts';
 import type { SoakStores } from './stores.ts';
@@ -67,7 +68,7 @@ export class Faults {
       if (signal.aborted) return;
       await restart.stop();
       // Also when the time is up the store comes back, to be audited.
-      await sleep(this.#random.integer(OUTAGE_MS.from, OUTAGE_MS.to), undefined, { signal }).catch(() => undefined);
+      await restFor(this.#random.integer(OUTAGE_MS.from, OUTAGE_MS.to), signal);
       await restart.start();
       restart.done();
     }

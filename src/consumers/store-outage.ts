@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { sqlErrorOf, kindOfSqlError } from '../db/sql-errors.ts';
+import { WHILE_AWAY, growingPause } from '../queues/growing-pause.ts';
 
 /** The worker is stopping while Postgres is away: what was under way has to be given back to the queue. */
 export class WorkerStoppingError extends Error {
@@ -16,8 +17,6 @@ export interface StoreOutageOptions {
 }
 
 const STOPPED = 'the worker stopped before Postgres had answered';
-const FIRST_DELAY_MS = 100;
-const LONGEST_DELAY_MS = 5_000;
 
 /**
  * Runs work on Postgres, and while Postgres is away runs it again until it is back: the jobs behind it stay active and
@@ -74,9 +73,8 @@ export class StoreOutage {
   }
 
   async #waitAfter(attempt: number): Promise<void> {
-    const delay = Math.min(FIRST_DELAY_MS * 2 ** Math.min(attempt - 1, 10), LONGEST_DELAY_MS);
     try {
-      await sleep(delay, undefined, { signal: this.#options.signal });
+      await sleep(growingPause(attempt, WHILE_AWAY), undefined, { signal: this.#options.signal });
     } catch (cause) {
       throw new WorkerStoppingError(STOPPED, { cause });
     }

@@ -1,6 +1,6 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import type { LessorQueue } from '../queues/queues.ts';
+import { restFor } from '../queues/rest-for.ts';
 import { withinTime } from '../queues/time-limit.ts';
 import { untilAborted } from '../queues/until-aborted.ts';
 import { WorkerStoppingError } from './store-outage.ts';
@@ -70,7 +70,7 @@ export class SweepSchedule {
       const nextLookAt = performance.now() + everyMs * (1 - JITTER * random());
       if (await this.#isInQueue(putBack)) putBack = () => this.#putBackIfGone();
       else await this.#sweepDirectly();
-      await sleep(Math.max(0, nextLookAt - performance.now()), undefined, { signal }).catch(() => undefined);
+      await restFor(Math.max(0, nextLookAt - performance.now()), signal);
     }
   }
 

@@ -1,5 +1,5 @@
-import { growingPause } from './growing-pause.ts';
-import type { PauseRange } from './growing-pause.ts';
+import { growingPause } from '../queues/growing-pause.ts';
+import type { PauseRange } from '../queues/growing-pause.ts';
 
 /** A job that fails by itself is tried so often that a passing cause costs little, and a lasting one next to nothing. */
 const PAUSES: PauseRange = { firstMs: 1_000, longestMs: 60_000 };

@@ -1,7 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Client } from 'pg';
 import { OUTBOX_CHANNEL } from '../db/statements/outbox.ts';
-import { WHILE_AWAY, growingPause } from './growing-pause.ts';
+import { WHILE_AWAY, growingPause } from '../queues/growing-pause.ts';
+import { restFor } from '../queues/rest-for.ts';
 
 /** How the outbox is listened to. */
 export interface OutboxListenerOptions {
@@ -55,7 +56,7 @@ export class OutboxListener {
         if (signal.aborted) return;
         failures += 1;
         this.#options.onTrouble(error instanceof Error ? error : new Error(String(error)));
-        await sleep(growingPause(failures, WHILE_AWAY), undefined, { signal }).catch(() => undefined);
+        await restFor(growingPause(failures, WHILE_AWAY), signal);
       }
     }
   }

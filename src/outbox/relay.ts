@@ -3,7 +3,8 @@ import type { Db } from '../db/connection.ts';
 import { deleteOutboxJobs, limitSilence, lockFirstOutboxJobs } from '../db/statements/outbox.ts';
 import type { OutboxJob } from '../db/statements/outbox.ts';
 import type { Publisher } from '../queues/publisher.ts';
-import { WHILE_AWAY, growingPause } from './growing-pause.ts';
+import { restFor } from '../queues/rest-for.ts';
+import { WHILE_AWAY, growingPause } from '../queues/growing-pause.ts';
 import { JobsSetAside } from './jobs-set-aside.ts';
 
 /** What a relay works with. */
@@ -135,9 +136,4 @@ const idsOf = (jobs: readonly OutboxJob[]) => jobs.map((job) => job.id);
 function reasonOf(error: unknown): string {
   const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
   return cause instanceof Error ? cause.message : String(cause);
-}
-
-/** Sleeps until the time is over or the signal is aborted, which is no error. */
-async function restFor(milliseconds: number, signal: AbortSignal): Promise<void> {
-  await sleep(milliseconds, undefined, { signal }).catch(() => undefined);
 }

@@ -1,7 +1,9 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import { QueueUnreachableError } from '../contracts/index.ts';
+import { growingPause } from './growing-pause.ts';
+import type { PauseRange } from './growing-pause.ts';
 import { HeldMessage } from './held-message.ts';
 import type { HeldMessageOptions } from './held-message.ts';
+import { restFor } from './rest-for.ts';
 
 /** Messages of one run, of which one is under way at a time: they are published in the order in which they came. */
 interface RunMessages {
@@ -10,8 +12,8 @@ interface RunMessages {
   isUnderWay: boolean;
 }
 
-const FIRST_PAUSE_MS = 100;
-const LONGEST_PAUSE_MS = 1_000;
+/** Shorter than those of a worker: somebody waits for each message. */
+const PAUSES: PauseRange = { firstMs: 100, longestMs: 1_000 };
 
 /** Runs whose messages are sent at once when the queue is back. */
 const RUNS_AT_ONCE = 100;
@@ -87,11 +89,10 @@ export class PublishBuffer {
 
   /** From the first message that is held until none is. */
   async #untilBack(): Promise<void> {
-    let pauseMs = FIRST_PAUSE_MS;
-    while (this.#runs.size > 0 && !this.#closing.signal.aborted) {
+    const { signal } = this.#closing;
+    for (let tries = 1; this.#runs.size > 0 && !signal.aborted; tries += 1) {
       this.#isAway = true;
-      await sleep(pauseMs, undefined, { signal: this.#closing.signal }).catch(() => undefined);
-      pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS);
+      await restFor(growingPause(tries, PAUSES), signal);
       const [first] = this.#runs.values();
       if (first !== undefined && (await this.#publishAll(first))) await this.#publishHeld();
     }

@@ -1,6 +1,7 @@
 import { Cluster, Redis } from 'ioredis';
 import type { RedisOptions } from 'ioredis';
 import { InvalidConfigurationError } from '../contracts/index.ts';
+import { WHILE_AWAY, growingPause } from './growing-pause.ts';
 
 /** The options of ioredis that Lessor sets. */
 export type ClientOptions = Partial<
@@ -101,7 +102,7 @@ export function createRedisClient(target: RedisTarget, overrides: ClientOptions)
   return new Redis({ ...options, ...target.nodes[0]! });
 }
 
-/** Milliseconds until the next try to reconnect: quickly at first, then every five seconds. */
+/** Milliseconds until the next try to reconnect. Losing the connection counts as a failure before the first one. */
 function reconnectDelay(tries: number): number {
-  return Math.min(100 * 2 ** Math.min(tries, 6), 5_000);
+  return growingPause(tries + 1, WHILE_AWAY);
 }
