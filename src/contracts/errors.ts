@@ -10,6 +10,13 @@ export const ERROR_CODES = {
   environment_archived: 'the environment is archived',
   foreign_environment: 'the environment belongs to another company',
   driver_unavailable: 'no driver of this worker knows the kind of environment',
+  environments_disabled: 'only Local environments are leased, as long as ENABLE_ENVIRONMENTS is not true',
+  environment_unreachable: 'the host of the environment cannot be reached, or does not answer',
+  host_key_refused: 'the host does not prove to be the one that the environment names',
+  authentication_failed: 'the host does not accept the credentials of the environment',
+  secret_unavailable: 'a secret that is referred to cannot be had here',
+  workspace_unusable: 'the workspace on the environment cannot be used',
+  driver_failed: 'a driver failed at what it was asked to do',
   workspace_held: 'another run holds the execution workspace',
   not_storable: 'Postgres refused what the operation wanted to store',
   run_ended: 'the run had ended already',
@@ -37,6 +44,7 @@ export const REFUSAL_CODES = [
   'environment_archived',
   'foreign_environment',
   'driver_unavailable',
+  'environments_disabled',
   'workspace_held',
   'not_storable',
   'unknown_lease',
@@ -126,6 +134,29 @@ export class LeaseLostError extends LessorError {
 export class StaleLeaseError extends LessorError {
   constructor(leaseId: string, detail: string) {
     super('lease_stale', `lease ${leaseId} is not current: ${detail}; its holder must stop and start a new run`);
+  }
+}
+
+/** Codes of what can go wrong between a driver and its environment. */
+export type EnvironmentFailureCode = Extract<
+  ErrorCode,
+  | 'environment_unreachable'
+  | 'host_key_refused'
+  | 'authentication_failed'
+  | 'secret_unavailable'
+  | 'workspace_unusable'
+  | 'driver_failed'
+>;
+
+/**
+ * Something went wrong between a driver and its environment. The message is for people to act on and is stored on the
+ * lease: it never carries a secret.
+ */
+export class EnvironmentFailedError extends LessorError {
+  declare readonly code: EnvironmentFailureCode;
+
+  constructor(code: EnvironmentFailureCode, message: string, options?: ErrorOptions) {
+    super(code, message, options);
   }
 }
 

@@ -25,6 +25,10 @@ export const grantedLeaseSchema = z.object({
   expiresAt: instantSchema,
   failureReason: z.string().nullable(),
   environment: placementSchema,
+  /** The environment's config, for the execution half of its driver: secrets stand in it only by reference or sealed. */
+  config: z.record(z.string(), z.unknown()).default({}),
+  /** What the driver calls what it acquired: a directory on the host, say. Null on `Local`. */
+  providerLeaseId: z.string().nullable().default(null),
 });
 export type GrantedLease = z.infer<typeof grantedLeaseSchema>;
 

@@ -140,6 +140,8 @@ export const environmentLeases = lessorSchema.table(
     leasePolicy: text('lease_policy', { enum: LEASE_POLICIES }).notNull().default('ephemeral'),
     provider: text('provider'),
     providerLeaseId: text('provider_lease_id'),
+    // until when a driver may still be at work acquiring it: nothing is cleaned up under its hands
+    acquiringUntil: instant('acquiring_until'),
     fencingToken: bigint('fencing_token', { mode: 'number' })
       .notNull()
       .default(sql`nextval('lessor.fencing_tokens')`),
@@ -151,6 +153,9 @@ export const environmentLeases = lessorSchema.table(
     releasedAt: instant('released_at'),
     failureReason: text('failure_reason'),
     cleanupStatus: text('cleanup_status', { enum: CLEANUP_STATUSES }),
+    // what it becomes, and why, once its driver has cleaned up after it
+    endingStatus: text('ending_status', { enum: ENDED_LEASE_STATUSES }),
+    endingReason: text('ending_reason'),
     metadata: jsonb('metadata').$type<Metadata>(),
     createdAt: createdAt(),
     updatedAt: updatedAt(),
@@ -159,6 +164,7 @@ export const environmentLeases = lessorSchema.table(
     check('environment_leases_status_check', isOneOf(lease.status, LEASE_STATUSES)),
     check('environment_leases_policy_check', isOneOf(lease.leasePolicy, LEASE_POLICIES)),
     check('environment_leases_cleanup_check', isOneOf(lease.cleanupStatus, CLEANUP_STATUSES)),
+    check('environment_leases_ending_check', isOneOf(lease.endingStatus, ENDED_LEASE_STATUSES)),
     check('environment_leases_ttl_check', sql`${lease.ttlSeconds} > 0`),
     // always-explained
     check(
@@ -209,6 +215,10 @@ export const environmentLeases = lessorSchema.table(
     index('environment_leases_pending')
       .on(lease.lastUsedAt)
       .where(sql`${lease.status} = 'pending'`),
+    // leases kept after their run: what the next run of their scope takes over, and what keeps it waiting
+    index('environment_leases_kept')
+      .on(lease.environmentId, lease.executionWorkspaceId)
+      .where(sql`${lease.status} in ('retained', 'pending_cleanup')`),
     // the sweep's leases whose cleanup waits for a job
     index('environment_leases_pending_cleanup')
       .on(lease.updatedAt)

@@ -17,4 +17,6 @@ export const grantedLeaseJson = sql.raw(`jsonb_build_object(
   'expiresAt', lease.expires_at,
   'failureReason', lease.failure_reason,
   'environment', jsonb_build_object(
-    'id', environment.id, 'name', environment.name, 'driver', environment.driver, 'leaseId', lease.id))`);
+    'id', environment.id, 'name', environment.name, 'driver', environment.driver, 'leaseId', lease.id),
+  'config', environment.config,
+  'providerLeaseId', lease.provider_lease_id)`);
