@@ -10,6 +10,14 @@ const KILL_SECONDS = 5;
 /** Where Linux tells of its processes. */
 const PROC = '/proc';
 
+/** How processes are ended. */
+export interface EndProcessesOptions {
+  /** From SIGTERM to SIGKILL, in whole seconds, of which the first may be cut short. Default 5. */
+  graceSeconds?: number;
+  /** Where the host's processes are told of, if anywhere. Default `/proc`. */
+  proc?: string;
+}
+
 /**
  * Defines the shell function `lessor_end_processes PLACE`, which ends every process of a place: SIGTERM, after a while
  * SIGKILL, until nobody is left. It fails, and prints the ids of those left, when somebody outlives that.
@@ -21,7 +29,7 @@ const PROC = '/proc';
  * It is POSIX shell, and needs `grep`, `tr`, `sed`, `awk`, `ls` and `date` of any make. Where there is no /proc, it
  * needs `ps`, and also goes by the processes that {@link recordProcess} recorded.
  */
-export function endProcessesFunction({ proc = PROC } = {}): string {
+export function endProcessesFunction({ graceSeconds = GRACE_SECONDS, proc = PROC }: EndProcessesOptions = {}): string {
   return String.raw`
 lessor_proc=${quote(proc)}
 if [ -r "$lessor_proc/self/environ" ]; then
@@ -113,7 +121,7 @@ lessor_of_place() {
 lessor_end_processes() {
   lessor_place=$1
   lessor_real_place=$(cd -P -- "$lessor_place" 2>/dev/null && pwd -P)
-  lessor_deadline=$(($(date +%s) + ${GRACE_SECONDS}))
+  lessor_deadline=$(($(date +%s) + ${graceSeconds}))
   lessor_signalled=' '
   lessor_seen_none=yes
   while :; do
