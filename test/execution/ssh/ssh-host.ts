@@ -17,8 +17,12 @@ import { makeDirectory } from '../directories.ts';
 export interface SshHost {
   readonly server: SshServer;
   /** Makes a place as an acquired lease has one, and removes it after the test. */
-  lease(config?: Record<string, unknown>): Promise<GrantedLease & { providerLeaseId: string }>;
+  lease(config?: Record<string, unknown>): Promise<PlacedLease>;
+  /** One that all tests share, as connecting takes a while: for those that leave nothing behind. */
+  shared(): Promise<Execution>;
 }
+
+type PlacedLease = GrantedLease & { providerLeaseId: string };
 
 const kinds: SshServerKind[] =
   (await findSshd(process.env['PATH'] ?? '')) === undefined ? ['builtin'] : ['sshd', 'builtin'];
@@ -28,11 +32,14 @@ export function describeOnEachSshServer(name: string, body: (host: SshHost) => v
   describe.for(kinds)(`${name}, on %s`, (kind) => {
     let directory: string;
     let server: SshServer;
+    let shared: Promise<Execution> | undefined;
     beforeAll(async () => {
       directory = await mkdtemp(join(tmpdir(), 'lessor-ssh-'));
-      server = await openSshServer({ kind, directory });
+      await mkdir(join(directory, 'server'));
+      server = await openSshServer({ kind, directory: join(directory, 'server') });
     });
     afterAll(async () => {
+      await (await shared)?.close();
       await server.close();
       await rm(directory, { recursive: true });
     });
@@ -40,19 +47,23 @@ export function describeOnEachSshServer(name: string, body: (host: SshHost) => v
       get server() {
         return server;
       },
-      lease: (config) => leaseOn(server, config),
+      lease: async (config) => leaseOn(server, await realpath(await makeDirectory()), config),
+      shared: () => (shared ??= leaseOn(server, join(directory, 'workspaces')).then((lease) => connect(lease))),
     });
   });
 }
 
-async function leaseOn(server: SshServer, config: Record<string, unknown> = {}) {
-  const remoteWorkspacePath = await realpath(await makeDirectory());
+async function leaseOn(
+  server: SshServer,
+  remoteWorkspacePath: string,
+  config: Record<string, unknown> = {},
+): Promise<PlacedLease> {
   const id = randomUUID();
   const place = join(remoteWorkspacePath, '.lessor', id);
   await mkdir(join(place, 'workspace'), { recursive: true });
   await mkdir(join(place, 'commands'));
   const { host, port, username, knownHosts, privateKeyPath } = server;
-  const lease = {
+  return {
     id,
     companyId: randomUUID(),
     runId: randomUUID(),
@@ -67,19 +78,19 @@ async function leaseOn(server: SshServer, config: Record<string, unknown> = {}) 
     environment: { id: randomUUID(), name: 'box', driver: 'ssh', leaseId: id },
     config: { host, port, username, knownHosts, privateKey: `file:${privateKeyPath}`, remoteWorkspacePath, ...config },
     providerLeaseId: place,
-  } as const;
-  return { ...lease } satisfies GrantedLease;
+  };
 }
 
 /** Opens an execution, and closes it after the test. */
 export async function open(lease: GrantedLease, options: Partial<ExecutionOptions> = {}): Promise<Execution> {
-  const secrets = createSecretResolver({ env: {}, secretKey: undefined });
-  const execution = await createSshExecutionDriver({ secrets }).open(lease, {
-    signal: new AbortController().signal,
-    ...options,
-  });
+  const execution = await connect(lease, options);
   onTestFinished(() => execution.close());
   return execution;
+}
+
+function connect(lease: GrantedLease, options: Partial<ExecutionOptions> = {}): Promise<Execution> {
+  const secrets = createSecretResolver({ env: {}, secretKey: undefined });
+  return createSshExecutionDriver({ secrets }).open(lease, { signal: new AbortController().signal, ...options });
 }
 
 /** What came of a command. */
