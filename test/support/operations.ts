@@ -17,6 +17,7 @@ const SETTINGS: OperationSettings = {
   companyRegistration: 'first-sight',
   defaultTtlSeconds: 300,
   leaseWaitMs: 300_000,
+  leasable: { enabled: true, drivers: new Set() },
 };
 
 /** Carries out operations as the worker does, each batch in a transaction of its own. */
