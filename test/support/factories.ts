@@ -54,16 +54,17 @@ export interface EnvironmentRow {
   driver?: EnvironmentDriver;
   name?: string;
   status?: EnvironmentStatus;
+  config?: Record<string, unknown>;
 }
 
 /** Writes an environment's row, of the driver `local` unless told otherwise, and returns its id. */
 export async function insertEnvironment(
   sql: Sql,
-  { companyId, driver = 'local', name = 'Local', status = 'active' }: EnvironmentRow,
+  { companyId, driver = 'local', name = 'Local', status = 'active', config = {} }: EnvironmentRow,
 ): Promise<string> {
   const [row] = await sql<[{ id: string }]>`
-    insert into lessor.environments (company_id, name, driver, status)
-    values (${companyId}, ${name}, ${driver}, ${status}) returning id`;
+    insert into lessor.environments (company_id, name, driver, status, config)
+    values (${companyId}, ${name}, ${driver}, ${status}, ${JSON.stringify(config)}::text::jsonb) returning id`;
   return row.id;
 }
 

@@ -16,7 +16,9 @@ export interface AcquiredLease {
 /**
  * Makes pending leases active: the second of the two steps in which a driver acquires. Writes each placement and its
  * fencing token into its run's context snapshot and tells `lease_acquired` (always-told), in one statement. The lease
- * lasts its ttl from now on (always-bounded). One that is not pending any more is left alone.
+ * lasts its ttl from now on (always-bounded), and its fencing token is drawn now, under the company's lock: whoever
+ * became active after it has a higher one, however long a driver took (fenced). One that is not pending any more is left
+ * alone.
  */
 export async function activateLeases(tx: Transaction, acquired: readonly AcquiredLease[], actor: Actor): Promise<void> {
   await tx.execute(sql`
@@ -26,6 +28,7 @@ export async function activateLeases(tx: Transaction, acquired: readonly Acquire
         provider_lease_id = "providerLeaseId",
         acquiring_until = null,
         failure_reason = null,
+        fencing_token = nextval('lessor.fencing_tokens'),
         acquired_at = statement_timestamp(),
         last_used_at = statement_timestamp(),
         expires_at = statement_timestamp() + make_interval(secs => lease.ttl_seconds),

@@ -15,8 +15,8 @@ export interface PendingLimit {
 /**
  * Makes leases that a driver is to acquire: the first of the two steps in which that is done, so that whatever the
  * driver does is known of, come what may (no-leak). It is told when the second one is done. They hold what an active
- * one does: their run's only lease on the environment (one-lease), the execution workspace (single-flight), a fencing
- * token drawn under the company's lock (fenced), and an end (always-bounded).
+ * one does: their run's only lease on the environment (one-lease), the execution workspace (single-flight), and an end
+ * (always-bounded). Their fencing tokens are provisional.
  *
  * @returns the leases, in the order given
  */
@@ -35,7 +35,7 @@ export async function preparePendingLeases(
         metadata)
       select "companyId", "environmentId", "runId", "executionWorkspaceId", "issueId", 'pending', "leasePolicy",
         environment.driver, "providerLeaseId", "ttlSeconds", statement_timestamp(), statement_timestamp(),
-        statement_timestamp() + make_interval(secs => greatest("ttlSeconds", ${pendingSeconds}::int)), metadata
+        statement_timestamp() + make_interval(secs => greatest("ttlSeconds", ${pendingSeconds}::int)), wanted.metadata
       from jsonb_to_recordset(${jsonRows(rows)}) as wanted (
         ordinal int, "companyId" uuid, "environmentId" uuid, "runId" uuid, "executionWorkspaceId" uuid, "issueId" uuid,
         "leasePolicy" text, "providerLeaseId" text, "ttlSeconds" int, metadata jsonb)
