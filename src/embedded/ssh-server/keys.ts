@@ -1,0 +1,26 @@
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import ssh2 from 'ssh2';
+
+/** A pair of keys: the private half in OpenSSH's format, the public half as a line of `authorized_keys`. */
+export interface KeyPair {
+  readonly private: string;
+  readonly public: string;
+}
+
+export function generateKeyPair(): KeyPair {
+  const { private: privateKey, public: publicKey } = ssh2.utils.generateKeyPairSync('ed25519');
+  return { private: privateKey, public: publicKey };
+}
+
+/** Writes a private key where only its owner can read it, and returns the path. A key that was there is replaced. */
+export async function writePrivateKey(directory: string, name: string, key: KeyPair): Promise<string> {
+  const path = join(directory, name);
+  await writeFile(path, key.private, { mode: 0o600 });
+  return path;
+}
+
+/** What a client has to put into `known_hosts` to trust this host key. */
+export function knownHostsLine(host: string, port: number, hostKey: KeyPair): string {
+  return `[${host}]:${port} ${hostKey.public.trim()}\n`;
+}

@@ -1,0 +1,101 @@
+import { randomInt } from 'node:crypto';
+import { once } from 'node:events';
+import { createServer, type Server, type Socket } from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
+import { hasErrno } from '../errors.ts';
+import type { ServedConnection } from './connection-server.ts';
+import { SshServerError } from './errors.ts';
+
+export const LOOPBACK = '127.0.0.1';
+
+/**
+ * Below the ports that systems give to outgoing connections, so that the port of a server that is stopped for a while
+ * is not taken by one of those.
+ */
+const [LOWEST_PORT, PORTS_END] = [10_240, 32_768];
+const PORT_ATTEMPTS = 20;
+
+/** How long the end of all connections is waited for. */
+const CUT_DEADLINE_MS = 15_000;
+
+/** Accepts connections on one port of 127.0.0.1, and can stop and start doing so. */
+export class LoopbackListener {
+  readonly #serve: (socket: Socket) => ServedConnection;
+  readonly #connections = new Set<ServedConnection>();
+  #server: Server | undefined;
+  #port = 0;
+
+  constructor(serve: (socket: Socket) => ServedConnection) {
+    this.#serve = serve;
+  }
+
+  /** The port that was found by the first start; the same for all later ones. */
+  get port(): number {
+    return this.#port;
+  }
+
+  get isListening(): boolean {
+    return this.#server !== undefined;
+  }
+
+  /** @throws {@link SshServerError} when the port is taken. */
+  async start(): Promise<void> {
+    if (this.#server) return;
+    this.#server = this.#port === 0 ? await this.#listenOnFreePort() : await this.#listen(this.#port);
+  }
+
+  /** From now on refuses new connections. */
+  stop(): void {
+    this.#server?.close();
+    this.#server = undefined;
+  }
+
+  /** Cuts the connections that are there, and resolves when the last one has ended. */
+  async cut(): Promise<void> {
+    const connections = [...this.#connections];
+    for (const connection of connections) connection.cut();
+    const settled = new AbortController();
+    const ended = Promise.all(connections.map((connection) => connection.ended));
+    const outcome = await Promise.race([ended, delay(CUT_DEADLINE_MS, 'late' as const, settled)]);
+    settled.abort();
+    if (outcome !== 'late') return;
+    throw new SshServerError(
+      'sessions_left',
+      `Connections of the SSH server on port ${this.#port} could not be ended.`,
+    );
+  }
+
+  async #listenOnFreePort(): Promise<Server> {
+    for (let attempt = 1; ; attempt += 1) {
+      const port = randomInt(LOWEST_PORT, PORTS_END);
+      try {
+        const server = await this.#listen(port);
+        this.#port = port;
+        return server;
+      } catch (error) {
+        const taken = error instanceof SshServerError && error.code === 'port_in_use';
+        if (!taken || attempt === PORT_ATTEMPTS) throw error;
+      }
+    }
+  }
+
+  async #listen(port: number): Promise<Server> {
+    // Not a byte is read here: all of them belong to who serves the connection.
+    const server = createServer({ pauseOnConnect: true, noDelay: true }, (socket) => this.#accept(socket));
+    server.listen({ host: LOOPBACK, port, exclusive: true });
+    try {
+      await once(server, 'listening');
+    } catch (error) {
+      if (!hasErrno(error, 'EADDRINUSE', 'EACCES')) throw error;
+      const message = `Port ${port} of ${LOOPBACK} is taken by another process. End that one, or open another SSH server.`;
+      throw new SshServerError('port_in_use', message, { cause: error });
+    }
+    return server;
+  }
+
+  #accept(socket: Socket): void {
+    const connection = this.#serve(socket);
+    this.#connections.add(connection);
+    void connection.ended.then(() => this.#connections.delete(connection));
+  }
+}
