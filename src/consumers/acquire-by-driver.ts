@@ -1,4 +1,3 @@
-import { storableReason } from '../contracts/index.ts';
 import type { EnvironmentFailedError, GrantedLease, Refusal, RefusalCode } from '../contracts/index.ts';
 import type { OperationOutcome } from '../environments/operations.ts';
 import type { Attempt, HandlerDependencies } from './handler.ts';
@@ -37,7 +36,7 @@ async function acquire(
   if (!acquired.ok) {
     const refusal = refusalOf(acquired.error);
     const isFinal = refusal !== undefined || attempt.isLast;
-    const reason = storableReason(acquired.error.message);
+    const reason = acquired.error.message;
     const failure = { companyId, leaseId, reason, attempt: attempt.number, isFinal, isOver: acquired.isOver, refusal };
     await submit({ kind: 'not-acquired', payload: failure });
     if (isFinal) await requestReleases([{ version: 1, companyId, leaseId }]);
@@ -53,5 +52,5 @@ async function acquire(
 
 function refusalOf(error: EnvironmentFailedError): Refusal | undefined {
   const code = REFUSED_FOR.find((known) => known === error.code);
-  return code === undefined ? undefined : { code, reason: storableReason(error.message) };
+  return code === undefined ? undefined : { code, reason: error.message };
 }

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { z } from 'zod';
-import { EnvironmentFailedError, LessorError, storableReason } from '../contracts/index.ts';
-import type { EnvironmentDriver, GrantedLease, Metadata } from '../contracts/index.ts';
+import type { z } from 'zod';
+import { EnvironmentFailedError } from '../contracts/index.ts';
+import type { EnvironmentDriver, GrantedLease } from '../contracts/index.ts';
 import { DRIVER_CALL_LIMIT_MS } from '../environments/acquisition-limits.ts';
 import type { Acquisition, ControlDriver, DriverCall, DriverEnvironment } from '../environments/drivers/driver.ts';
 import { DriverSlots } from './driver-slots.ts';
@@ -80,18 +80,18 @@ export class DriverCalls {
     name: string,
     lease: GrantedLease,
     what: 'acquire' | 'release',
-    work: (driver: ControlDriver, environment: DriverEnvironment<Metadata>, call: DriverCall) => Promise<Result>,
+    work: (driver: ControlDriver, environment: DriverEnvironment<unknown>, call: DriverCall) => Promise<Result>,
   ): Promise<DriverOutcome<Result>> {
     if (this.#stopping.aborted) throw stopped();
     const driver = this.#drivers.get(name);
     if (driver === undefined) return { ok: false, error: withoutDriver(name, lease), isOver: true };
-    const { id, companyId } = { ...lease.environment, companyId: lease.companyId };
+    const { id } = lease.environment;
     const config = driver.configSchema.safeParse(lease.config);
     if (!config.success) return { ok: false, error: misconfigured(id, config.error), isOver: true };
 
     const limit = AbortSignal.timeout(this.#limitMs);
     const signal = AbortSignal.any([limit, this.#stopping]);
-    const call = settle(() => work(driver, { id, companyId, config: config.data }, { signal }));
+    const call = settle(() => work(driver, { id, companyId: lease.companyId, config: config.data }, { signal }));
     const settled = await Promise.race([call, overdue(signal)]);
     if (settled.ok) return settled;
     if (this.#stopping.aborted) throw stopped();
@@ -145,7 +145,7 @@ function timedOut(name: string, what: string, { id }: GrantedLease, limitMs: num
 /** What a driver threw: the errors made for it speak for themselves. */
 function toFailure(error: unknown, name: string, what: string): EnvironmentFailedError {
   if (error instanceof EnvironmentFailedError) return error;
-  const detail = error instanceof LessorError || error instanceof Error ? error.message : String(error);
-  const message = storableReason(`the driver ${name} failed to ${what}: ${detail || 'it gave no reason'}`);
+  const detail = error instanceof Error ? error.message : String(error);
+  const message = `the driver ${name} failed to ${what}: ${detail || 'it gave no reason'}`;
   return new EnvironmentFailedError('driver_failed', message, { cause: error });
 }

@@ -1,4 +1,4 @@
-import { leaseReleaseSchema, storableReason } from '../contracts/index.ts';
+import { leaseReleaseSchema } from '../contracts/index.ts';
 import type { GrantedLease } from '../contracts/index.ts';
 import type { OperationOutcome } from '../environments/operations.ts';
 import type { Attempt, Handler, HandlerDependencies } from './handler.ts';
@@ -28,7 +28,7 @@ async function cleanUp(
   const { id: leaseId, companyId } = lease;
   const released = await drivers.release(provider, lease);
   if (released.ok) return submit({ kind: 'cleaned-up', payload: { companyId, leaseId } });
-  const reason = storableReason(released.error.message);
+  const reason = released.error.message;
   const failure = { companyId, leaseId, reason, attempt: attempt.number, isFinal: attempt.isLast };
   await submit({ kind: 'not-cleaned-up', payload: failure });
   return { kind: 'unavailable', reason };

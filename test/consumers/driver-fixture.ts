@@ -3,7 +3,6 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { onTestFinished } from 'vitest';
 import type { RunStarted } from '../../src/contracts/index.ts';
-import type { ControlDriver } from '../../src/environments/drivers/driver.ts';
 import { directoryDriver } from '../support/directory-driver.ts';
 import { insertCompany, insertEnvironment, runStarted } from '../support/factories.ts';
 import type { Backend } from '../support/queues.ts';
@@ -29,5 +28,5 @@ export async function companyWithDirectories({ database }: Backend) {
 /** The settings of a worker that leases directories. `overrides` replaces calls of the driver. */
 export const withDirectories = (overrides: Partial<Pick<typeof directoryDriver, 'acquire' | 'release'>> = {}) => ({
   enableEnvironments: true,
-  drivers: [{ ...directoryDriver, ...overrides } as ControlDriver],
+  drivers: [{ ...directoryDriver, ...overrides }],
 });

@@ -1,3 +1,4 @@
+import { EventEmitter, once } from 'node:events';
 import { basename } from 'node:path';
 import { expect, test } from 'vitest';
 import { EnvironmentFailedError } from '../../src/contracts/index.ts';
@@ -93,10 +94,10 @@ describeOnEachBackend(
     );
 
     test('no-leak: of a run that ends while it is acquired is cleaned up, whatever came first', async () => {
-      let go: () => void = () => undefined;
-      const finished = new Promise<void>((resolve) => (go = resolve));
+      const end = new EventEmitter();
+      const ended = once(end, 'ended');
       const acquire: typeof directoryDriver.acquire = async (request, call) => {
-        await finished;
+        await ended;
         return directoryDriver.acquire(request, call);
       };
       await startWorker(backend, withDirectories({ acquire }));
@@ -113,10 +114,10 @@ describeOnEachBackend(
         { what: 'the driver being called' },
       );
       await producer.runFinished(runFinished(run));
-      await untilLeaseIs(lease!.id, { status: 'pending_cleanup' });
-      go();
+      await untilLeaseIs(lease.id, { status: 'pending_cleanup' });
+      end.emit('ended');
       await expect(producer.waitForLease(run.runId)).rejects.toMatchObject({ code: 'run_ended' });
-      await untilLeaseIs(lease!.id, { status: 'released', cleanup_status: 'success' });
+      await untilLeaseIs(lease.id, { status: 'released', cleanup_status: 'success' });
       expect(await company.places()).toEqual([]);
       expect(await toldOf(database.sql, company.companyId)).toEqual(['lease_released']);
     });

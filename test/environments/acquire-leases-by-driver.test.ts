@@ -15,6 +15,8 @@ const contextOf = async (runId: string): Promise<object> => {
   return run.context_snapshot;
 };
 
+const metadataOf = async (leaseId: string) => (await readLease(database.sql, leaseId)).metadata;
+
 describe('a lease that a driver acquires', () => {
   test('is committed as pending before the driver is called, bounded and untold', async () => {
     const { run, told } = await operations.remote();
@@ -66,10 +68,6 @@ describe('a lease that a driver acquires', () => {
 
   test('says in its metadata which of issue, project and agent decided, and why', async () => {
     const { run, environmentId } = await operations.remote();
-    const metadataOf = async (leaseId: string) => {
-      const [lease] = await database.sql`select metadata from lessor.environment_leases where id = ${leaseId}`;
-      return lease!['metadata'] as object;
-    };
     const other = randomUUID();
     const byIssue = await operations.pending(
       run({ environment: { issue: environmentId, project: other, agent: other } }),

@@ -37,7 +37,7 @@ describe('reuse_by_environment', () => {
     const before = await retained(remote, { leasePolicy });
     const outcomes = await operations.apply([start(remote.run({ leasePolicy })), start(remote.run({ leasePolicy }))]);
     const places = outcomes.map((outcome) => outcome.kind === 'acquiring' && outcome.lease.providerLeaseId);
-    expect(places.toSorted()).toEqual([before.providerLeaseId, null].toSorted());
+    expect(places).toEqual(expect.arrayContaining([before.providerLeaseId, null]));
   });
 
   test('is not taken over by a run of another policy, nor once its time is over', async () => {
