@@ -8,6 +8,7 @@ import { activityCommand, environmentsCommand, leasesCommand } from './commands/
 import { migrateCommand } from './commands/migrate.ts';
 import { publishCommand } from './commands/publish.ts';
 import { exitCodeOf, reportError } from './commands/report-error.ts';
+import { retryReleaseCommand } from './commands/retry-release.ts';
 import { runCommand } from './commands/run.ts';
 import { schemaCommand } from './commands/schema.ts';
 import { workerCommand } from './commands/worker.ts';
@@ -23,7 +24,7 @@ const COMMANDS = [
   migrateCommand(),
   devCommand(),
   dashboardCommand(),
-  leasesCommand(),
+  leasesCommand().addCommand(retryReleaseCommand()),
   environmentsCommand(),
   activityCommand(),
   schemaCommand(),
@@ -33,6 +34,8 @@ const COMMANDS = [
 const program = new Command('lessor')
   .description('A lease for every heartbeat run on the environment it executes in, taken back whatever happens.')
   .version(version)
+  // What comes after the name of a command is the command's: `leases` and its subcommands have flags of one name.
+  .enablePositionalOptions()
   .helpCommand(false);
 for (const command of COMMANDS) program.addCommand(command);
 throwInsteadOfExiting(program);

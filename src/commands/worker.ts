@@ -1,5 +1,7 @@
 import { Command, Option } from 'commander';
 import { createWorker } from '../consumers/worker.ts';
+import { addEnvironmentOptions } from './environment-options.ts';
+import type { EnvironmentFlags } from './environment-options.ts';
 import { createLogger, logLevelOption } from './log.ts';
 import {
   checkedDatabaseUrl,
@@ -15,7 +17,7 @@ import {
 } from './settings.ts';
 import { firstShutdownSignal } from './shutdown-signals.ts';
 
-interface WorkerFlags {
+interface WorkerFlags extends EnvironmentFlags {
   databaseUrl?: string;
   queueUrl?: string;
   queuePrefix: string;
@@ -35,7 +37,7 @@ interface WorkerFlags {
 
 /** `lessor worker`: works off the queues until it is told to stop. */
 export function workerCommand(): Command {
-  return new Command('worker')
+  const command = new Command('worker')
     .description('work off the queues: run as many replicas as the load needs')
     .addOption(databaseUrlOption())
     .addOption(queueUrlOption())
@@ -85,9 +87,8 @@ export function workerCommand(): Command {
         .preset('true')
         .argParser(parseSwitch)
         .default(false),
-    )
-    .addOption(logLevelOption())
-    .action(runWorker);
+    );
+  return addEnvironmentOptions(command).addOption(logLevelOption()).action(runWorker);
 }
 
 function durationOption(
@@ -118,6 +119,10 @@ async function runWorker(flags: WorkerFlags): Promise<void> {
     outboxPollIntervalMs: flags.outboxPollInterval,
     runRetentionSeconds: flags.runRetention,
     requireDurableQueue: flags.requireDurableQueue,
+    enableEnvironments: flags.enableEnvironments,
+    driverConcurrency: flags.driverConcurrency,
+    environmentConcurrency: flags.environmentConcurrency,
+    releaseAttempts: flags.releaseAttempts,
     logger,
   });
   const started = worker.start();

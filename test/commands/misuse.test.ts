@@ -8,6 +8,13 @@ const COMPANY = randomUUID();
 const QUEUE = ['--queue-url', 'redis://127.0.0.1:1'];
 const DATABASE = ['--database-url', 'postgres://127.0.0.1:1/nothing'];
 
+const ENVIRONMENT_SETTINGS = [
+  'ENABLE_ENVIRONMENTS',
+  'DRIVER_CONCURRENCY',
+  'ENVIRONMENT_CONCURRENCY',
+  'RELEASE_ATTEMPTS',
+];
+
 /** One line, which ends the output. */
 const ONE_LINE = /^error: [^\n]+\n$/;
 
@@ -39,6 +46,9 @@ describe('called wrongly, lessor says so in one line on stderr and exits with 2'
       ['worker', ...DATABASE, ...QUEUE, '--concurrency', '10001'],
       ['concurrency'],
     ],
+    ['no calls of drivers at once', ['worker', '--driver-concurrency', '0'], ['--driver-concurrency', 'at least 1']],
+    ['neither true nor false', ['worker', '--enable-environments', 'yes'], ['--enable-environments', 'true or false']],
+    ['a lease to release that is none', ['leases', 'retry-release', '42'], ['UUID']],
     ['no database URL', ['leases'], ['--database-url', 'DATABASE_URL']],
     ['no queue URL', ['run', '--company', COMPANY, '--', 'true'], ['--queue-url', 'QUEUE_URL']],
     ['no queue URL to publish to', ['publish', 'run-heartbeat', '--run-id', COMPANY], ['--queue-url', 'QUEUE_URL']],
@@ -113,10 +123,11 @@ describe('lessor tells how it is called', () => {
         'LOCK_DURATION',
         'SHUTDOWN_TIMEOUT',
         'LOG_LEVEL',
+        ...ENVIRONMENT_SETTINGS,
       ],
     ],
     ['migrate', ['DATABASE_URL', 'QUEUE_URL']],
-    ['dev', ['QUEUE_URL', 'LOG_LEVEL']],
+    ['dev', ['QUEUE_URL', 'LOG_LEVEL', ...ENVIRONMENT_SETTINGS]],
     [
       'dashboard',
       [
@@ -131,6 +142,7 @@ describe('lessor tells how it is called', () => {
       ],
     ],
     ['leases', ['DATABASE_URL']],
+    ['leases retry-release', ['DATABASE_URL', 'QUEUE_URL', 'QUEUE_PREFIX', 'RELEASE_ATTEMPTS']],
     ['environments', ['DATABASE_URL']],
     ['activity', ['DATABASE_URL']],
     ['schema', []],
