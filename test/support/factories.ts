@@ -48,6 +48,17 @@ export async function insertCompany(
   return id;
 }
 
+/** The config of an environment on a host that nobody connects to. */
+export const SSH_CONFIG = {
+  host: 'host.example',
+  port: 22,
+  username: 'agent',
+  remoteWorkspacePath: '/srv/work',
+  privateKey: 'file:/etc/lessor/id_ed25519',
+  strictHostKeyChecking: false,
+  workspaceMode: 'staged',
+} as const;
+
 /** What an environment's row can be given. */
 export interface EnvironmentRow {
   companyId: string;
