@@ -4,7 +4,8 @@ import { createWorker } from '../consumers/worker.ts';
 import { migrate } from '../db/migrate.ts';
 import { startEmbeddedPostgres } from '../embedded/index.ts';
 import { migrateQueue } from '../queues/migrate-queue.ts';
-import { addEnvironmentOptions } from './environment-options.ts';
+import { createControlDrivers } from './control-drivers.ts';
+import { SECRET_KEY_HELP, addEnvironmentOptions } from './environment-options.ts';
 import type { EnvironmentFlags } from './environment-options.ts';
 import { createLogger, logLevelOption } from './log.ts';
 import { checkedQueueUrl, parseCount, queueUrlOption } from './settings.ts';
@@ -24,17 +25,16 @@ export function devCommand(): Command {
     .addOption(new Option('--directory <path>', 'where the data is kept').default('.lessor'))
     .addOption(new Option('--port <port>', 'port of Postgres; default any free one').argParser(parseCount))
     .addOption(queueUrlOption());
-  return addEnvironmentOptions(command).addOption(logLevelOption('warn')).action(runDev);
+  return addEnvironmentOptions(command)
+    .addOption(logLevelOption('warn'))
+    .addHelpText('after', SECRET_KEY_HELP)
+    .action(runDev);
 }
 
-async function runDev({
-  directory,
-  port,
-  queueUrl: givenQueueUrl,
-  logLevel,
-  ...environments
-}: DevFlags): Promise<void> {
+async function runDev(flags: DevFlags): Promise<void> {
+  const { directory, port, queueUrl: givenQueueUrl, logLevel, ...environments } = flags;
   const logger = createLogger(logLevel);
+  const drivers = createControlDrivers(process.env);
   const stopping = firstShutdownSignal();
   const postgres = await startEmbeddedPostgres({
     dataDirectory: join(directory, 'postgres'),
@@ -45,7 +45,7 @@ async function runDev({
     const queueUrl = givenQueueUrl === undefined ? postgres.url : checkedQueueUrl(givenQueueUrl);
     await migrate(postgres.url);
     await migrateQueue(queueUrl);
-    const worker = createWorker({ databaseUrl: postgres.url, queueUrl, logger, ...environments });
+    const worker = createWorker({ databaseUrl: postgres.url, queueUrl, logger, drivers, ...environments });
     await worker.start();
     process.stdout.write(`Point producers and lessor commands at:\n\n  export QUEUE_URL=${queueUrl}\n`);
     process.stdout.write(`  export DATABASE_URL=${postgres.url}\n\nCtrl-C ends it; the data stays in ${directory}.\n`);

@@ -11,6 +11,12 @@ export interface EnvironmentFlags {
   releaseAttempts: number;
 }
 
+/** How a worker gets the secrets of environments. */
+export const SECRET_KEY_HELP = `
+Private keys that are sealed in configs of environments are opened under LESSOR_SECRET_KEY, which is read from the
+environment only: 32 bytes as base64 or hexadecimal digits. Keys that a config names by env:NAME or file:/path are read
+from this process's environment and files.`;
+
 /** Adds the options of {@link EnvironmentFlags}: their names are those of the worker's settings. */
 export function addEnvironmentOptions(command: Command): Command {
   return command

@@ -1,6 +1,7 @@
 import { Command, Option } from 'commander';
 import { createWorker } from '../consumers/worker.ts';
-import { addEnvironmentOptions } from './environment-options.ts';
+import { createControlDrivers } from './control-drivers.ts';
+import { SECRET_KEY_HELP, addEnvironmentOptions } from './environment-options.ts';
 import type { EnvironmentFlags } from './environment-options.ts';
 import { createLogger, logLevelOption } from './log.ts';
 import {
@@ -88,7 +89,10 @@ export function workerCommand(): Command {
         .argParser(parseSwitch)
         .default(false),
     );
-  return addEnvironmentOptions(command).addOption(logLevelOption()).action(runWorker);
+  return addEnvironmentOptions(command)
+    .addOption(logLevelOption())
+    .addHelpText('after', SECRET_KEY_HELP)
+    .action(runWorker);
 }
 
 function durationOption(
@@ -123,6 +127,7 @@ async function runWorker(flags: WorkerFlags): Promise<void> {
     driverConcurrency: flags.driverConcurrency,
     environmentConcurrency: flags.environmentConcurrency,
     releaseAttempts: flags.releaseAttempts,
+    drivers: createControlDrivers(process.env),
     logger,
   });
   const started = worker.start();

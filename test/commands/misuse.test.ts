@@ -10,6 +10,7 @@ const DATABASE = ['--database-url', 'postgres://127.0.0.1:1/nothing'];
 
 const ENVIRONMENT_SETTINGS = [
   'ENABLE_ENVIRONMENTS',
+  'LESSOR_SECRET_KEY',
   'DRIVER_CONCURRENCY',
   'ENVIRONMENT_CONCURRENCY',
   'RELEASE_ATTEMPTS',
@@ -89,6 +90,16 @@ describe('called wrongly, lessor says so in one line on stderr and exits with 2'
       expect(stderr).not.toContain(SECRET);
     },
   );
+
+  test('a LESSOR_SECRET_KEY that is no key, without repeating it', async () => {
+    const env = { DATABASE_URL: DATABASE[1]!, QUEUE_URL: QUEUE[1]!, LESSOR_SECRET_KEY: SECRET };
+    const { exit, stdout, stderr } = await lessor(['worker'], { env });
+
+    expect({ exit, stdout }).toEqual({ exit: 2, stdout: '' });
+    expect(stderr).toMatch(ONE_LINE);
+    expect(stderr).toContain('LESSOR_SECRET_KEY must be 32 random bytes');
+    expect(stderr).not.toContain(SECRET);
+  });
 
   test.for(['--timeout', '--kill-after'])(
     'a %s longer than a timer can hold, rather than cutting it short',
