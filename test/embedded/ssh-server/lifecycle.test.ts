@@ -4,8 +4,8 @@ import { once } from 'node:events';
 import { rm, stat } from 'node:fs/promises';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
-import ssh2 from 'ssh2';
 import { describe, expect, onTestFinished, test } from 'vitest';
+import { generateKeyPair } from '../../../src/embedded/ssh-server/keys.ts';
 import { openSshServer, type SshServer, type SshServerKind } from '../../../src/embedded/ssh-server/index.ts';
 import { until } from '../../support/until.ts';
 import {
@@ -32,7 +32,7 @@ describe.each(kinds)('an SSH server of the kind %s', (kind) => {
 
   test('refuses another key, another user, passwords and nothing at all', async () => {
     const server = await open(kind);
-    const { private: privateKey } = ssh2.utils.generateKeyPairSync('ed25519');
+    const { private: privateKey } = generateKeyPair();
     const refused = /All configured authentication methods failed/;
     await expect(connect(server, { privateKey })).rejects.toThrow(refused);
     await expect(connect(server, { username: `not-${server.username}` })).rejects.toThrow(refused);
