@@ -1,5 +1,6 @@
-import { spawn, type ChildProcess } from 'node:child_process';
-import type { Writable } from 'node:stream';
+import { spawn, type ChildProcessByStdio } from 'node:child_process';
+import { once } from 'node:events';
+import type { Readable, Writable } from 'node:stream';
 import { OutputTail } from '../output-tail.ts';
 import { SshServerError } from './errors.ts';
 
@@ -44,21 +45,16 @@ export interface WatchSignals {
   readonly toChildren?: 'HUP';
 }
 
+type WatchProcess = ChildProcessByStdio<Writable, null, Readable>;
+
 /** A process of its own that hangs up what a server started, when the server is closed or its owner is gone. */
 export class OwnerWatch {
-  readonly #child: ChildProcess & { stdin: Writable };
+  readonly #child: WatchProcess;
   readonly #output: OutputTail;
-  readonly #spawned: Promise<void>;
   readonly #ended: Promise<number | NodeJS.Signals>;
 
   /** @throws {@link SshServerError} when it cannot be started. */
-  static async start(signals: WatchSignals): Promise<OwnerWatch> {
-    const watch = new OwnerWatch(signals);
-    await Promise.race([watch.#spawned, watch.#ended]);
-    return watch;
-  }
-
-  private constructor({ toHeld, toChildren }: WatchSignals) {
+  static async start({ toHeld, toChildren }: WatchSignals): Promise<OwnerWatch> {
     const child = spawn('/bin/sh', ['-c', WATCH, 'ssh-server-watch', toHeld, toChildren ?? ''], {
       // A session of its own: Ctrl-C on the terminal reaches the owner only.
       detached: true,
@@ -66,14 +62,21 @@ export class OwnerWatch {
       env: { PATH: '/usr/bin:/bin' },
       stdio: ['pipe', 'ignore', 'pipe'],
     });
+    try {
+      await once(child, 'spawn');
+    } catch (error) {
+      throw watchFailure(String(error));
+    }
+    return new OwnerWatch(child);
+  }
+
+  private constructor(child: WatchProcess) {
     this.#child = child;
-    this.#spawned = new Promise((resolve) => void child.once('spawn', resolve));
-    this.#ended = new Promise((resolve, reject) => {
-      child.once('error', (error) => reject(watchFailure(error.message)));
-      child.once('close', (code, signal) => resolve(code ?? signal ?? 'SIGKILL'));
-    });
     this.#output = new OutputTail(child.stderr);
     child.stdin.on('error', (error) => this.#output.append(`standard input: ${error.message}\n`));
+    this.#ended = new Promise((resolve) => {
+      child.once('close', (code, signal) => resolve(code ?? signal ?? 'SIGKILL'));
+    });
   }
 
   /** From now on the process group is hung up when the owner goes. */
