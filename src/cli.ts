@@ -3,6 +3,10 @@ import { readFileSync } from 'node:fs';
 import { Command } from 'commander';
 import { dashboardCommand } from './commands/dashboard.ts';
 import { devCommand } from './commands/dev.ts';
+import { archiveEnvironmentCommand } from './commands/environments/archive.ts';
+import { createEnvironmentCommand } from './commands/environments/create.ts';
+import { probeEnvironmentCommand } from './commands/environments/probe.ts';
+import { updateEnvironmentCommand } from './commands/environments/update.ts';
 import { healthCommand } from './commands/health.ts';
 import { activityCommand, environmentsCommand, leasesCommand } from './commands/listings.ts';
 import { migrateCommand } from './commands/migrate.ts';
@@ -25,7 +29,11 @@ const COMMANDS = [
   devCommand(),
   dashboardCommand(),
   leasesCommand().addCommand(retryReleaseCommand()),
-  environmentsCommand(),
+  environmentsCommand()
+    .addCommand(createEnvironmentCommand())
+    .addCommand(updateEnvironmentCommand())
+    .addCommand(archiveEnvironmentCommand())
+    .addCommand(probeEnvironmentCommand()),
   activityCommand(),
   schemaCommand(),
   healthCommand(),
