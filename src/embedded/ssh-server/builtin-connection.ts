@@ -7,6 +7,7 @@ import type { KeyPair } from './keys.ts';
 import type { LoginAccount } from './login-account.ts';
 import type { OwnerWatch } from './owner-watch.ts';
 import { serveSftp } from './sftp/sftp-session.ts';
+import { keepSessionAfterEof } from './ssh2-internals.ts';
 import { Transport } from './transport.ts';
 
 /** As sshd's MaxSessions. */
@@ -35,18 +36,18 @@ export class BuiltinConnection implements ServedConnection {
   constructor(socket: Socket, options: BuiltinConnectionOptions) {
     this.#socket = socket;
     this.#options = options;
-    this.#transport = new Transport(socket);
+    this.#transport = new Transport(socket, options.log);
     this.ended = this.#end();
     // One server for each connection, which tells which client is on which socket.
     const server = new ssh2.Server({ hostKeys: [options.hostKey.private] }, (client) => this.#welcome(client));
     server.injectSocket(socket);
-    const grace = setTimeout(() => socket.destroy(), LOGIN_GRACE_MS);
+    const grace = setTimeout(() => this.cut(), LOGIN_GRACE_MS);
     server.once('connection', (client: Connection) => client.once('ready', () => clearTimeout(grace)));
     socket.once('close', () => clearTimeout(grace));
   }
 
   cut(): void {
-    this.#socket.destroy();
+    this.#transport.close();
   }
 
   async #end(): Promise<void> {
@@ -55,16 +56,14 @@ export class BuiltinConnection implements ServedConnection {
   }
 
   #welcome(client: Connection): void {
-    const { account, clientKey, log } = this.#options;
-    client.on('error', (error) => {
-      log(error.message);
-      this.cut();
-    });
+    const { account, clientKey } = this.#options;
+    client.on('error', (error: Error) => this.#transport.fail(error));
     authenticate(client, { username: account.username, clientKey });
     client.on('session', (accept, reject) => {
       if (this.#sessions >= MAX_SESSIONS) return reject();
       this.#sessions += 1;
       const session = accept();
+      keepSessionAfterEof(session);
       session.once('close', () => (this.#sessions -= 1));
       this.#offer(session);
     });
@@ -81,10 +80,7 @@ export class BuiltinConnection implements ServedConnection {
   }
 
   #track(running: Promise<void>): void {
-    const settled = running.catch((error: Error) => {
-      this.#options.log(error.message);
-      this.cut();
-    });
+    const settled = running.catch((error: Error) => this.#transport.fail(error));
     this.#running.add(settled);
     void settled.then(() => this.#running.delete(settled));
   }

@@ -16,12 +16,17 @@ export class BuiltinServer implements ConnectionServer {
   readonly #options: BuiltinServerOptions;
   readonly #output = new OutputTail();
   /** Holds the process group of each command. */
-  readonly #watch = new OwnerWatch({ toHeld: 'HUP' });
+  readonly #watch: OwnerWatch;
   readonly #connections = new Set<BuiltinConnection>();
   #hostKey: KeyPair | undefined;
 
-  constructor(options: BuiltinServerOptions) {
+  static async open(options: BuiltinServerOptions): Promise<BuiltinServer> {
+    return new BuiltinServer(options, await OwnerWatch.start({ toHeld: 'HUP' }));
+  }
+
+  private constructor(options: BuiltinServerOptions, watch: OwnerWatch) {
     this.#options = options;
+    this.#watch = watch;
   }
 
   get lastWords(): string {

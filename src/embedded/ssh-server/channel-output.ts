@@ -6,6 +6,7 @@ import type { Transport } from './transport.ts';
 export class ChannelOutput {
   readonly #channel: ServerChannel;
   readonly #transport: Transport;
+  /** Aborted when there is nobody to say anything to. */
   readonly #gone: AbortSignal;
   #last: Promise<void> = Promise.resolve();
 
@@ -15,7 +16,7 @@ export class ChannelOutput {
     this.#gone = gone;
   }
 
-  /** Resolves when it is sent, or when there is nobody to send it to. */
+  /** Resolves when it is sent, or when the client is gone. */
   write(target: 'stdout' | 'stderr', chunk: Buffer): Promise<void> {
     this.#last = this.#last.then(() => this.#writeNow(target, chunk));
     return this.#last;
@@ -38,12 +39,12 @@ export class ChannelOutput {
     if (this.#gone.aborted) return;
     const stream = target === 'stdout' ? this.#channel : this.#channel.stderr;
     await new Promise<void>((resolve) => {
-      // ssh2 does not call back for a channel that is closed meanwhile.
       const done = () => {
         this.#gone.removeEventListener('abort', done);
         resolve();
       };
-      this.#gone.addEventListener('abort', done, { once: true });
+      // ssh2 does not call back for a channel that is closed meanwhile.
+      this.#gone.addEventListener('abort', done);
       stream.write(chunk, done);
     });
     forgetPausedWrites(this.#channel);

@@ -7,6 +7,7 @@ export const sshServerErrorCodes = [
   'directory_unusable',
   'port_in_use',
   'sessions_left',
+  'watch_failed',
   'server_closed',
 ] as const;
 

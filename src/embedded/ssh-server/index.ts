@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { mkdir } from 'node:fs/promises';
+import { access, constants } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { BuiltinServer } from './builtin-server.ts';
 import type { ConnectionServer } from './connection-server.ts';
@@ -33,7 +33,7 @@ export interface SshServerOptions {
  */
 export async function openSshServer(options: SshServerOptions): Promise<SshServer> {
   const directory = resolve(options.directory);
-  await mkdir(directory, { recursive: true, mode: 0o700 });
+  await requireDirectory(directory);
   const account = readLoginAccount(process.env);
   const sshd = options.kind === 'builtin' ? undefined : await findSshd(process.env['PATH'] ?? '');
   if (options.kind === 'sshd' && sshd === undefined) {
@@ -46,7 +46,7 @@ export async function openSshServer(options: SshServerOptions): Promise<SshServe
   const privateKeyPath = await writePrivateKey(directory, 'client_key', clientKey);
   const connectionServer: ConnectionServer =
     sshd === undefined
-      ? new BuiltinServer({ account, clientKey })
+      ? await BuiltinServer.open({ account, clientKey })
       : await SshdServer.open({ program: sshd, directory, account, clientKey });
   const server = new ThrowawaySshServer({
     kind: sshd === undefined ? 'builtin' : 'sshd',
@@ -56,4 +56,13 @@ export async function openSshServer(options: SshServerOptions): Promise<SshServe
     connectionServer,
   });
   return server.open();
+}
+
+async function requireDirectory(path: string): Promise<void> {
+  try {
+    await access(`${path}/.`, constants.W_OK | constants.X_OK);
+  } catch (error) {
+    const message = `The SSH server cannot write its keys into ${path}. Make that directory first, as the user who runs this.`;
+    throw new SshServerError('directory_unusable', message, { cause: error });
+  }
 }

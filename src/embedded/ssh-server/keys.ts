@@ -1,4 +1,5 @@
-import { writeFile } from 'node:fs/promises';
+import { randomUUID } from 'node:crypto';
+import { rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import ssh2 from 'ssh2';
 
@@ -13,10 +14,12 @@ export function generateKeyPair(): KeyPair {
   return { private: privateKey, public: publicKey };
 }
 
-/** Writes a private key where only its owner can read it, and returns the path. A key that was there is replaced. */
+/** Writes a private key where only its owner can read it, and returns the path. A key that was there is replaced at once. */
 export async function writePrivateKey(directory: string, name: string, key: KeyPair): Promise<string> {
   const path = join(directory, name);
-  await writeFile(path, key.private, { mode: 0o600 });
+  const staging = join(directory, `${name}-${randomUUID()}`);
+  await writeFile(staging, key.private, { mode: 0o600, flag: 'wx' });
+  await rename(staging, path);
   return path;
 }
 

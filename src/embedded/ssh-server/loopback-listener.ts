@@ -15,6 +15,9 @@ export const LOOPBACK = '127.0.0.1';
 const [LOWEST_PORT, PORTS_END] = [10_240, 32_768];
 const PORT_ATTEMPTS = 20;
 
+/** More than tests and demonstrations need; each may be a process. */
+const MAX_CONNECTIONS = 256;
+
 /** How long the end of all connections is waited for. */
 const CUT_DEADLINE_MS = 15_000;
 
@@ -81,7 +84,7 @@ export class LoopbackListener {
 
   async #listen(port: number): Promise<Server> {
     // Not a byte is read here: all of them belong to who serves the connection.
-    const server = createServer({ pauseOnConnect: true, noDelay: true }, (socket) => this.#accept(socket));
+    const server = createServer({ pauseOnConnect: true, noDelay: true }, (socket) => void this.#accept(socket));
     server.listen({ host: LOOPBACK, port, exclusive: true });
     try {
       await once(server, 'listening');
@@ -93,9 +96,11 @@ export class LoopbackListener {
     return server;
   }
 
-  #accept(socket: Socket): void {
+  async #accept(socket: Socket): Promise<void> {
+    if (this.#connections.size >= MAX_CONNECTIONS) return void socket.destroy();
     const connection = this.#serve(socket);
     this.#connections.add(connection);
-    void connection.ended.then(() => this.#connections.delete(connection));
+    await connection.ended;
+    this.#connections.delete(connection);
   }
 }

@@ -48,9 +48,17 @@ export interface WatchSignals {
 export class OwnerWatch {
   readonly #child: ChildProcess & { stdin: Writable };
   readonly #output: OutputTail;
+  readonly #spawned: Promise<void>;
   readonly #ended: Promise<number | NodeJS.Signals>;
 
-  constructor({ toHeld, toChildren }: WatchSignals) {
+  /** @throws {@link SshServerError} when it cannot be started. */
+  static async start(signals: WatchSignals): Promise<OwnerWatch> {
+    const watch = new OwnerWatch(signals);
+    await Promise.race([watch.#spawned, watch.#ended]);
+    return watch;
+  }
+
+  private constructor({ toHeld, toChildren }: WatchSignals) {
     const child = spawn('/bin/sh', ['-c', WATCH, 'ssh-server-watch', toHeld, toChildren ?? ''], {
       // A session of its own: Ctrl-C on the terminal reaches the owner only.
       detached: true,
@@ -59,14 +67,13 @@ export class OwnerWatch {
       stdio: ['pipe', 'ignore', 'pipe'],
     });
     this.#child = child;
-    this.#output = new OutputTail(child.stderr);
-    child.stdin.on('error', (error) => this.#output.append(`standard input: ${error.message}\n`));
+    this.#spawned = new Promise((resolve) => void child.once('spawn', resolve));
     this.#ended = new Promise((resolve, reject) => {
-      child.once('error', reject);
+      child.once('error', (error) => reject(watchFailure(error.message)));
       child.once('close', (code, signal) => resolve(code ?? signal ?? 'SIGKILL'));
     });
-    // Whoever closes the watch is told; until then nobody waits for it.
-    this.#ended.catch((error: Error) => this.#output.append(`${error.message}\n`));
+    this.#output = new OutputTail(child.stderr);
+    child.stdin.on('error', (error) => this.#output.append(`standard input: ${error.message}\n`));
   }
 
   /** From now on the process group is hung up when the owner goes. */
@@ -84,7 +91,13 @@ export class OwnerWatch {
     this.#child.stdin.end();
     const end = await this.#ended;
     if (end === 0) return;
-    const message = `What the SSH server left running may be there still: its watch ended with ${end}. Its last words:\n${this.#output.text}`;
-    throw new SshServerError('sessions_left', message);
+    throw watchFailure(`it ended with ${end}. Its last words:\n${this.#output.text}`);
   }
+}
+
+function watchFailure(detail: string): SshServerError {
+  return new SshServerError(
+    'watch_failed',
+    `What an SSH server runs cannot be ended with it, as its watch failed: ${detail}`,
+  );
 }

@@ -1,9 +1,9 @@
 /**
- * The two places where ssh2 1.17 has to be helped from outside, by fields that its types do not show.
+ * The places where ssh2 1.17 has to be helped from outside, by fields that its types do not show.
  *
  * @module
  */
-import type { ServerChannel, SFTPWrapper } from 'ssh2';
+import type { ServerChannel, Session, SFTPWrapper } from 'ssh2';
 
 /** What ssh2 could not send until the client widened the window, and whom it tells afterwards. */
 const PAUSED_WRITES = ['_chunk', '_chunkcb', '_chunkErr', '_chunkcbErr'];
@@ -20,4 +20,9 @@ export function forgetPausedWrites(channel: ServerChannel): void {
 /** How many answers wait for the client to widen the window of its SFTP channel. ssh2 keeps any number of them. */
 export function countUnsentAnswers(sftp: SFTPWrapper): number {
   return (Reflect.get(sftp, '_buffer') as Buffer[]).length;
+}
+
+/** ssh2 refuses every request after the end of a command's input, a signal for the command included. */
+export function keepSessionAfterEof(session: Session): void {
+  session.on('eof', () => Reflect.set(session, '_ending', false));
 }

@@ -31,20 +31,22 @@ export class SshdServer implements ConnectionServer {
   readonly #options: SshdServerOptions;
   readonly #configPath: string;
   readonly #output = new OutputTail();
-  /** A command that sshd runs leads a process group of its own, as a child of the session's process. */
-  readonly #watch = new OwnerWatch({ toHeld: 'TERM', toChildren: 'HUP' });
+  readonly #watch: OwnerWatch;
 
   static async open(options: SshdServerOptions): Promise<SshdServer> {
     const { directory, clientKey, account } = options;
     await writeFile(join(directory, 'authorized_keys'), `${clientKey.public}\n`, { mode: 0o600 });
     const configPath = join(directory, 'sshd_config');
     await writeFile(configPath, sshdConfig(directory, account), { mode: 0o600 });
-    return new SshdServer(options, configPath);
+    // A command that sshd runs leads a process group of its own, as a child of the session's process.
+    const watch = await OwnerWatch.start({ toHeld: 'TERM', toChildren: 'HUP' });
+    return new SshdServer(options, configPath, watch);
   }
 
-  private constructor(options: SshdServerOptions, configPath: string) {
+  private constructor(options: SshdServerOptions, configPath: string, watch: OwnerWatch) {
     this.#options = options;
     this.#configPath = configPath;
+    this.#watch = watch;
   }
 
   get lastWords(): string {
@@ -67,19 +69,19 @@ export class SshdServer implements ConnectionServer {
     });
     // The child has its own copy, and this one would keep the connection open after it.
     socket.destroy();
-    child.stderr.setEncoding('utf8').on('data', (chunk: string) => this.#output.append(chunk));
-    const { pid } = child;
-    if (pid !== undefined) this.#watch.hold(pid);
     const ended = new Promise<void>((resolve) => {
       child.once('error', (error) => {
         this.#output.append(`${error.message}\n`);
         resolve();
       });
-      child.once('exit', () => {
-        if (pid !== undefined) this.#watch.free(pid);
-        resolve();
-      });
+      child.once('exit', () => resolve());
     });
+    const { pid } = child;
+    // There is no process, and the error says why.
+    if (pid === undefined) return { ended, cut: () => undefined };
+    child.stderr.setEncoding('utf8').on('data', (chunk: string) => this.#output.append(chunk));
+    this.#watch.hold(pid);
+    void ended.then(() => this.#watch.free(pid));
     return { ended, cut: () => cutSession(pid, ended) };
   }
 
@@ -89,8 +91,7 @@ export class SshdServer implements ConnectionServer {
   }
 }
 
-function cutSession(pid: number | undefined, ended: Promise<void>): void {
-  if (pid === undefined) return;
+function cutSession(pid: number, ended: Promise<void>): void {
   signalGroup(pid, 'SIGTERM');
   const killer = setTimeout(() => signalGroup(pid, 'SIGKILL'), TERMINATION_GRACE_MS);
   void ended.then(() => clearTimeout(killer));

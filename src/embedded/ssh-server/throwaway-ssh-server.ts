@@ -106,8 +106,11 @@ export class ThrowawaySshServer implements SshServer {
   close(): Promise<void> {
     this.#closing ??= this.#afterTurn(async () => {
       this.#listener.stop();
-      await this.#parts.connectionServer.close();
-      await this.#listener.cut();
+      try {
+        await this.#parts.connectionServer.close();
+      } finally {
+        await this.#listener.cut();
+      }
     });
     return this.#closing;
   }

@@ -15,7 +15,8 @@ export class RequestQueue {
   readonly #transport: Transport;
   readonly #waiting: Request[] = [];
   #bytes = 0;
-  #serving: Promise<void> | undefined;
+  #serving: Promise<void> = Promise.resolve();
+  #busy = false;
   #listenAgain: (() => void) | undefined;
 
   constructor(transport: Transport) {
@@ -26,13 +27,17 @@ export class RequestQueue {
     this.#waiting.push(request);
     this.#bytes += request.bytes;
     if (this.#isFull) this.#listenAgain ??= this.#transport.pause();
-    this.#serving ??= this.#serveAll();
+    if (!this.#busy) this.#serving = this.#serveAll();
   }
 
-  /** Forgets what has not begun, and resolves when what has is done. */
-  async abandon(): Promise<void> {
+  /** Forgets what has not begun. */
+  abandon(): void {
     this.#waiting.length = 0;
-    await this.#serving;
+  }
+
+  /** Resolves when nothing is left to serve. */
+  idle(): Promise<void> {
+    return this.#serving;
   }
 
   get #isFull(): boolean {
@@ -40,14 +45,15 @@ export class RequestQueue {
   }
 
   async #serveAll(): Promise<void> {
+    this.#busy = true;
     for (let next = this.#waiting.shift(); next; next = this.#waiting.shift()) {
       await this.#transport.drained();
       await next.serve();
       this.#bytes -= next.bytes;
       if (!this.#isFull) this.#listen();
     }
+    this.#busy = false;
     this.#listen();
-    this.#serving = undefined;
   }
 
   #listen(): void {

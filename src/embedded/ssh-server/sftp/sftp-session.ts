@@ -22,29 +22,30 @@ const MAX_UNSENT_ANSWERS = 1_024;
 export async function serveSftp(sftp: SFTPWrapper, { home, session, transport }: SftpSession): Promise<void> {
   const handles = new HandleRequests();
   const queue = new RequestQueue(transport);
-  let open = true;
-  const left = new Promise<void>((resolve) => {
-    const leave = () => {
-      open = false;
-      resolve();
-    };
-    session.once('close', leave);
-    sftp.once('end', leave).once('close', leave).on('error', leave);
-    transport.closed.addEventListener('abort', leave, { once: true });
-    if (transport.closed.aborted) leave();
-  });
+  const gone = new AbortController();
+  const leave = () => gone.abort();
+  session.once('close', leave);
+  sftp.once('close', leave).on('error', leave);
+  transport.closed.addEventListener('abort', leave, { once: true });
   const answer = (requestId: number, act: () => Promise<Answer>, bytes = 0) => {
     const serve = async () => {
       const given = await act().catch(failureOf);
-      if (!open) return;
+      if (gone.signal.aborted) return;
       sendAnswer(sftp, requestId, given);
-      if (countUnsentAnswers(sftp) > MAX_UNSENT_ANSWERS) sftp.end();
+      if (countUnsentAnswers(sftp) <= MAX_UNSENT_ANSWERS) return;
+      throw new Error('An SFTP client asks for more and more, and takes nothing of it.');
     };
-    queue.add({ serve, bytes });
+    queue.add({ serve: () => serve().catch((error: Error) => transport.fail(error)), bytes });
   };
+  const requestsEnded = new Promise<void>((resolve) => {
+    sftp.once('end', resolve);
+    gone.signal.addEventListener('abort', () => resolve(), { once: true });
+  });
   listen(sftp, home, handles, answer);
-  await left;
-  await queue.abandon();
+  gone.signal.addEventListener('abort', () => queue.abandon(), { once: true });
+  if (transport.closed.aborted) leave();
+  await requestsEnded;
+  await queue.idle();
   await handles.closeAll();
   if (!transport.closed.aborted) sftp.end();
 }
