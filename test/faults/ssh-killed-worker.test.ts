@@ -1,9 +1,11 @@
 import { spawn } from 'node:child_process';
 import type { Sql } from 'postgres';
-import { expect, onTestFinished, test } from 'vitest';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import { migrateQueue } from '../../src/queues/migrate-queue.ts';
 import { PLACE_VARIABLE } from '../../src/ssh/place.ts';
 import { openProducer } from '../consumers/fixture.ts';
 import { spawnWorker } from '../consumers/processes.ts';
+import { useDatabase } from '../support/database.ts';
 import { insertCompany, insertEnvironment, runFinished, runStarted } from '../support/factories.ts';
 import { toldOf } from '../support/operations.ts';
 import { describeOnEachBackend } from '../support/queues.ts';
@@ -73,6 +75,36 @@ describeOnEachBackend(
   },
   { audited: true },
 );
+
+describe('the steps of a lease on an SSH host', () => {
+  const database = useDatabase({ audited: true });
+
+  test('are those at which a worker is killed above, and no others', async () => {
+    const stores = { database, queueUrl: database.url, prefix: 'steps' };
+    const host = await openSshHost();
+    const companyId = await insertCompany(database.sql);
+    const agent = await insertEnvironment(database.sql, {
+      companyId,
+      driver: 'ssh',
+      name: 'host',
+      config: host.config,
+    });
+    const run = runStarted({ companyId, environment: { agent } });
+    await migrateQueue(database.url);
+    const worker = spawnWorker(stores, FLAGS, {
+      env: { CRASH_ON_RUN: run.runId, CRASH_AT_STEP: '0' },
+      preloads: [new URL('./crash-at-step.ts', import.meta.url)],
+    });
+    const producer = openProducer(stores);
+    await producer.runStarted(run);
+    await producer.waitForLease(run.runId);
+    await producer.runFinished(runFinished(run));
+    await worker.untilLogged(`step ${STEPS.length}:`);
+    worker.kill('SIGTERM');
+    expect(await worker.ended).toBe(0);
+    expect(worker.log()).not.toContain(`step ${STEPS.length + 1}:`);
+  });
+});
 
 /** Something that the run of a lease has left running on the host. */
 function leaveRunning({ provider_lease_id: place }: Lease): void {

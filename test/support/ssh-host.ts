@@ -29,7 +29,9 @@ export async function openSshHost(kind: SshServerKind = SSH_SERVER_KINDS[0]!): P
   onTestFinished(() => rm(directory, { recursive: true, force: true }));
   const workspacePath = join(directory, 'work');
   await mkdir(workspacePath);
-  const server = await openSshServer({ kind, directory: join(directory, 'server') });
+  const serverDirectory = join(directory, 'server');
+  await mkdir(serverDirectory);
+  const server = await openSshServer({ kind, directory: serverDirectory });
   onTestFinished(() => server.close());
   const { host, port, username, knownHosts, privateKeyPath } = server;
   const places = join(workspacePath, PLACES_DIRECTORY);
