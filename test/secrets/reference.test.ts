@@ -14,7 +14,7 @@ describe('a reference', () => {
   });
 
   test.each([
-    ['a private key that was pasted', ssh2.utils.generateKeyPairSync('ed25519').private],
+    ['a private key that was pasted', ssh2.utils.generateKeyPairSync('ed25519', { comment: 'planted' }).private],
     ['a variable whose name is none', 'env:planted-name'],
     ['a file without its whole path', 'file:planted/key'],
     ['a file with a line break in its name', 'file:/planted\nkey'],
@@ -29,6 +29,6 @@ describe('a reference', () => {
     const told = JSON.stringify(parsed.error) + String(parsed.error);
     expect(told).toContain('reference to a secret');
     expect(told).not.toContain('planted');
-    if (typeof value === 'string') expect(told).not.toContain(value.slice(40, 80) || value);
+    expect(told).not.toContain(JSON.stringify(value).slice(1, 40));
   });
 });

@@ -2,7 +2,7 @@ import { randomBytes, randomUUID } from 'node:crypto';
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { EnvironmentFailedError, InvalidConfigurationError } from '../../src/contracts/index.ts';
 import { createSecretResolver } from '../../src/secrets/resolver.ts';
@@ -46,8 +46,9 @@ describe('a variable', () => {
   });
 
   test('is never something that all objects have', async () => {
-    await failureOf(resolverOf({}).resolve('env:constructor'));
-    await failureOf(resolverOf({}).resolve('env:__proto__'));
+    for (const name of ['constructor', '__proto__']) {
+      expect((await failureOf(resolverOf({}).resolve(`env:${name}`))).message).toContain(`${name} does not give`);
+    }
   });
 });
 
@@ -111,7 +112,7 @@ describe('a sealed secret', () => {
     const key = newKey();
     const sealed = sealSecret('secret', key);
     for (const changed of [sealed.slice(0, -1), sealed.slice(0, 30), 'sealed:v1:A', `${sealed}AAAA`, `${sealed}A`]) {
-      await failureOf(resolverOf({}, key).resolve(changed));
+      expect((await failureOf(resolverOf({}, key).resolve(changed))).message).not.toContain('secret"');
     }
   });
 
@@ -120,7 +121,7 @@ describe('a sealed secret', () => {
     const sealed = sealSecret('secret', key);
     const underAnother = await failureOf(resolverOf({}, newKey()).resolve(sealed));
     expect(underAnother.message).toContain('sealed under another LESSOR_SECRET_KEY');
-    const changed = sealed.endsWith('A') ? `${sealed.slice(0, -2)}BA` : `${sealed.slice(0, -2)}${'AQ'}`;
+    const changed = sealed.endsWith('A') ? `${sealed.slice(0, -2)}BA` : `${sealed.slice(0, -2)}AQ`;
     const altered = await failureOf(resolverOf({}, key).resolve(changed));
     expect(altered.message).not.toContain('another LESSOR_SECRET_KEY');
   });

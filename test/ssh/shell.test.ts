@@ -1,12 +1,12 @@
 import { execFileSync } from 'node:child_process';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { EnvironmentFailedError } from '../../src/contracts/index.ts';
 import { quote } from '../../src/ssh/shell.ts';
 
 const text = fc.string({
   unit: fc.oneof(
-    fc.constantFrom(...'\'"\\$`!*?~#&|;<>(){}[] \t\n\r=-'),
+    fc.constantFrom(...Array.from('\'"\\$`!*?~#&|;<>(){}[] \t\n\r=-')),
     fc.string({ unit: 'grapheme', minLength: 1, maxLength: 1 }),
   ),
 });
