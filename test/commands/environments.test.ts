@@ -208,15 +208,10 @@ test('`lessor environments archive` archives it, once', async () => {
   });
 });
 
-describe.for(SSH_SERVER_KINDS)('`lessor environments probe`, of a host with the SSH server %s', (kind) => {
-  const onHost = async (host: SshHost, config: Record<string, unknown> = {}) =>
-    insertEnvironment(database.sql, {
-      companyId,
-      driver: 'ssh',
-      name: 'host',
-      config: { ...host.config, ...config },
-    });
+const onHost = ({ config }: SshHost, changes: Record<string, unknown> = {}) =>
+  insertEnvironment(database.sql, { companyId, driver: 'ssh', name: 'host', config: { ...config, ...changes } });
 
+describe.for(SSH_SERVER_KINDS)('`lessor environments probe`, of a host with the SSH server %s', (kind) => {
   test('shows every check and the latency, and exits with 0', async () => {
     const id = await onHost(await openSshHost(kind));
     const { exit, stdout, stderr } = await run(['probe', id]);
