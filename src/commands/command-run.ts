@@ -1,27 +1,50 @@
 import { constants } from 'node:os';
 import { LessorError, QueueUnreachableError } from '../contracts/index.ts';
 import type { GrantedLease } from '../contracts/index.ts';
-import { LocalProcess, exitCodeOf } from '../execution/local-process.ts';
-import type { ProcessEnd } from '../execution/local-process.ts';
+import type {
+  Execution,
+  ExecutionDriver,
+  PrepareReport,
+  ProcessEnd,
+  RestoreReport,
+  TransferProgress,
+} from '../execution/driver.ts';
+import { executeInEnvironment } from '../execution/execute-in-environment.ts';
+import type { ExecutionPhase } from '../execution/execute-in-environment.ts';
+import { exitCodeOf } from '../execution/local-process.ts';
 import type { HeartbeatProducer, RunStart } from '../producers/producer.ts';
 import { withLease } from '../producers/with-lease.ts';
 import type { RunOutcome } from '../producers/with-lease.ts';
 
 /** A command to execute under a lease, and the run it is the execution of. */
 export interface CommandRunOptions {
-  command: { file: string; args: readonly string[] };
+  command: readonly [string, ...string[]];
+  /** Variables for the command, besides those that tell it of its lease. */
+  env: Readonly<Record<string, string>>;
+  workspaceDirectory: string | undefined;
+  drivers: readonly ExecutionDriver[];
   run: RunStart;
   leaseWaitMs: number;
   timeoutMs: number | undefined;
   killAfterMs: number;
+  observer: CommandRunObserver;
+}
+
+/** Is told how a run goes on. */
+export interface CommandRunObserver {
   onLease(lease: GrantedLease): void;
+  onPhase(phase: ExecutionPhase): void;
+  onProgress(progress: TransferProgress): void;
+  onPrepared(report: PrepareReport): void;
+  onRestored(report: RestoreReport): void;
+  /** A signal came while changed files are brought back: the next one ends that. */
+  onHurry(): void;
+  /** A signal could not be passed on. */
+  onUnsentSignal(error: unknown): void;
 }
 
 /** Signals that are passed on to the command. */
 const FORWARDED_SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT'] as const;
-
-/** Of these, those that a terminal sends to every process it runs, the command included. */
-const TERMINAL_SIGNALS: readonly NodeJS.Signals[] = ['SIGINT', 'SIGQUIT', 'SIGHUP'];
 
 /** Signals by which a process dies of its own fault; any other that ends it was sent by someone who wanted its end. */
 const CRASH_SIGNALS: readonly NodeJS.Signals[] = [
@@ -34,7 +57,7 @@ const CRASH_SIGNALS: readonly NodeJS.Signals[] = [
   'SIGTRAP',
 ];
 
-/** What a run that is waiting for its lease is cancelled with. */
+/** What a run is cancelled with before its command has started, and what ends bringing back what it changed. */
 class InterruptedError extends Error {
   override readonly name = 'InterruptedError';
 }
@@ -52,7 +75,10 @@ export class CommandRun {
   readonly #producer: HeartbeatProducer;
   readonly #options: CommandRunOptions;
   readonly #interruptedBeforeStart = new AbortController();
-  #process: LocalProcess | undefined;
+  readonly #interruptedRestore = new AbortController();
+  #phase: 'waiting' | ExecutionPhase | 'ended' = 'waiting';
+  #isHurried = false;
+  #execution: Execution | undefined;
   #end: ProcessEnd | undefined;
   #received: NodeJS.Signals | undefined;
 
@@ -84,24 +110,55 @@ export class CommandRun {
   }
 
   async #executeUnder(lease: GrantedLease, signal: AbortSignal): Promise<ProcessEnd> {
-    this.#options.onLease(lease);
-    this.#process = await LocalProcess.start({
-      ...this.#options.command,
-      env: { ...process.env, ...environmentOf(lease) },
-      terminal: isAtTerminal(),
-      signal,
-      killAfterMs: this.#options.killAfterMs,
-    });
-    this.#end = await this.#process.ended();
-    return this.#end;
+    const { command, env, workspaceDirectory, drivers, killAfterMs, observer } = this.#options;
+    observer.onLease(lease);
+    try {
+      const { end, restored } = await executeInEnvironment(lease, {
+        command,
+        env,
+        workspaceDirectory,
+        drivers,
+        stdin: process.stdin,
+        signal,
+        killAfterMs,
+        restoreSignal: this.#interruptedRestore.signal,
+        onPhase: this.#enter,
+        onPrepared: (report) => observer.onPrepared(report),
+        onProgress: (progress) => observer.onProgress(progress),
+      });
+      this.#end = end;
+      if (restored !== null) observer.onRestored(restored);
+      return end;
+    } finally {
+      this.#phase = 'ended';
+    }
   }
 
+  readonly #enter = (phase: ExecutionPhase, execution: Execution): void => {
+    this.#phase = phase;
+    this.#execution = execution;
+    this.#options.observer.onPhase(phase);
+  };
+
   readonly #forward = (signal: NodeJS.Signals): void => {
-    this.#received = signal;
-    // All that is left is to publish the end, which can take its time: whoever asks again need not wait for it.
-    if (this.#end !== undefined) process.exit(exitCodeOf(this.#end));
-    if (this.#process === undefined) this.#interruptedBeforeStart.abort(new InterruptedError(signal));
-    else if (!(isAtTerminal() && TERMINAL_SIGNALS.includes(signal))) this.#process.send(signal);
+    switch (this.#phase) {
+      case 'waiting':
+      case 'preparing':
+        this.#received = signal;
+        return this.#interruptedBeforeStart.abort(new InterruptedError(`${signal} was received`));
+      case 'executing':
+        this.#received = signal;
+        this.#execution!.send(signal).catch((error: unknown) => this.#options.observer.onUnsentSignal(error));
+        return;
+      case 'restoring':
+        if (this.#isHurried)
+          return this.#interruptedRestore.abort(new InterruptedError(`${signal} was received twice`));
+        this.#isHurried = true;
+        return this.#options.observer.onHurry();
+      case 'ended':
+        // All that is left is to publish the end, which can take its time: whoever asks again need not wait for it.
+        process.exit(exitCodeOf(this.#end ?? { code: null, signal }));
+    }
   };
 
   #outcomeOf(end: ProcessEnd): RunOutcome {
@@ -114,18 +171,4 @@ export class CommandRun {
       ? { status: 'succeeded' }
       : { status: 'failed', failureReason: `exited with code ${end.code}` };
   }
-}
-
-/** What the command is told of its lease. */
-function environmentOf(lease: GrantedLease): NodeJS.ProcessEnv {
-  return {
-    LESSOR_RUN_ID: lease.runId,
-    LESSOR_LEASE_ID: lease.id,
-    LESSOR_FENCING_TOKEN: String(lease.fencingToken),
-    PAPERCLIP_ENVIRONMENT: JSON.stringify(lease.environment),
-  };
-}
-
-function isAtTerminal(): boolean {
-  return process.stdin.isTTY;
 }

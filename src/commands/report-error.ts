@@ -9,19 +9,22 @@ import { CommandNotStartedError } from '../execution/local-process.ts';
 const EXIT_MISUSE = 2;
 const EXIT_FAILURE = 1;
 
-/** Says on stderr what went wrong: in one sentence if it was foreseen, else with where it happened. */
+/** Says on stderr what went wrong. */
 export function reportError(error: unknown): void {
   // Commander has said it already.
   if (error instanceof CommanderError) return;
+  process.stderr.write(`error: ${describeError(error)}\n`);
+}
+
+/** What went wrong: in one sentence if it was foreseen, else with where it happened. */
+export function describeError(error: unknown): string {
   const isForeseen =
     error instanceof LessorError || error instanceof EmbeddedPostgresError || error instanceof CommandNotStartedError;
+  if (isForeseen) return error.message;
   const { message, code, stack } = serializeError(error);
-  if (!isForeseen && kindOfSqlError(error) === 'unreachable') {
-    process.stderr.write(`error: Postgres cannot be used: ${message}; check --database-url (DATABASE_URL)\n`);
-    return;
-  }
-  const described = isForeseen ? error.message : (stack ?? `${message}${code === undefined ? '' : ` (${code})`}`);
-  process.stderr.write(`error: ${described}\n`);
+  if (kindOfSqlError(error) === 'unreachable')
+    return `Postgres cannot be used: ${message}; check --database-url (DATABASE_URL)`;
+  return stack ?? `${message}${code === undefined ? '' : ` (${code})`}`;
 }
 
 /** The exit code for an error: 2 when a flag or payload was wrong, `failure` for anything else. */

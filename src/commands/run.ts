@@ -1,11 +1,15 @@
 import { randomUUID } from 'node:crypto';
 import { Command, Option } from 'commander';
-import ora from 'ora';
 import { LEASE_POLICIES } from '../contracts/index.ts';
 import type { LeasePolicy } from '../contracts/index.ts';
+import { checkCommand } from '../execution/invalid-command.ts';
+import { executionDrivers } from '../execution/open-execution.ts';
+import { realWorkspaceDirectory } from '../execution/workspace-directory.ts';
 import { createHeartbeatProducer } from '../producers/producer.ts';
 import { CommandRun } from './command-run.ts';
+import { readVariables } from './named-variables.ts';
 import { exitCodeOf, reportError } from './report-error.ts';
+import { RunDisplay } from './run-display.ts';
 import {
   bufferOption,
   checkedQueueUrl,
@@ -26,6 +30,9 @@ interface RunFlags {
   issue?: string;
   project?: string;
   workspace?: string;
+  environment?: string;
+  workspaceDir?: string;
+  env: string[];
   policy?: LeasePolicy;
   ttl: number;
   leaseWait: number;
@@ -36,9 +43,17 @@ interface RunFlags {
 /** As `docker run` and `env` have it: told apart from most commands' own codes. */
 const EXIT_LESSOR_FAILED = 125;
 
-const EXIT_CODES = `
+const EXPLANATION = `
+On Local the command is given all variables of this process; elsewhere only those that --env names, and what tells it of
+its lease: LESSOR_RUN_ID, LESSOR_LEASE_ID, LESSOR_FENCING_TOKEN, and PAPERCLIP_ENVIRONMENT with the workspacePath there.
+Over SSH, unless its config says in_place, --workspace-dir is brought to the host, without what .gitignore files leave
+out, and what changed there is brought back: a file that changed on both sides is left as it is, and the other version
+put under .lessor/conflicts. Private keys that the environment refers to are read here: from variables, from files, or
+sealed, which LESSOR_SECRET_KEY opens.
+
 Exits with the command's own code, or 128 and the number of the signal that ended it; 126 or 127 when the command
-cannot be started; 125 when Lessor itself failed, for example because the run was denied a lease.
+cannot be started; 125 when Lessor itself failed, for example because the run was denied a lease, the environment could
+not be reached, or not all that changed could be brought back.
 
 The run's end is published as succeeded (code 0), failed (another code, or a crash), cancelled (a signal ended the
 command, or this process was sent one) or timed_out (--timeout passed). While the queue is away it is tried for as
@@ -59,6 +74,15 @@ export function runCommand(): Command {
     .addOption(new Option('--issue <id>', 'the issue it works on').argParser(parseId))
     .addOption(new Option('--project <id>', 'the project of the issue').argParser(parseId))
     .addOption(new Option('--workspace <id>', 'the execution workspace, held by one run at a time').argParser(parseId))
+    .addOption(new Option('--environment <id>', 'the environment to execute in, before all others').argParser(parseId))
+    .addOption(
+      new Option('--workspace-dir <dir>', 'what the command works on; default none, on Local the current directory'),
+    )
+    .addOption(
+      new Option('--env <name[=value]>', 'a variable for the command, from here without a value; repeatable')
+        .argParser((variable: string, variables: string[]) => [...variables, variable])
+        .default([], 'none'),
+    )
     .addOption(new Option('--policy <policy>', 'what becomes of the lease').choices(LEASE_POLICIES))
     .addOption(
       new Option('--ttl <time>', 'until the lease lapses unless renewed').default(300, '5m').argParser(parseTtl),
@@ -73,25 +97,27 @@ export function runCommand(): Command {
       new Option('--kill-after <time>', 'from SIGTERM to SIGKILL').default(10_000, '10s').argParser(parseDuration),
     )
     .argument('<command...>', 'the command and its arguments, after --')
-    .addHelpText('after', EXIT_CODES)
+    .addHelpText('after', EXPLANATION)
     .action(runUnderLease);
 }
 
-async function runUnderLease([file, ...args]: [string, ...string[]], flags: RunFlags): Promise<void> {
-  // Reading the keyboard would swallow Ctrl-C, and a terminal that tells no width cannot be drawn on.
-  const spinner = ora({
-    text: 'waiting for a lease',
-    stream: process.stderr,
-    discardStdin: false,
-    isSilent: !process.stderr.isTTY || !process.stderr.columns,
-  });
+async function runUnderLease(command: [string, ...string[]], flags: RunFlags): Promise<void> {
+  const env = readVariables(flags.env, process.env);
+  checkCommand({ argv: command, env });
+  const workspaceDirectory =
+    flags.workspaceDir === undefined ? undefined : await realWorkspaceDirectory(flags.workspaceDir);
+  const drivers = executionDrivers(process.env);
   const producer = createHeartbeatProducer({
     queueUrl: checkedQueueUrl(flags.queueUrl),
     prefix: flags.queuePrefix,
     ...(flags.buffer === undefined ? {} : { bufferMs: flags.buffer }),
   });
+  const display = new RunDisplay(process.stderr);
   const run = new CommandRun(producer, {
-    command: { file, args },
+    command,
+    env,
+    workspaceDirectory,
+    drivers,
     run: {
       companyId: flags.company,
       runId: flags.run,
@@ -99,24 +125,25 @@ async function runUnderLease([file, ...args]: [string, ...string[]], flags: RunF
       issueId: flags.issue,
       projectId: flags.project,
       executionWorkspaceId: flags.workspace,
+      // What is named for a run comes before what is set for its agent or project.
+      ...(flags.environment === undefined ? {} : { environment: { issue: flags.environment } }),
       leasePolicy: flags.policy,
       ttlSeconds: flags.ttl,
     },
     leaseWaitMs: flags.leaseWait,
     timeoutMs: flags.timeout,
     killAfterMs: flags.killAfter,
-    onLease: (lease) =>
-      spinner.succeed(`${lease.environment.name}: lease ${lease.id}, fencing token ${lease.fencingToken}`),
+    observer: display,
   });
-  spinner.start();
+  display.start();
   try {
     process.exitCode = await run.execute();
   } catch (error) {
-    spinner.stop();
+    display.stop();
     reportError(error);
     process.exitCode = exitCodeOf(error, EXIT_LESSOR_FAILED);
   } finally {
-    spinner.stop();
+    display.stop();
     await producer.close();
   }
 }

@@ -18,7 +18,7 @@ export interface ExecutionDriver {
 export interface ExecutionOptions {
   /** The run's workspace on this machine; undefined for a run without one. */
   workspaceDirectory?: string | undefined;
-  /** Aborted when the work must stop: the lease is lost, or the run cancelled. */
+  /** Aborted when the work must stop: the lease is lost, or the run cancelled or timed out. */
   signal: AbortSignal;
   /** Told now and then how far a transfer is. */
   onProgress?: (progress: TransferProgress) => void;
@@ -37,12 +37,30 @@ export interface TransferProgress {
 export interface Execution {
   /** The working directory of commands, as the environment names it. */
   readonly workspacePath: string;
-  /** Brings the local workspace to the environment, where that is needed. Repeating it is harmless. */
-  prepareWorkspace(): Promise<void>;
-  /** Runs a command to its end. The signal of the execution brings the end about: SIGTERM, then SIGKILL. */
+  /** Where that is, for people: the host and the user as well. */
+  readonly location: string;
+  /**
+   * Brings the local workspace to the environment, where that is needed. Repeating it is harmless.
+   * @throws {EnvironmentFailedError}; or the reason of the execution's signal
+   */
+  prepareWorkspace(): Promise<PrepareReport>;
+  /**
+   * Runs a command to its end. The signal of the execution brings the end about: SIGTERM, then SIGKILL.
+   * @throws {InvalidCommandError} when no process can be given what the command holds
+   * @throws {EnvironmentFailedError} when how the command ended cannot be known; it may run on then
+   */
   execute(command: Command): Promise<ProcessEnd>;
-  /** Brings back what changed on the environment. */
-  restoreWorkspace(): Promise<RestoreReport>;
+  /**
+   * Sends a signal to the command that is executed, and to all it started. Whoever has ended misses it.
+   * @throws {EnvironmentFailedError} when it could not be sent
+   */
+  send(signal: NodeJS.Signals): Promise<void>;
+  /**
+   * Brings back what changed on the environment since the workspace was brought to it. The signal of the execution does
+   * not end it, so that a run which was cancelled or timed out can bring back what it did; its own signal does.
+   * @throws {EnvironmentFailedError}; or the reason of the signal
+   */
+  restoreWorkspace(options?: { signal?: AbortSignal }): Promise<RestoreReport>;
   close(): Promise<void>;
 }
 
@@ -52,6 +70,7 @@ export interface Command {
   argv: readonly [string, ...string[]];
   /** Variables for the command, besides those that the environment gives to everyone. */
   env: Readonly<Record<string, string>>;
+  /** Left out: nothing. */
   stdin?: Readable | undefined;
   stdout: Writable;
   stderr: Writable;
@@ -73,7 +92,22 @@ export interface RestoreReport {
   /** Changed on both sides: the local file is untouched, and what the environment has is kept beside it. */
   conflicts: RestoreConflict[];
   /** Left on the environment, with the reason. */
-  skipped: { path: string; reason: string }[];
+  skipped: SkippedPath[];
+}
+
+/** What did not cross, and why. */
+export interface SkippedPath {
+  path: string;
+  reason: string;
+}
+
+/** What became of the workspace when it was brought to the environment. */
+export interface PrepareReport {
+  /** Files that are there now, and their bytes: whether they had to be sent or were there from an earlier run. */
+  files: number;
+  bytes: number;
+  /** Left on this machine, with the reason. What .gitignore leaves out is not told of. */
+  skipped: SkippedPath[];
 }
 
 /** A file that changed on both sides. */

@@ -1,8 +1,10 @@
 import { spawn } from 'node:child_process';
-import type { ChildProcess } from 'node:child_process';
+import type { ChildProcess, StdioOptions } from 'node:child_process';
 import { once } from 'node:events';
 import { constants } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { CommandStreams } from './command-streams.ts';
+import type { Command, ProcessEnd } from './driver.ts';
 
 /** A command to run on this machine. */
 export interface LocalCommand {
@@ -10,17 +12,15 @@ export interface LocalCommand {
   args: readonly string[];
   /** The whole environment of the process. */
   env: NodeJS.ProcessEnv;
+  /** Default that of this process. */
+  cwd?: string | undefined;
+  /** Default those of this process. */
+  streams?: Pick<Command, 'stdin' | 'stdout' | 'stderr'> | undefined;
   /** Whether a terminal is attached, which then delivers its signals to the process by itself. */
   terminal: boolean;
   /** When aborted, the process is ended: SIGTERM, and SIGKILL after `killAfterMs`. */
   signal: AbortSignal;
   killAfterMs: number;
-}
-
-/** How a process ended: exactly one of the two is null. */
-export interface ProcessEnd {
-  code: number | null;
-  signal: NodeJS.Signals | null;
 }
 
 /** A command that could not be started. */
@@ -36,14 +36,16 @@ export class CommandNotStartedError extends Error {
   }
 }
 
-/** A running process, whose standard streams are those of this one. */
+/** A running process. */
 export class LocalProcess {
   readonly #child: ChildProcess;
   readonly #command: LocalCommand;
+  readonly #streams: CommandStreams | undefined;
 
   private constructor(child: ChildProcess, command: LocalCommand) {
     this.#child = child;
     this.#command = command;
+    this.#streams = command.streams && carryStreams(child, command.streams);
   }
 
   /** @throws {CommandNotStartedError} */
@@ -51,7 +53,8 @@ export class LocalProcess {
     try {
       const child = spawn(command.file, command.args, {
         env: command.env,
-        stdio: 'inherit',
+        stdio: command.streams === undefined ? 'inherit' : stdioFor(command.streams),
+        ...(command.cwd === undefined ? {} : { cwd: command.cwd }),
         // Away from a terminal the process leads a group of its own, so that all it starts can be ended with it.
         detached: !command.terminal,
       });
@@ -108,9 +111,30 @@ export class LocalProcess {
   }
 
   async #exit(): Promise<ProcessEnd> {
-    if (!this.#hasExited()) await once(this.#child, 'exit');
+    if (this.#streams !== undefined) await this.#streams.ended;
+    else if (!this.#hasExited()) await once(this.#child, 'exit');
     return { code: this.#child.exitCode, signal: this.#child.signalCode };
   }
+}
+
+/** The streams of this process are shared, so that a terminal stays one for the command. */
+function stdioFor({ stdin, stdout, stderr }: NonNullable<LocalCommand['streams']>): StdioOptions {
+  return [
+    stdin === undefined ? 'ignore' : stdin === process.stdin ? 'inherit' : 'pipe',
+    stdout === process.stdout ? 'inherit' : 'pipe',
+    stderr === process.stderr ? 'inherit' : 'pipe',
+  ];
+}
+
+function carryStreams(child: ChildProcess, streams: NonNullable<LocalCommand['streams']>): CommandStreams {
+  return new CommandStreams(child, streams, {
+    // Whoever goes on writing is ended by the system.
+    onReaderGone: (output) => output.destroy(),
+    letGo: () => {
+      child.stdout?.destroy();
+      child.stderr?.destroy();
+    },
+  });
 }
 
 /** Between two looks at whether a process has ended. */

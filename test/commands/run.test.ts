@@ -34,6 +34,7 @@ describeOnEachBackend(
         name: 'Local',
         driver: 'local',
         leaseId: ended.leaseId,
+        workspacePath: process.cwd(),
       });
     });
 

@@ -1,0 +1,43 @@
+import type { Survey } from '../workspace/survey-workspace.ts';
+import { walkWorkspace } from '../workspace/walk-workspace.ts';
+import { directoriesAbove } from '../workspace/workspace-entry.ts';
+import type { WorkspaceEntry } from '../workspace/workspace-entry.ts';
+import { RemoteTree } from './remote-tree.ts';
+import { OWNER_ACCESS, removeTree } from './remote-removal.ts';
+import type { SftpFiles } from './sftp-files.ts';
+
+/**
+ * Removes from a workspace on a host, which an earlier run may have left, whatever the workspace of this machine does
+ * not have. What its .gitignore files leave out stays: build caches are what a place is used again for.
+ * @returns what is there then of the same kind
+ */
+export async function makeWay(files: SftpFiles, root: string, survey: Survey): Promise<Map<string, WorkspaceEntry>> {
+  const there = new Map<string, WorkspaceEntry>();
+  const inTheWay: string[] = [];
+  const extraFiles: string[] = [];
+  const extraDirectories: string[] = [];
+  const occupied = new Set<string>();
+  const walk = walkWorkspace(
+    new RemoteTree(files, root),
+    (directory, around) => survey.rules.get(directory) ?? around.within(directory, undefined),
+  );
+  for await (const encounter of walk) {
+    const { kind, path } = encounter;
+    const wanted = survey.entries.get(path);
+    // It is listed only after this.
+    if (kind === 'directory' && (encounter.mode & OWNER_ACCESS) !== OWNER_ACCESS)
+      await files.setstat(`${root}/${path}`, { mode: encounter.mode | OWNER_ACCESS });
+    if (wanted !== undefined && isLike(wanted, encounter)) there.set(path, encounter as WorkspaceEntry);
+    else if (wanted !== undefined) inTheWay.push(path);
+    else if (kind === 'ignored' || kind === 'skipped') for (const above of directoriesAbove(path)) occupied.add(above);
+    else (kind === 'directory' ? extraDirectories : extraFiles).push(path);
+  }
+  for (const path of extraFiles) await files.unlink(`${root}/${path}`);
+  for (const path of extraDirectories.toReversed()) if (!occupied.has(path)) await files.rmdir(`${root}/${path}`);
+  for (const path of inTheWay) await removeTree(files, `${root}/${path}`);
+  return there;
+}
+
+function isLike(wanted: WorkspaceEntry, found: { kind: string; target?: string }): boolean {
+  return wanted.kind === found.kind && (wanted.kind !== 'symlink' || wanted.target === found.target);
+}

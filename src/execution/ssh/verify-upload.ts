@@ -1,0 +1,41 @@
+import { EnvironmentFailedError } from '../../contracts/index.ts';
+import type { ManifestEntry } from '../workspace/manifest.ts';
+import type { Survey } from '../workspace/survey-workspace.ts';
+import { walkWorkspace } from '../workspace/walk-workspace.ts';
+import type { WorkspaceEntry, WorkspaceTree } from '../workspace/workspace-entry.ts';
+
+/**
+ * Compares what the host has with what it was sent, and takes over the modes and times that its file system made of it.
+ * @throws {EnvironmentFailedError} workspace_unusable, when something lacks
+ */
+export async function verifyUpload(
+  tree: WorkspaceTree,
+  { rules }: Pick<Survey, 'rules'>,
+  brought: ReadonlyMap<string, ManifestEntry>,
+  location: string,
+): Promise<Map<string, ManifestEntry>> {
+  const verified = new Map<string, ManifestEntry>();
+  const walk = walkWorkspace(tree, (directory, around) => rules.get(directory) ?? around.within(directory, undefined));
+  for await (const found of walk) {
+    const sent = brought.get(found.path);
+    if (sent === undefined || found.kind === 'ignored' || found.kind === 'skipped') continue;
+    const entry = asFound(sent, found);
+    if (entry !== undefined) verified.set(found.path, entry);
+  }
+  const lacking = [...brought.keys()].find((path) => !verified.has(path));
+  if (lacking === undefined) return verified;
+  throw new EnvironmentFailedError(
+    'workspace_unusable',
+    `${location}/${lacking} is not what it was sent as; is something else at work there, or does the file system of ` +
+      'the host take two names for one, as those do that heed neither case nor Unicode forms?',
+  );
+}
+
+/** Undefined when it is not what was sent. */
+function asFound(sent: ManifestEntry, found: WorkspaceEntry): ManifestEntry | undefined {
+  if (sent.kind === 'file' && found.kind === 'file' && sent.size === found.size)
+    return { ...sent, remoteMode: found.mode, remoteMtime: found.mtime };
+  if (sent.kind === 'directory' && found.kind === 'directory') return { ...sent, remoteMode: found.mode };
+  if (sent.kind === 'symlink' && found.kind === 'symlink' && sent.target === found.target) return sent;
+  return undefined;
+}
