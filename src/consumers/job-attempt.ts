@@ -21,8 +21,8 @@ export interface JobAttemptOptions {
   logger: Logger;
   /** Until a waiting run is looked at again. */
   waitDelayMs: () => number;
-  /** Until a job is looked at again that found its environment busy. */
-  postponeMs: () => number;
+  /** Until a job is looked at again that found its environment busy, having been started so often. */
+  postponeMs: (starts: number) => number;
   now: () => number;
 }
 
@@ -107,7 +107,8 @@ export class JobAttempt {
 
   async #postponed(reason: string): Promise<Error> {
     this.#logger.debug({ reason }, 'job is put back for a while');
-    await this.#job.moveToDelayed(this.#options.now() + this.#options.postponeMs(), this.#token);
+    const delayMs = this.#options.postponeMs(this.#job.attemptsStarted);
+    await this.#job.moveToDelayed(this.#options.now() + delayMs, this.#token);
     return new DelayedError();
   }
 
