@@ -11,6 +11,10 @@ import { findEnvironment } from './find-environment.ts';
 /** For connecting, logging in and looking around; each has a shorter limit of its own. */
 const PROBE_LIMIT_MS = 60_000;
 
+const SECRETS_HELP = `
+The environment's private key is read as a worker does it: from a variable or a file of this machine, or opened under
+LESSOR_SECRET_KEY.`;
+
 /** `lessor environments probe` */
 export function probeEnvironmentCommand(): Command {
   return new Command('probe')
@@ -18,6 +22,7 @@ export function probeEnvironmentCommand(): Command {
     .argument('<environment>', 'id of the environment', parseId)
     .addOption(databaseUrlOption())
     .option('--json', 'print one JSON object instead of a table', false)
+    .addHelpText('after', SECRETS_HELP)
     .action(probeEnvironment);
 }
 
