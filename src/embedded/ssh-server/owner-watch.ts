@@ -6,8 +6,8 @@ import { SshServerError } from './errors.ts';
 
 /**
  * Is told of process groups, and signals them once its standard input is at its end, which the kernel sees to whatever
- * happens to the owner. Arguments: the signal for the groups, and one for the groups that their leaders are parents of,
- * which may be empty.
+ * happens to the owner. Arguments: the signal for the groups, and one for the groups that were started from them, by
+ * a process that is in one itself; that one may be empty.
  */
 const WATCH = `
 trap '' HUP INT TERM
@@ -18,22 +18,35 @@ while read -r verb group; do
     free) held="\${held%% "$group" *} \${held#* "$group" }" ;;
   esac
 done
-parent_of() {
-  while read -r key value; do
-    if [ "$key" = PPid: ]; then echo "$value"; break; fi
-  done <"/proc/$1/status"
-}
-processes_with_parents() {
-  if [ -r /proc/self/status ]; then
-    for entry in /proc/[0-9]*; do echo "\${entry#/proc/} $(parent_of "\${entry#/proc/}")"; done
-  else
-    ps -A -o pid= -o ppid=
+processes() {
+  if [ ! -r /proc/self/stat ]; then
+    ps -A -o pid= -o ppid= -o pgid=
+    return
   fi
+  for entry in /proc/[0-9]*; do
+    if read -r stat <"$entry/stat"; then
+      # The name in parentheses can hold anything, so what follows is counted from its end.
+      set -- \${stat##*) }
+      echo "\${entry#/proc/} $2 $3"
+    fi
+  done
+}
+signal_started() {
+  processes=$(processes)
+  members=' '
+  while read -r process parent group; do
+    case $held in *" $group "*) members="$members$process " ;; esac
+  done <<END
+$processes
+END
+  while read -r process parent group; do
+    case $members in *" $parent "*) [ "$process" = "$group" ] && kill "-$1" "-$group" ;; esac
+  done <<END
+$processes
+END
 }
 [ -z "\${held# }" ] && exit 0
-[ -n "$2" ] && processes_with_parents 2>/dev/null | while read -r process parent; do
-  case $held in *" $parent "*) kill "-$2" "-$process" ;; esac
-done 2>/dev/null
+[ -n "$2" ] && signal_started "$2" 2>/dev/null
 for group in $held; do kill "-$1" "-$group"; done 2>/dev/null
 exit 0
 `;
@@ -41,8 +54,8 @@ exit 0
 /** Which signals are sent when the owner goes. */
 export interface WatchSignals {
   readonly toHeld: 'HUP' | 'TERM';
-  /** To process groups whose leader is a child of a held one. */
-  readonly toChildren?: 'HUP';
+  /** To the process groups that processes of the held ones started. */
+  readonly toStarted?: 'HUP';
 }
 
 type WatchProcess = ChildProcessByStdio<Writable, null, Readable>;
@@ -54,8 +67,8 @@ export class OwnerWatch {
   readonly #ended: Promise<number | NodeJS.Signals>;
 
   /** @throws {@link SshServerError} when it cannot be started. */
-  static async start({ toHeld, toChildren }: WatchSignals): Promise<OwnerWatch> {
-    const child = spawn('/bin/sh', ['-c', WATCH, 'ssh-server-watch', toHeld, toChildren ?? ''], {
+  static async start({ toHeld, toStarted }: WatchSignals): Promise<OwnerWatch> {
+    const child = spawn('/bin/sh', ['-c', WATCH, 'ssh-server-watch', toHeld, toStarted ?? ''], {
       // A session of its own: Ctrl-C on the terminal reaches the owner only.
       detached: true,
       cwd: '/',

@@ -38,8 +38,8 @@ export class SshdServer implements ConnectionServer {
     await writeFile(join(directory, 'authorized_keys'), `${clientKey.public}\n`, { mode: 0o600 });
     const configPath = join(directory, 'sshd_config');
     await writeFile(configPath, sshdConfig(directory, account), { mode: 0o600 });
-    // A command that sshd runs leads a process group of its own, as a child of the session's process.
-    const watch = await OwnerWatch.start({ toHeld: 'TERM', toChildren: 'HUP' });
+    // A command leads a process group of its own, as the child of a process of the session.
+    const watch = await OwnerWatch.start({ toHeld: 'TERM', toStarted: 'HUP' });
     return new SshdServer(options, configPath, watch);
   }
 
