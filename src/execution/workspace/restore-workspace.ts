@@ -173,7 +173,9 @@ class Restore {
     const { path, mtime } = entry;
     const local = await workspace.versionAt(path);
     const isUnchangedHere = isSameContent(commonVersion(manifest.entries.get(path)).local, local.version);
-    const unfinished = await workspace.begin(isUnchangedHere ? path : await this.#asidePath(path));
+    // Only where it can end up, or something is already, are directories there for it.
+    const isBeside = isUnchangedHere || (local.version.kind !== 'absent' && local.version.kind !== 'other');
+    const unfinished = await workspace.begin(isBeside ? path : await this.#asidePath(path));
     let decision: Decision;
     try {
       const sha256 = await source.download(path, unfinished.handle, (count) => this.#meter.addBytes(count));

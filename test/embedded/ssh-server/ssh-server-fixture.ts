@@ -48,6 +48,11 @@ export async function connectForTest(server: SshServer, differing: Partial<Conne
   return client;
 }
 
+/** Resolves when the client is disconnected, whether or not with an error. */
+export function disconnected(client: Client): Promise<void> {
+  return new Promise((resolve) => void client.once('close', () => resolve()));
+}
+
 export function execute(client: Client, command: string): Promise<ClientChannel> {
   return new Promise((resolve, reject) => {
     client.exec(command, (error, channel) => (error ? reject(error) : resolve(channel)));
