@@ -22,6 +22,7 @@ import { createHeartbeatProducer } from '../../producers/producer.ts';
 import { withLease } from '../../producers/with-lease.ts';
 import { migrateQueue } from '../../queues/migrate-queue.ts';
 import { createSecretResolver } from '../../secrets/resolver.ts';
+import type { SecretResolver } from '../../secrets/resolver.ts';
 import { sealSecret } from '../../secrets/sealing.ts';
 import { sshConfigSchema } from '../../ssh/config.ts';
 
@@ -80,24 +81,12 @@ async function open(resources: Resources, kind: SshServerKind | undefined): Prom
     return join(directory, name);
   };
   const remoteWorkspacePath = await makeDirectory('host');
-  const server = await openSshServer({
-    directory: await makeDirectory('server'),
-    ...(kind === undefined ? {} : { kind }),
-  });
+  const options = { directory: await makeDirectory('server'), ...(kind === undefined ? {} : { kind }) };
+  const server = await openSshServer(options);
   resources.add(() => server.close());
-  const { url } = await openPostgres(resources);
-  const db = createDb(url);
-  resources.add(() => db.close());
-
   const secretKey = randomBytes(32).toString('base64');
   const secrets = createSecretResolver({ env: {}, secretKey });
-  const driver = createSshDriver({ secrets });
-  const logger = pino({ level: 'silent' });
-  const worker = createWorker({ databaseUrl: url, queueUrl: url, logger, drivers: [driver], ...WORKER_SETTINGS });
-  resources.add(() => worker.close());
-  await worker.start();
-  const producer = createHeartbeatProducer({ queueUrl: url });
-  resources.add(() => producer.close());
+  const { db, driver, producer } = await openStores(resources, secrets);
 
   const environments = environmentService(db);
   const { host, port, username, knownHosts } = server;
@@ -136,11 +125,21 @@ async function open(resources: Resources, kind: SshServerKind | undefined): Prom
   };
 }
 
-/** One server for the tables and for the queues. */
-async function openPostgres(resources: Resources): Promise<{ url: string }> {
+/** Postgres with the tables and the queues, and those who work with them. */
+async function openStores(resources: Resources, secrets: SecretResolver) {
   const postgres = await startEmbeddedPostgres();
   resources.add(() => postgres.stop());
-  await migrate(postgres.url);
-  await migrateQueue(postgres.url);
-  return postgres;
+  const { url } = postgres;
+  await migrate(url);
+  await migrateQueue(url);
+  const db = createDb(url);
+  resources.add(() => db.close());
+  const driver = createSshDriver({ secrets });
+  const logger = pino({ level: 'silent' });
+  const worker = createWorker({ databaseUrl: url, queueUrl: url, logger, drivers: [driver], ...WORKER_SETTINGS });
+  resources.add(() => worker.close());
+  await worker.start();
+  const producer = createHeartbeatProducer({ queueUrl: url });
+  resources.add(() => producer.close());
+  return { db, driver, producer };
 }
