@@ -8,6 +8,7 @@ import { createEnvironmentCommand } from './commands/environments/create.ts';
 import { probeEnvironmentCommand } from './commands/environments/probe.ts';
 import { updateEnvironmentCommand } from './commands/environments/update.ts';
 import { healthCommand } from './commands/health.ts';
+import { labCommand } from './commands/lab/lab-command.ts';
 import { activityCommand, environmentsCommand, leasesCommand } from './commands/listings.ts';
 import { migrateCommand } from './commands/migrate.ts';
 import { publishCommand } from './commands/publish.ts';
@@ -33,7 +34,8 @@ const COMMANDS = [
     .addCommand(createEnvironmentCommand())
     .addCommand(updateEnvironmentCommand())
     .addCommand(archiveEnvironmentCommand())
-    .addCommand(probeEnvironmentCommand()),
+    .addCommand(probeEnvironmentCommand())
+    .addCommand(labCommand()),
   activityCommand(),
   schemaCommand(),
   healthCommand(),

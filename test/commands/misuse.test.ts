@@ -159,6 +159,7 @@ describe('lessor tells how it is called', () => {
     ['environments update', ['DATABASE_URL', 'LESSOR_SECRET_KEY']],
     ['environments archive', ['DATABASE_URL']],
     ['environments probe', ['DATABASE_URL', 'LESSOR_SECRET_KEY']],
+    ['environments lab', []],
     ['activity', ['DATABASE_URL']],
     ['schema', []],
     ['health', ['DATABASE_URL', 'QUEUE_URL']],

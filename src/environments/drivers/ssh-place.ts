@@ -92,8 +92,8 @@ async function runPlaceScript(connection: SshConnection, request: PlaceRequest, 
 
 function endProcesses(graceSeconds: number): string {
   return String.raw`${endProcessesFunction({ graceSeconds })}
-if ! lessor_left=$(lessor_end_processes "$lessor_place"); then
-  printf 'processes of the run cannot be ended, so end them by hand: %s\n' "$(printf '%s ' $lessor_left)" >&2
+if ! lessor_failure=$(lessor_end_processes "$lessor_place"); then
+  printf '%s\n' "$lessor_failure" >&2
   exit 1
 fi
 `;

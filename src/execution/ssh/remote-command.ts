@@ -6,7 +6,8 @@ import type { SshConnection } from '../../ssh/connection.ts';
 import { quote } from '../../ssh/shell.ts';
 import type { Command, ProcessEnd } from '../driver.ts';
 import { CommandStreams } from '../command-streams.ts';
-import type { StreamedProcess, ToldEnd } from '../command-streams.ts';
+import type { ToldEnd } from '../command-streams.ts';
+import { endToldBy, streamsOf } from './channel-flow.ts';
 import type { CommandFiles } from './command-script.ts';
 
 /** SSH has names for a dozen signals only. A command that another one ended has this code, as with `ssh`. */
@@ -50,7 +51,7 @@ export class RemoteCommand {
     this.#connection = connection;
     this.#files = files;
     this.#command = command;
-    this.#streams = new CommandStreams(streamedProcess(channel), command, {
+    this.#streams = new CommandStreams(streamsOf(channel), command, {
       end: endToldBy(channel),
       // As a process is ended that writes to a pipe nobody reads.
       onReaderGone: () => void this.send('SIGPIPE').catch(() => this.#streams.abandon()),
@@ -83,13 +84,18 @@ export class RemoteCommand {
    * @throws {EnvironmentFailedError} when how the command ended cannot be known
    */
   async ended(signal: AbortSignal): Promise<ProcessEnd> {
+    const over = new AbortController();
     const aborted = new Promise<void>((resolve) => {
       if (signal.aborted) resolve();
-      else signal.addEventListener('abort', () => resolve(), { once: true });
+      else signal.addEventListener('abort', () => resolve(), { once: true, signal: over.signal });
     });
-    await Promise.race([this.#end, aborted]);
-    if (signal.aborted) await this.#bringToAnEnd();
-    return this.#end;
+    try {
+      await Promise.race([this.#end, aborted]);
+      if (signal.aborted) await this.#bringToAnEnd();
+      return await this.#end;
+    } finally {
+      over.abort();
+    }
   }
 
   /** All that the command has started is ended as well, as far as it stayed in its group. */
@@ -132,21 +138,6 @@ export class RemoteCommand {
       await Promise.race([lost, sleep(LAST_WORDS_MS, undefined, { ref: false })]);
     return processEndOf(end);
   }
-}
-
-function streamedProcess(channel: ClientChannel): StreamedProcess {
-  return {
-    stdin: channel,
-    stdout: channel,
-    stderr: channel.stderr,
-    on: (event, listener) => channel.on(event, listener),
-  };
-}
-
-/** The end is told by an event, once, and that can be before anybody could listen; ssh2 remembers it in a private field. */
-function endToldBy(channel: ClientChannel): ToldEnd | undefined {
-  const { code, signal } = Reflect.get(channel, '_exit') as { code?: number | null; signal?: string };
-  return code === undefined ? undefined : { code, signal: signal ?? null };
 }
 
 function processEndOf({ code, signal }: ToldEnd): ProcessEnd {

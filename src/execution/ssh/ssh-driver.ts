@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import { EnvironmentFailedError } from '../../contracts/index.ts';
 import type { GrantedLease } from '../../contracts/index.ts';
 import type { SecretResolver } from '../../secrets/resolver.ts';
@@ -26,12 +27,18 @@ export function createSshExecutionDriver({ secrets }: SshExecutionDriverOptions)
       if (place === null)
         throw new EnvironmentFailedError('driver_failed', `lease ${lease.id} has no place on its host`);
       assertPlaceOf(config, place);
-      const { workspaceDirectory, signal } = options;
+      const { workspaceDirectory } = options;
+      const signal = AbortSignal.any([options.signal]);
+      // Each transfer and command listens to it, and there can be many at once.
+      setMaxListeners(0, signal);
       const directory = workspaceDirectory === undefined ? undefined : await realWorkspaceDirectory(workspaceDirectory);
       const connection = await SshConnection.connect(config, { secrets, signal });
       try {
         const files = await SftpFiles.open(connection, config);
-        return new SshExecution({ connection, files, config, place, leaseId: lease.id }, directory, options);
+        return new SshExecution({ connection, files, config, place, leaseId: lease.id }, directory, {
+          ...options,
+          signal,
+        });
       } catch (error) {
         await connection.close();
         throw error;

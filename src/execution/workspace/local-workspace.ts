@@ -13,6 +13,8 @@ import { OWN_DIRECTORY, UNFINISHED_PREFIX } from './walk-workspace.ts';
 export interface LocalVersion {
   version: Version;
   stamp: string;
+  /** Whether all directories on the way are ones, or can be made. */
+  isReachable: boolean;
 }
 
 /** A file that is written under another name until it takes its place. */
@@ -34,12 +36,17 @@ export class LocalWorkspace {
   }
 
   async versionAt(path: string): Promise<LocalVersion> {
-    if (!(await this.#hasRealDirectories(path))) return { version: { kind: 'other' }, stamp: 'out of reach' };
+    const obstacle = await this.#obstacleTo(path);
+    if (obstacle !== undefined) {
+      // Something may lie behind a symlink, but nothing in what is no directory.
+      const version: Version = { kind: obstacle.isSymbolicLink() ? 'other' : 'absent' };
+      return { version, stamp: 'out of reach', isReachable: false };
+    }
     const stats = await this.#statsAt(path);
     const stamp = stampOf(stats);
-    if (stats === undefined) return { version: { kind: 'absent' }, stamp };
+    if (stats === undefined) return { version: { kind: 'absent' }, stamp, isReachable: true };
     try {
-      return { version: await this.#version(path, stats), stamp };
+      return { version: await this.#version(path, stats), stamp, isReachable: true };
     } catch (error) {
       // Another one took its place meanwhile.
       if (isMissing(error) || hasCode(error, 'ELOOP', 'EINVAL')) return this.versionAt(path);
@@ -146,14 +153,14 @@ export class LocalWorkspace {
     }
   }
 
-  /** Whether every directory on the way to a path is one, or is not there yet. */
-  async #hasRealDirectories(path: string): Promise<boolean> {
+  /** What stands in the place of a directory on the way to a path. */
+  async #obstacleTo(path: string): Promise<BigIntStats | undefined> {
     for (const directory of directoriesAbove(path)) {
       const stats = await this.#statsAt(directory);
-      if (stats === undefined) return true;
-      if (!stats.isDirectory()) return false;
+      if (stats === undefined) return undefined;
+      if (!stats.isDirectory()) return stats;
     }
-    return true;
+    return undefined;
   }
 
   async #makeDirectories(path: string): Promise<void> {

@@ -111,14 +111,14 @@ class Restore {
     const { workspace } = this.#options;
     const local = await workspace.versionAt(path);
     const decision = this.#decide(path, local.version, { kind: 'directory', mode });
-    if (decision.content === 'take') {
+    if (decision.content === 'keep') {
+      if (decision.mode !== undefined) this.report.changed.push(path);
+    } else if (decision.content === 'take' && (await this.#makesRoom(path, local))) {
       if (local.version.kind !== 'absent') await workspace.remove(path);
       await workspace.putDirectory(path);
       this.#tellTaken(path);
-    }
-    if (decision.content === 'conflict') await workspace.putDirectory(await this.#aside(path));
-    else if (decision.mode !== undefined) this.#directoryModes.set(path, decision.mode);
-    if (decision.content === 'keep' && decision.mode !== undefined) this.report.changed.push(path);
+    } else return workspace.putDirectory(await this.#aside(path));
+    if (decision.mode !== undefined) this.#directoryModes.set(path, decision.mode);
     this.#tellModeConflict(path, mode, decision);
   }
 
@@ -174,7 +174,7 @@ class Restore {
     const local = await workspace.versionAt(path);
     const isUnchangedHere = isSameContent(commonVersion(manifest.entries.get(path)).local, local.version);
     // Only where it can end up, or something is already, are directories there for it.
-    const isBeside = isUnchangedHere || (local.version.kind !== 'absent' && local.version.kind !== 'other');
+    const isBeside = local.isReachable && (isUnchangedHere || local.version.kind !== 'absent');
     const unfinished = await workspace.begin(isBeside ? path : await this.#asidePath(path));
     let decision: Decision;
     try {
@@ -202,7 +202,7 @@ class Restore {
   /** Whether what was decided still holds, since a transfer takes its time, and nothing is lost by it. */
   async #makesRoom(path: string, local: LocalVersion): Promise<boolean> {
     const { workspace } = this.#options;
-    if (!(await workspace.isStill(path, local))) return false;
+    if (!local.isReachable || !(await workspace.isStill(path, local))) return false;
     return local.version.kind !== 'directory' || workspace.remove(path);
   }
 

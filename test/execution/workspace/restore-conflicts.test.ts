@@ -90,6 +90,25 @@ describe('what changed on both sides', () => {
     expect(await sides.conflictsHere()).toEqual({ path: 'a file now' });
   });
 
+  test('once is not taken for changed again, when it is brought back a second time', async () => {
+    const sides = await TwoSides.with({ 'b/a': 'one' });
+    await sides.changeThere({ b: 'a file now' });
+    await sides.restore();
+    expect(await sides.restore()).toEqual(nothing);
+  });
+
+  test('with a new file there, in what was a directory and is a file here', async () => {
+    const sides = await TwoSides.with({ dir: null });
+    await sides.changeHere({ dir: 'a file now' });
+    await sides.changeThere({ 'dir/new': 'there' });
+    expect(await sides.restore()).toEqual({
+      ...nothing,
+      conflicts: [{ path: 'dir/new', keptAs: aside('dir/new') }],
+    });
+    expect(await sides.contentsHere()).toEqual({ dir: 'a file now' });
+    expect(await sides.conflictsHere()).toEqual({ dir: null, 'dir/new': 'there' });
+  });
+
   test('in their modes is told', async () => {
     const sides = await TwoSides.with({ a: 'one', b: 'one' });
     await sides.changeHere({ a: 0o600, b: 0o700 });
