@@ -91,8 +91,10 @@ describe.each(hostKinds)('on %s', (kind) => {
       const { root, newPlace, acquire } = await open();
       const { place } = await newPlace();
       const heard = join(root, 'heard');
-      const script = (command: string) => `trap ': >"$HEARD"' TERM; ${command} & while :; do sleep 0.1; done`;
-      await startSleeper({ place, script: (command) => `HEARD=${quote(heard)}; ${script(command)}` });
+      await startSleeper({
+        place,
+        script: (command) => `heard=${quote(heard)}; trap ': >"$heard"' TERM; ${command} & while :; do sleep 0.1; done`,
+      });
       const taking = failureOf(acquire(randomUUID(), place), 'workspace_unusable');
       await until(() => existsSync(heard));
       await rm(place, { recursive: true });
