@@ -25,6 +25,9 @@ const ENDING_ACTIONS = `('environment.lease_released', 'environment.lease_expire
  */
 export const TOLD_LEASES = `
   select lease.id, lease.status, environment.driver,
+    -- its cleanup failed for good, which is told in place of its end
+    lease.cleanup_status = 'failed'
+      and count(*) filter (where event.action = 'environment.lease_release_failed') > 0 as given_up,
     count(*) filter (where event.action = 'environment.lease_acquired') as acquired,
     min(event.created_at) filter (where event.action = 'environment.lease_acquired') as granted_at,
     count(*) filter (where event.action = 'environment.lease_retained') as retained,
@@ -36,7 +39,7 @@ export const TOLD_LEASES = `
   from environment_leases lease
   left join environments environment on environment.id = lease.environment_id
   left join activity_log event on event.entity_type = 'environment_lease' and event.entity_id = lease.id
-  group by lease.id, lease.status, environment.driver`;
+  group by lease.id, lease.status, lease.cleanup_status, environment.driver`;
 
 /** Each query selects, by invariant, what breaks it. `$1` is the grace in seconds. */
 const QUERIES = [
@@ -91,9 +94,10 @@ const QUERIES = [
         -- a driver with outside effects can fail before its lease ever was active
         or (acquired = 0 and status <> 'pending' and (driver = 'local' or status in ('active', 'retained')))
         or (retained = 0 and status = 'retained')
-        or (ended - revived = 0 and status in ${ENDED})
-        or (ended - revived = 1 and status not in ${ENDED} and status <> 'pending_cleanup')
-        or (status in ${ENDED} and ended_so <> case status when 'expired' then revived + 1 else 1 end)
+        or (ended - revived = 0 and status in ${ENDED} and given_up is not true)
+        or (ended - revived = 1 and (given_up or status not in ${ENDED}))
+        or (status in ${ENDED} and given_up is not true
+          and ended_so <> case status when 'expired' then revived + 1 else 1 end)
         or (status <> 'expired' and status <> 'pending_cleanup' and expired <> revived)`,
   },
   {

@@ -14,6 +14,18 @@ export { migrate } from './db/migrate.ts';
 export { migrateQueue } from './queues/migrate-queue.ts';
 export { activityLog, companies, environmentLeases, environments, heartbeatRuns } from './db/schema.ts';
 export type { Actor } from './db/statements/activity.ts';
+export type {
+  AcquireRequest,
+  Acquisition,
+  ControlDriver,
+  DriverCall,
+  DriverEnvironment,
+  ProbeCheck,
+  ProbeReport,
+  ReleaseRequest,
+} from './environments/drivers/driver.ts';
+export type { DriverConfigSchema } from './environments/drivers/config-schemas.ts';
+export { createSshDriver, type SshDriverOptions } from './environments/drivers/ssh-driver.ts';
 export { environmentService, type EnvironmentService, type EnvironmentServiceOptions } from './environments/service.ts';
 export type { Environment, EnvironmentRegister } from './environments/environment-register.ts';
 export type { EnvironmentLease, LeaseRegister } from './environments/lease-register.ts';
@@ -39,4 +51,8 @@ export {
   type RunStart,
   type WaitOptions,
 } from './producers/producer.ts';
+export { createSecretResolver, type SecretResolver, type SecretSources } from './secrets/resolver.ts';
+export { sealSecret } from './secrets/sealing.ts';
+export type { SecretReference } from './secrets/reference.ts';
+export { sshConfigSchema, type SshConfig } from './ssh/config.ts';
 export { RunTimedOutError, withLease, type RunOutcome, type WithLeaseOptions } from './producers/with-lease.ts';

@@ -1,13 +1,12 @@
 import { Command, Option } from 'commander';
 import { ACTIVITY_ACTIONS, ENVIRONMENT_DRIVERS, ENVIRONMENT_STATUSES, LEASE_STATUSES } from '../contracts/index.ts';
-import { createDb } from '../db/connection.ts';
 import type { Db } from '../db/connection.ts';
-import { assertMigrated } from '../db/migrate.ts';
 import { listActivity, listEnvironments, listLeases } from '../db/listings.ts';
 import type { ActivityListFilters, EnvironmentListFilters, LeaseListFilters } from '../db/listings.ts';
-import { checkedDatabaseUrl, databaseUrlOption, parseCount, parseId } from './settings.ts';
+import { databaseUrlOption, parseCount, parseId } from './settings.ts';
 import { renderRows, showInstant } from './table.ts';
 import type { Column } from './table.ts';
+import { withDatabase } from './with-database.ts';
 
 /** A list read from the database. */
 type List<Filters, Row> = (db: Db, filters: Filters) => Promise<Row[]>;
@@ -91,24 +90,24 @@ function listingCommand<Filters, Row>(
   list: List<Filters, Row>,
   columns: readonly Column<Row>[],
 ): Command {
-  return new Command(name)
-    .description(description)
-    .addOption(databaseUrlOption())
-    .addOption(idOption('--company <id>', 'only this company'))
-    .addOption(new Option('--limit <n>', 'at most so many').default(50).argParser(parseCount))
-    .option('--json', 'print one JSON array instead of a table', false)
-    .action(async ({ databaseUrl, json, ...filters }: ListingFlags & Filters) => {
-      const db = createDb(checkedDatabaseUrl(databaseUrl), { maximumConnections: 1 });
-      try {
-        await assertMigrated(db);
+  return (
+    new Command(name)
+      .description(description)
+      // What comes after the name of a subcommand is the subcommand's.
+      .enablePositionalOptions()
+      .addOption(databaseUrlOption())
+      .addOption(idOption('--company <id>', 'only this company'))
+      .addOption(new Option('--limit <n>', 'at most so many').default(50).argParser(parseCount))
+      .option('--json', 'print one JSON array instead of a table', false)
+      .action(async ({ databaseUrl, json, ...filters }: ListingFlags & Filters) => {
+        const rows = await withDatabase(databaseUrl, (db) =>
+          // The flags that are left are the filters: each command adds the options of its own list.
+          list(db, filters as unknown as Filters),
+        );
         const { isTTY, columns: width } = process.stdout;
-        const terminal = { isTTY, columns: width };
-        // The flags that are left are the filters: each command adds the options of its own list.
-        process.stdout.write(renderRows(await list(db, filters as unknown as Filters), columns, { json, terminal }));
-      } finally {
-        await db.close();
-      }
-    });
+        process.stdout.write(renderRows(rows, columns, { json, terminal: { isTTY, columns: width } }));
+      })
+  );
 }
 
 function idOption(flags: string, description: string): Option {

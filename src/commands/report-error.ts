@@ -3,11 +3,15 @@ import { serializeError } from '../consumers/error-serializer.ts';
 import { LessorError } from '../contracts/index.ts';
 import { kindOfSqlError } from '../db/sql-errors.ts';
 import { EmbeddedPostgresError } from '../embedded/index.ts';
+import { SshServerError } from '../embedded/ssh-server/index.ts';
 import { CommandNotStartedError } from '../execution/local-process.ts';
 
 /** Exit code for something called wrongly, as most commands have it. */
 const EXIT_MISUSE = 2;
 const EXIT_FAILURE = 1;
+
+/** Errors whose message says all. */
+const FORESEEN = [LessorError, EmbeddedPostgresError, SshServerError, CommandNotStartedError];
 
 /** Says on stderr what went wrong. */
 export function reportError(error: unknown): void {
@@ -18,9 +22,7 @@ export function reportError(error: unknown): void {
 
 /** What went wrong: in one sentence if it was foreseen, else with where it happened. */
 export function describeError(error: unknown): string {
-  const isForeseen =
-    error instanceof LessorError || error instanceof EmbeddedPostgresError || error instanceof CommandNotStartedError;
-  if (isForeseen) return error.message;
+  if (FORESEEN.some((kind) => error instanceof kind)) return (error as Error).message;
   const { message, code, stack } = serializeError(error);
   if (kindOfSqlError(error) === 'unreachable')
     return `Postgres cannot be used: ${message}; check --database-url (DATABASE_URL)`;

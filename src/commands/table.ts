@@ -7,6 +7,8 @@ export interface Column<Row> {
   show(row: Row): string;
   /** Ids are cut short, as git and docker do, where the terminal is too narrow for them. */
   isId?: boolean;
+  /** Broken into lines, where the terminal is too narrow for it. At most one column of a list. */
+  wraps?: boolean;
 }
 
 const SHORT_ID_LENGTH = 8;
@@ -21,7 +23,8 @@ export function renderRows<Row>(
   if (json) return `${JSON.stringify(rows)}\n`;
   if (rows.length === 0) return 'Nothing found.\n';
   const whole = drawTable(rows, columns, terminal);
-  if (!terminal.isTTY || widthOf(whole) <= terminal.columns) return `${whole}\n`;
+  if (!terminal.isTTY || !terminal.columns || widthOf(whole) <= terminal.columns) return `${whole}\n`;
+  if (columns.some((column) => column.wraps)) return `${wrapTable(rows, columns, terminal)}\n`;
   const shortened = columns.map((column) =>
     column.isId === true ? { ...column, show: (row: Row) => column.show(row).slice(0, SHORT_ID_LENGTH) } : column,
   );
@@ -31,14 +34,43 @@ export function renderRows<Row>(
 /** What is known of where a table is shown. */
 export interface Terminal {
   isTTY: boolean;
+  /** A terminal may tell no width: then this is 0, or undefined against its type in Node. */
   columns: number;
 }
 
-function drawTable<Row>(rows: readonly Row[], columns: readonly Column<Row>[], { isTTY }: Terminal): string {
+function drawTable<Row>(
+  rows: readonly Row[],
+  columns: readonly Column<Row>[],
+  { isTTY }: Terminal,
+  colWidths: (number | null)[] = [],
+): string {
   const style = isTTY ? { head: ['bold'], border: ['grey'] } : { head: [], border: [] };
-  const table = new Table({ head: columns.map((column) => column.heading), style: { ...style, compact: true } });
+  const table = new Table({
+    head: columns.map((column) => column.heading),
+    style: { ...style, compact: true },
+    colWidths,
+    wordWrap: true,
+  });
   table.push(...rows.map((row) => columns.map((column) => column.show(row))));
   return table.toString();
+}
+
+const NARROWEST_COLUMN = 20;
+
+/** Room on both sides of a cell. */
+const PADDING = 2;
+
+/** Leaves to the column that wraps what the others leave of the terminal. */
+function wrapTable<Row>(rows: readonly Row[], columns: readonly Column<Row>[], terminal: Terminal): string {
+  const others = columns.filter((column) => column.wraps !== true);
+  const left = Math.max(NARROWEST_COLUMN, terminal.columns - widthOf(drawTable(rows, others, terminal)) - 1);
+  // Words that are too long would be cut short.
+  const longWord = new RegExp(String.raw`(\S{${left - PADDING}})(?=\S)`, 'g');
+  const wrapped = columns.map((column) =>
+    column.wraps === true ? { ...column, show: (row: Row) => column.show(row).replace(longWord, '$1\n') } : column,
+  );
+  const widths = columns.map((column) => (column.wraps === true ? left : null));
+  return drawTable(rows, wrapped, terminal, widths);
 }
 
 function widthOf(table: string): number {

@@ -1,5 +1,8 @@
 import { Command, Option } from 'commander';
 import { createWorker } from '../consumers/worker.ts';
+import { createControlDrivers } from './control-drivers.ts';
+import { SECRET_KEY_HELP, addEnvironmentOptions } from './environment-options.ts';
+import type { EnvironmentFlags } from './environment-options.ts';
 import { createLogger, logLevelOption } from './log.ts';
 import {
   checkedDatabaseUrl,
@@ -15,7 +18,7 @@ import {
 } from './settings.ts';
 import { firstShutdownSignal } from './shutdown-signals.ts';
 
-interface WorkerFlags {
+interface WorkerFlags extends EnvironmentFlags {
   databaseUrl?: string;
   queueUrl?: string;
   queuePrefix: string;
@@ -35,7 +38,7 @@ interface WorkerFlags {
 
 /** `lessor worker`: works off the queues until it is told to stop. */
 export function workerCommand(): Command {
-  return new Command('worker')
+  const command = new Command('worker')
     .description('work off the queues: run as many replicas as the load needs')
     .addOption(databaseUrlOption())
     .addOption(queueUrlOption())
@@ -85,8 +88,10 @@ export function workerCommand(): Command {
         .preset('true')
         .argParser(parseSwitch)
         .default(false),
-    )
+    );
+  return addEnvironmentOptions(command)
     .addOption(logLevelOption())
+    .addHelpText('after', SECRET_KEY_HELP)
     .action(runWorker);
 }
 
@@ -118,6 +123,11 @@ async function runWorker(flags: WorkerFlags): Promise<void> {
     outboxPollIntervalMs: flags.outboxPollInterval,
     runRetentionSeconds: flags.runRetention,
     requireDurableQueue: flags.requireDurableQueue,
+    enableEnvironments: flags.enableEnvironments,
+    driverConcurrency: flags.driverConcurrency,
+    environmentConcurrency: flags.environmentConcurrency,
+    releaseAttempts: flags.releaseAttempts,
+    drivers: createControlDrivers(process.env),
     logger,
   });
   const started = worker.start();

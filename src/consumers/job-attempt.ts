@@ -8,7 +8,7 @@ import { kindOfSqlError } from '../db/sql-errors.ts';
 import type { OperationOutcome } from '../environments/operations.ts';
 import { JOB_OPTIONS } from '../queues/retry-policy.ts';
 import { describeError } from './error-serializer.ts';
-import type { Handler, HandlerDependencies } from './handler.ts';
+import type { Attempt, Handler, HandlerDependencies } from './handler.ts';
 import type { OperationsOnPostgres } from './operations-on-postgres.ts';
 import { PoisonousJobError } from './poison-isolation.ts';
 import type { PoisonIsolation } from './poison-isolation.ts';
@@ -16,11 +16,13 @@ import { WorkerStoppingError } from './store-outage.ts';
 
 /** What an attempt needs besides its handler and its job. */
 export interface JobAttemptOptions {
-  operations: Pick<OperationsOnPostgres, 'submit' | 'submitAlone' | 'tellDenial'>;
+  operations: HandlerDependencies & Pick<OperationsOnPostgres, 'submitAlone'>;
   isolation: PoisonIsolation;
   logger: Logger;
   /** Until a waiting run is looked at again. */
   waitDelayMs: () => number;
+  /** Until a job is looked at again that found its environment busy, having been started so often. */
+  postponeMs: (starts: number) => number;
   now: () => number;
 }
 
@@ -47,7 +49,8 @@ export class JobAttempt {
       const outcome = await this.#carryOut();
       if (outcome.kind === 'refused') throw this.#refused(outcome.refusal);
       if (outcome.kind === 'waiting') throw await this.#waiting(outcome);
-      if (outcome.kind === 'unavailable') throw new Error(outcome.reason);
+      if (outcome.kind === 'postponed') throw await this.#postponed(outcome.reason);
+      if (outcome.kind !== 'done') throw new Error(outcome.kind === 'unavailable' ? outcome.reason : outcome.kind);
       this.#logger.debug({ lease: leaseOf(outcome.result) }, 'job done');
       return outcome.result;
     } catch (error) {
@@ -58,7 +61,8 @@ export class JobAttempt {
   /** A client in another language may have set no attempts: the policy of this package is the least a job gets. */
   #applyRetryPolicy(): void {
     const { attempts = 1, backoff } = JOB_OPTIONS[this.#handler.queue];
-    if ((this.#job.opts.attempts ?? 1) >= attempts) return;
+    // Jobs of releases are published by workers alone, with attempts as they are set to.
+    if (this.#handler.queue === 'lease-release' || (this.#job.opts.attempts ?? 1) >= attempts) return;
     this.#job.opts = { ...this.#job.opts, attempts, ...(backoff === undefined ? {} : { backoff }) };
   }
 
@@ -74,7 +78,7 @@ export class JobAttempt {
     const parsed = this.#handler.schema.safeParse(this.#job.data);
     if (!parsed.success) return this.#deny({ code: 'invalid_payload', reason: z.prettifyError(parsed.error) });
     try {
-      return await this.#handler.handle(dependencies, parsed.data);
+      return await this.#handler.handle(dependencies, parsed.data, this.#attempt());
     } catch (error) {
       if (kindOfSqlError(error) !== 'refused') throw error;
       return this.#deny({ code: 'not_storable', reason: describeError(error) });
@@ -101,6 +105,18 @@ export class JobAttempt {
     return new DelayedError();
   }
 
+  async #postponed(reason: string): Promise<Error> {
+    this.#logger.debug({ reason }, 'job is put back for a while');
+    const delayMs = this.#options.postponeMs(this.#job.attemptsStarted);
+    await this.#job.moveToDelayed(this.#options.now() + delayMs, this.#token);
+    return new DelayedError();
+  }
+
+  #attempt(): Attempt {
+    const { attemptsMade, opts } = this.#job;
+    return { number: attemptsMade + 1, isLast: attemptsMade + 1 >= (opts.attempts ?? 1) };
+  }
+
   async #toBullError(error: unknown): Promise<Error> {
     if (error instanceof PoisonousJobError) this.#logger.error({ err: error }, 'job failed for good');
     if (error instanceof DelayedError || error instanceof UnrecoverableError) return error;
@@ -108,9 +124,8 @@ export class JobAttempt {
       await this.#job.moveToWait(this.#token);
       return new WaitingError();
     }
-    const { attemptsMade, opts } = this.#job;
-    const isLast = attemptsMade + 1 >= (opts.attempts ?? 1);
-    const details = { err: error, attempt: attemptsMade + 1, attempts: opts.attempts };
+    const { number, isLast } = this.#attempt();
+    const details = { err: error, attempt: number, attempts: this.#job.opts.attempts };
     if (isLast) this.#logger.error(details, 'job failed for good: it stays in the failed set until someone retries it');
     else this.#logger.warn(details, 'job failed and will be retried');
     return new Error(describeError(error));

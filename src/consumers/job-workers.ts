@@ -2,6 +2,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Processor } from 'bullmq';
 import type { Logger } from 'pino';
 import type { LessorWorker, Queues } from '../queues/queues.ts';
+import { growingPause } from '../queues/growing-pause.ts';
+import type { PauseRange } from '../queues/growing-pause.ts';
+import { retrySettings } from '../queues/retry-policy.ts';
 import { describeError } from './error-serializer.ts';
 import { createJobProcessor } from './job-processor.ts';
 import { PoisonIsolation } from './poison-isolation.ts';
@@ -26,6 +29,9 @@ const RETRY_COMMAND_MS = 1_000;
 
 /** Jobs given back at shutdown have this long to be given back before connections are cut. */
 const GIVE_BACK_MS = 1_000;
+
+/** How long a job is left alone that found its environment busy: ever longer, as many can wait for a slow one. */
+const WHILE_BUSY: PauseRange = { firstMs: 100, longestMs: 2_000 };
 
 /** How long a waiting run is left alone: often enough to notice a free workspace soon, with jitter. */
 const WAIT_DELAY_MS = 250;
@@ -66,7 +72,7 @@ export class JobWorkers {
 function openWorkers(
   queues: Queues,
   operations: OperationsOnPostgres,
-  { concurrency, lockDurationMs }: ResolvedWorkerSettings,
+  { concurrency, lockDurationMs, releasePauseMs }: ResolvedWorkerSettings,
   logger: Logger,
 ): LessorWorker[] {
   const options = {
@@ -76,16 +82,22 @@ function openWorkers(
     maxStalledCount: MAXIMUM_TAKEOVERS,
     runRetryDelay: RETRY_COMMAND_MS,
   };
+  const releasePauses = { firstMs: releasePauseMs.first, longestMs: releasePauseMs.longest };
   const processing = {
     operations,
     isolation: new PoisonIsolation((milliseconds) => sleep(milliseconds, undefined, { ref: false })),
     logger,
     waitDelayMs: () => Math.round(WAIT_DELAY_MS * (1 + Math.random())),
+    postponeMs: (starts: number) => Math.round(growingPause(starts, WHILE_BUSY) * (1 + Math.random())),
     now: () => Date.now(),
   };
   return [
     ...HANDLERS.map((handler) =>
-      queues.worker(handler.queue, createJobProcessor(handler, processing), { ...options, concurrency }),
+      queues.worker(handler.queue, createJobProcessor(handler, processing), {
+        ...options,
+        concurrency,
+        settings: retrySettings(handler.queue, releasePauses, Math.random),
+      }),
     ),
     queues.worker('lease-sweep', createSweepProcessor(operations, logger), options),
   ];

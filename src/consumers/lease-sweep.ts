@@ -1,10 +1,12 @@
 import type { Logger } from 'pino';
+import type { LeaseRelease } from '../contracts/index.ts';
 import type { Db, Transaction } from '../db/connection.ts';
 import type { Actor } from '../db/statements/activity.ts';
 import { endOrphanedLeases, expireLapsedLeases, failAbandonedLeases } from '../db/statements/end-leases.ts';
 import type { EndedLease } from '../db/statements/end-leases.ts';
 import { findAbandonedLeases, findLapsedLeases, findOrphanedLeases } from '../db/statements/find-leases-to-sweep.ts';
 import type { AbandonedLease, LapsedLease, OrphanedLease } from '../db/statements/find-leases-to-sweep.ts';
+import { ACQUISITION_LIMITS } from '../environments/acquisition-limits.ts';
 import { workOnPage } from './isolated-page.ts';
 import type { PageResult } from './isolated-page.ts';
 
@@ -13,6 +15,8 @@ export interface LeaseSweepDependencies {
   db: Db;
   actor: Actor;
   logger: Logger;
+  /** Publishes jobs that clean up after leases. */
+  requestReleases: (releases: readonly LeaseRelease[]) => Promise<void>;
   /** Most leases ended in one transaction. */
   batchSize: number;
 }
@@ -29,13 +33,6 @@ export interface LeaseSweepResult {
   failed: number;
 }
 
-/**
- * How long a pending lease may be left untouched before its acquirer is held to be dead, in seconds: twice what a
- * driver is given to acquire. Sooner, a slow acquisition would be failed under the hands of its acquirer; until then,
- * nobody else can have what it holds.
- */
-const PENDING_LIMIT_SECONDS = 120;
-
 /** One kind of lease to be swept: how to find it, page by page, and how to end it. */
 interface Broom<Found extends { leaseId: string }> {
   find(db: Db, limit: number, after?: Found): Promise<Found[]>;
@@ -50,8 +47,8 @@ const LAPSED: Broom<LapsedLease> = {
 };
 
 const ABANDONED: Broom<AbandonedLease> = {
-  find: (db, limit, after) => findAbandonedLeases(db, PENDING_LIMIT_SECONDS, limit, after),
-  end: (tx, leaseIds, actor) => failAbandonedLeases(tx, leaseIds, PENDING_LIMIT_SECONDS, actor),
+  find: (db, limit, after) => findAbandonedLeases(db, ACQUISITION_LIMITS.pendingSeconds, limit, after),
+  end: (tx, leaseIds, actor) => failAbandonedLeases(tx, leaseIds, ACQUISITION_LIMITS.pendingSeconds, actor),
 };
 
 /**
@@ -98,11 +95,13 @@ async function sweep<Found extends { leaseId: string }>(
 async function end<Found extends { leaseId: string }>(
   broom: Broom<Found>,
   leaseIds: readonly string[],
-  { db, actor, logger }: LeaseSweepDependencies,
+  { db, actor, logger, requestReleases }: LeaseSweepDependencies,
 ): Promise<number> {
   const ended = await db.transaction((tx) => broom.end(tx, leaseIds, actor));
   for (const { id, companyId, runId, status } of ended) {
     logger.info({ company: companyId, run: runId, lease: id, status }, 'lease swept');
   }
+  const waiting = ended.filter((lease) => lease.status === 'pending_cleanup');
+  await requestReleases(waiting.map(({ id, companyId }) => ({ version: 1, companyId, leaseId: id })));
   return ended.length;
 }

@@ -1,10 +1,14 @@
 import type { Logger } from 'pino';
+import type { LeaseRelease } from '../contracts/index.ts';
 import type { Db } from '../db/connection.ts';
 import { recordDenials } from '../db/statements/activity.ts';
 import type { Actor } from '../db/statements/activity.ts';
 import { applyOperations } from '../environments/operations.ts';
-import type { Operation, OperationOutcome } from '../environments/operations.ts';
+import type { Operation, OperationOutcome, OutcomeOf } from '../environments/operations.ts';
+import type { ControlDriver } from '../environments/drivers/driver.ts';
 import { Coalescer } from './coalescer.ts';
+import { DriverCalls } from './driver-calls.ts';
+import type { DriverSlotLimits } from './driver-slots.ts';
 import type { HandlerDependencies } from './handler.ts';
 import type { ReleaseJobs } from './lost-releases.ts';
 import { StoreOutage } from './store-outage.ts';
@@ -23,17 +27,25 @@ export interface OperationsOnPostgres extends HandlerDependencies {
 
 const SWEEP_BATCH_SIZE = 500;
 
-/** @param releaseJobs what the sweep brings back lost jobs with */
+/** What operations reach besides Postgres. */
+export interface OperationsReach {
+  logger: Logger;
+  releaseJobs: ReleaseJobs;
+  drivers: readonly ControlDriver[];
+}
+
 export function openOperations(
   db: Db,
   settings: ResolvedWorkerSettings,
-  logger: Logger,
-  releaseJobs: ReleaseJobs,
+  { logger, releaseJobs, drivers }: OperationsReach,
 ): OperationsOnPostgres {
   const { companyRegistration, defaultTtlSeconds, leaseWaitMs, replica } = settings;
   const actor: Actor = { type: 'system', id: `lessor:${replica}` };
-  const operationSettings = { actor, companyRegistration, defaultTtlSeconds, leaseWaitMs };
   const stopping = new AbortController();
+  const driverCalls = new DriverCalls({ drivers, slots: slotLimits(settings), stopping: stopping.signal });
+  const leasable = { enabled: settings.enableEnvironments, drivers: driverCalls.names };
+  const operationSettings = { actor, companyRegistration, defaultTtlSeconds, leaseWaitMs, leasable };
+  const requestReleases = (releases: readonly LeaseRelease[]) => requestFrom(releaseJobs, releases, logger);
   const outage = new StoreOutage({
     signal: stopping.signal,
     onUnreachable: (detail) => logger.warn(detail, 'Postgres is away: jobs wait and spend no attempt'),
@@ -52,18 +64,42 @@ export function openOperations(
     actor,
     logger,
     releaseJobs,
+    requestReleases,
     batchSize: SWEEP_BATCH_SIZE,
     retentionSeconds: settings.runRetentionSeconds,
   });
   return {
-    submit: (operation) => coalescer.submit(operation),
-    submitAlone: async (operation) => {
+    submit: <Submitted extends Operation>(operation: Submitted) =>
+      coalescer.submit(operation) as Promise<OutcomeOf<Submitted['kind']>>,
+    submitAlone: async <Submitted extends Operation>(operation: Submitted) => {
       const [outcome] = await commit([operation]);
-      return outcome!;
+      return outcome as OutcomeOf<Submitted['kind']>;
     },
+    drivers: driverCalls,
+    requestReleases,
     tellDenial: (run, refusal) =>
       outage.outlast(() => db.transaction((tx) => recordDenials(tx, [{ ...run, refusal }], actor))),
     sweep: () => outage.outlast(() => sweep.run()),
     stopWaiting: () => stopping.abort(),
   };
+}
+
+/** At least half of the jobs that are worked on at once are left to what needs no driver. */
+function slotLimits({
+  concurrency,
+  driverConcurrency,
+  environmentConcurrency,
+}: ResolvedWorkerSettings): DriverSlotLimits {
+  const total = Math.max(1, Math.min(driverConcurrency, Math.floor(concurrency / 2)));
+  return { total, perEnvironment: Math.min(environmentConcurrency, total) };
+}
+
+async function requestFrom(jobs: ReleaseJobs, releases: readonly LeaseRelease[], logger: Logger): Promise<void> {
+  if (releases.length === 0) return;
+  try {
+    await jobs.restore(releases);
+  } catch (error) {
+    const leases = releases.map(({ leaseId }) => leaseId);
+    logger.warn({ err: error, leases }, 'jobs of releases could not be published: a later sweep does');
+  }
 }

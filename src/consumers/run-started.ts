@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { idSchema, runStartedSchema } from '../contracts/index.ts';
+import { acquireByDriver } from './acquire-by-driver.ts';
 import type { Handler } from './handler.ts';
 
 const runReferenceSchema = z.object({ companyId: idSchema, runId: idSchema });
@@ -8,7 +9,10 @@ const runReferenceSchema = z.object({ companyId: idSchema, runId: idSchema });
 export const runStartedHandler: Handler<typeof runStartedSchema> = {
   queue: 'run-started',
   schema: runStartedSchema,
-  handle: ({ submit }, payload) => submit({ kind: 'start', payload }),
+  async handle(dependencies, payload, attempt) {
+    const outcome = await dependencies.submit({ kind: 'start', payload });
+    return outcome.kind === 'acquiring' ? acquireByDriver(dependencies, outcome.lease, attempt) : outcome;
+  },
   async denied({ tellDenial }, data, refusal) {
     const run = runReferenceSchema.safeParse(data);
     if (run.success) await tellDenial(run.data, refusal);

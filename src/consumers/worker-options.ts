@@ -38,6 +38,18 @@ export const workerOptionsSchema = z.strictObject({
   shutdownTimeoutMs: milliseconds.default(10_000),
   /** How long a job stays with a replica that shows no sign of life; another one then takes it over. */
   lockDurationMs: milliseconds.default(15_000),
+  /** Whether environments of other kinds than `Local` are leased: experimental. */
+  enableEnvironments: z.boolean().default(false),
+  /** Calls of drivers that are under way at once; at most half of `concurrency` is taken for them. */
+  driverConcurrency: z.int().min(1).max(1_000).default(50),
+  /** Of these, how many on one environment. */
+  environmentConcurrency: z.int().min(1).max(1_000).default(8),
+  /** How often the release of a lease is tried before it is left to an operator. */
+  releaseAttempts: z.int().min(1).max(1_000).default(12),
+  /** The pause after the first failed release, and the longest: they double in between, with jitter. */
+  releasePauseMs: z
+    .strictObject({ first: milliseconds, longest: milliseconds })
+    .default({ first: 1_000, longest: 600_000 }),
   /** Whether to refuse to start on a Redis that may throw jobs away when its memory is full. */
   requireDurableQueue: z.boolean().default(false),
   /** How often the outbox is looked at when nobody has told of a new job in it. */

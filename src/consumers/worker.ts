@@ -2,6 +2,7 @@ import { pino } from 'pino';
 import type { Logger } from 'pino';
 import { openWorkerPool } from '../db/worker-pool.ts';
 import { assertMigrated } from '../db/migrate.ts';
+import type { ControlDriver } from '../environments/drivers/driver.ts';
 import { openOutboxRelay } from '../outbox/open-relay.ts';
 import { openQueues } from '../queues/queues.ts';
 import { ReleaseJobs } from '../queues/release-jobs.ts';
@@ -20,6 +21,11 @@ import type { WorkerSettings } from './worker-options.ts';
 export interface WorkerOptions extends WorkerSettings {
   /** Default: JSON lines on stderr, at level `info`. */
   logger?: Logger;
+  /**
+   * Drivers of the environments that the worker leases besides `Local`, once `enableEnvironments` is set; default none.
+   * The worker closes them when it is closed.
+   */
+  drivers?: readonly ControlDriver[];
 }
 
 /** A replica that works off the queues. */
@@ -41,7 +47,7 @@ export interface Worker {
  * Creates a worker replica: any number of them share the work of the queues.
  * @throws {InvalidConfigurationError} naming each setting that is wrong
  */
-export function createWorker({ logger: givenLogger, ...given }: WorkerOptions): Worker {
+export function createWorker({ logger: givenLogger, drivers = [], ...given }: WorkerOptions): Worker {
   const settings = resolveWorkerSettings(given);
   const { replica } = settings;
   const logger = (givenLogger ?? pino({ name: 'lessor' }, pino.destination(2))).child(
@@ -71,9 +77,10 @@ export function createWorker({ logger: givenLogger, ...given }: WorkerOptions): 
     });
     resources.add(() => queues.close());
     await queues.assertMigrated();
-    const releaseJobs = new ReleaseJobs(queues);
+    const releaseJobs = new ReleaseJobs(queues, { attempts: settings.releaseAttempts });
     resources.add(() => releaseJobs.close());
-    const operations = openOperations(db, settings, logger, releaseJobs);
+    for (const driver of drivers) resources.add(async () => driver.close?.());
+    const operations = openOperations(db, settings, { logger, releaseJobs, drivers });
     const sweepSchedule = new SweepSchedule({
       queue: queues.queue('lease-sweep'),
       everyMs: settings.sweepIntervalMs,

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { storableReason } from './text.ts';
 
 /** Every code that an error of Lessor can carry, with what it means. Codes are never reused. */
 export const ERROR_CODES = {
@@ -45,6 +46,10 @@ export const REFUSAL_CODES = [
   'foreign_environment',
   'driver_unavailable',
   'environments_disabled',
+  'host_key_refused',
+  'authentication_failed',
+  'secret_unavailable',
+  'workspace_unusable',
   'workspace_held',
   'not_storable',
   'unknown_lease',
@@ -150,13 +155,13 @@ export type EnvironmentFailureCode = Extract<
 
 /**
  * Something went wrong between a driver and its environment. The message is for people to act on and is stored on the
- * lease: it never carries a secret.
+ * lease: it never carries a secret, and is made to fit there.
  */
 export class EnvironmentFailedError extends LessorError {
   declare readonly code: EnvironmentFailureCode;
 
   constructor(code: EnvironmentFailureCode, message: string, options?: ErrorOptions) {
-    super(code, message, options);
+    super(code, storableReason(message), options);
   }
 }
 

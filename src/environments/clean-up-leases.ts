@@ -3,16 +3,34 @@ import type { Transaction } from '../db/connection.ts';
 import type { Actor } from '../db/statements/activity.ts';
 import { endLeasesAsTold } from '../db/statements/end-leases.ts';
 import type { LeaseEnding } from '../db/statements/end-leases.ts';
-import { readLeasesToCleanUp } from '../db/statements/read-leases-to-clean-up.ts';
-import type { LeaseToCleanUp } from '../db/statements/read-leases-to-clean-up.ts';
-import { isWithoutOutsideEffects } from './drivers/registry.ts';
+import {
+  readLeasesToCleanUp,
+  recordFailedCleanups,
+  reopenFailedCleanups,
+} from '../db/statements/leases-to-clean-up.ts';
+import type { LeaseToCleanUp } from '../db/statements/leases-to-clean-up.ts';
+import { isWithoutOutsideEffects } from './drivers/outside-effects.ts';
 import { done } from './outcome.ts';
 import type { Outcome } from './outcome.ts';
 import { refusalOfUnknownCompany } from './refusals.ts';
 
+/** Which lease something is about. */
+export type LeaseSubject = Pick<LeaseRelease, 'companyId' | 'leaseId'>;
+
+/** A driver could not clean up after a lease. */
+export interface FailedCleanup extends LeaseSubject {
+  reason: string;
+  /** Which attempt it was, from 1. */
+  attempt: number;
+  /** Whether nobody will try again unless an operator asks for it. */
+  isFinal: boolean;
+}
+
 /**
- * Ends each lease that waits for its cleanup, all of them with one set of statements; a lease in any other status is
- * left as it is. The companies' locks must be held. Each lease may be given once. Outcomes are in the order given.
+ * Ends each lease that waits for its cleanup and has none outside Postgres, all of them with one set of statements; for
+ * the others a driver is to be asked. One whose cleanup had failed for good is taken up again, and a lease in any other
+ * status is left as it is. The companies' locks must be held. Each lease may be given once. Outcomes are in the order
+ * given.
  */
 export async function cleanUpLeases(
   tx: Transaction,
@@ -20,58 +38,117 @@ export async function cleanUpLeases(
   companies: ReadonlyMap<string, CompanyStatus>,
   actor: Actor,
 ): Promise<Outcome<LeaseReleaseResult>[]> {
-  const leases = await readLeasesToCleanUp(
-    tx,
-    releases.map((release) => release.leaseId),
-  );
+  const leases = await readLeasesToCleanUp(tx, idsOf(releases));
   const own = releases.flatMap((release) => leaseOf(release, leases) ?? []);
-  const ending = own.filter((lease) => isWaiting(lease) && isWithoutOutsideEffects(lease.provider));
+  const ending = own.filter((found) => isWaiting(found) && isWithoutOutsideEffects(found.provider));
   const ended = await endLeasesAsTold(tx, ending.map(endingAfterCleanup), actor);
   const statuses = new Map(ended.map(({ id, status }) => [id, status]));
+  await reopenFailedCleanups(
+    tx,
+    own.filter(hasFailedForGood).map(({ lease }) => lease.id),
+  );
 
   return releases.map((release) => {
     const refusal = refusalOfUnknownCompany(companies, release.companyId);
     if (refusal !== undefined) return { kind: 'refused', refusal };
-    const lease = leaseOf(release, leases);
-    if (lease === undefined) return refusedAsUnknown(release);
-    if (isWaiting(lease) && !isWithoutOutsideEffects(lease.provider)) return withoutDriver(lease);
-    return done({ leaseId: lease.id, status: statuses.get(lease.id) ?? lease.status });
+    const found = leaseOf(release, leases);
+    if (found === undefined) return refusedAsUnknown(release);
+    const { lease, acquiringForMs } = found;
+    if (!isForDriver(found)) return done({ leaseId: lease.id, status: statuses.get(lease.id) ?? lease.status });
+    if (acquiringForMs > 0) return { kind: 'postponed', reason: `lease ${lease.id} may still be being acquired` };
+    return { kind: 'cleaning', lease, provider: found.provider };
   });
 }
 
-/** The lease that the message is about; undefined for an unknown one, and for another company's (same-company). */
-function leaseOf(release: LeaseRelease, leases: ReadonlyMap<string, LeaseToCleanUp>): LeaseToCleanUp | undefined {
-  const lease = leases.get(release.leaseId);
-  return lease?.companyId === release.companyId ? lease : undefined;
+/** Ends leases that their drivers have cleaned up after, as each was to end. Outcomes are in the order given. */
+export async function finishCleanups(
+  tx: Transaction,
+  releases: readonly LeaseSubject[],
+  actor: Actor,
+): Promise<Outcome<LeaseReleaseResult>[]> {
+  const leases = await readLeasesToCleanUp(tx, idsOf(releases));
+  const waiting = releases.flatMap((release) => leaseOf(release, leases) ?? []).filter(isWaiting);
+  const ended = await endLeasesAsTold(tx, waiting.map(endingAfterCleanup), actor);
+  return resultsOf(releases, leases, ended);
 }
 
-function isWaiting(lease: LeaseToCleanUp): boolean {
+/** Records why drivers could not clean up after leases, and ends those that nobody will try again as failed. */
+export async function failCleanups(
+  tx: Transaction,
+  failures: readonly FailedCleanup[],
+  actor: Actor,
+): Promise<Outcome<LeaseReleaseResult>[]> {
+  await recordFailedCleanups(tx, failures);
+  const leases = await readLeasesToCleanUp(tx, idsOf(failures));
+  const endings = failures.flatMap((failure) => {
+    const found = leaseOf(failure, leases);
+    return failure.isFinal && found !== undefined && isWaiting(found) ? endingWithoutCleanup(found) : [];
+  });
+  const ended = await endLeasesAsTold(tx, endings, actor);
+  return resultsOf(failures, leases, ended);
+}
+
+function idsOf(subjects: readonly LeaseSubject[]): string[] {
+  return subjects.map((subject) => subject.leaseId);
+}
+
+/** The lease that the message is about; undefined for an unknown one, and for another company's (same-company). */
+function leaseOf(subject: LeaseSubject, leases: ReadonlyMap<string, LeaseToCleanUp>): LeaseToCleanUp | undefined {
+  const found = leases.get(subject.leaseId);
+  return found?.companyId === subject.companyId ? found : undefined;
+}
+
+function isWaiting({ lease }: LeaseToCleanUp): boolean {
   return lease.status === 'pending_cleanup';
 }
 
+function hasFailedForGood({ lease, cleanupStatus, endingStatus }: LeaseToCleanUp): boolean {
+  return lease.status === 'failed' && cleanupStatus === 'failed' && endingStatus !== null;
+}
+
+function isForDriver(found: LeaseToCleanUp): boolean {
+  return (isWaiting(found) && !isWithoutOutsideEffects(found.provider)) || hasFailedForGood(found);
+}
+
 /** A lease that failed before its cleanup says so still (always-explained). */
-function endingAfterCleanup({ id, status, failureReason }: LeaseToCleanUp): LeaseEnding {
-  const hasFailed = failureReason !== null && failureReason !== '';
+function endingAfterCleanup({ lease, endingStatus, endingReason }: LeaseToCleanUp): LeaseEnding {
+  const failureReason = endingStatus === null ? lease.failureReason : endingReason;
+  const isFailed = failureReason !== null && failureReason !== '';
   return {
-    leaseId: id,
-    fromStatus: status,
-    status: hasFailed ? 'failed' : 'released',
+    leaseId: lease.id,
+    fromStatus: lease.status,
+    status: endingStatus ?? (isFailed ? 'failed' : 'released'),
     failureReason,
     cleanupStatus: 'success',
   };
 }
 
-function refusedAsUnknown({ companyId, leaseId }: LeaseRelease): Outcome<never> {
+function endingWithoutCleanup({ lease }: LeaseToCleanUp): LeaseEnding {
   return {
-    kind: 'refused',
-    refusal: { code: 'unknown_lease', reason: `company ${companyId} has no lease ${leaseId}` },
+    leaseId: lease.id,
+    fromStatus: lease.status,
+    status: 'failed',
+    failureReason: lease.failureReason,
+    cleanupStatus: 'failed',
   };
 }
 
-/** Another replica can be of a version that has the driver; nothing is called cleaned up that was not. */
-function withoutDriver({ id, provider }: LeaseToCleanUp): Outcome<never> {
+function resultsOf(
+  subjects: readonly LeaseSubject[],
+  leases: ReadonlyMap<string, LeaseToCleanUp>,
+  ended: readonly { id: string; status: LeaseReleaseResult['status'] }[],
+): Outcome<LeaseReleaseResult>[] {
+  const statuses = new Map(ended.map(({ id, status }) => [id, status]));
+  return subjects.map((subject) => {
+    const found = leaseOf(subject, leases);
+    if (found === undefined) return refusedAsUnknown(subject);
+    return done({ leaseId: subject.leaseId, status: statuses.get(subject.leaseId) ?? found.lease.status });
+  });
+}
+
+function refusedAsUnknown({ companyId, leaseId }: LeaseSubject): Outcome<never> {
   return {
-    kind: 'unavailable',
-    reason: `lease ${id} waits for its cleanup by the provider ${provider}, for which this version has no driver`,
+    kind: 'refused',
+    refusal: { code: 'unknown_lease', reason: `company ${companyId} has no lease ${leaseId}` },
   };
 }

@@ -9,6 +9,7 @@ import { recordActivity } from '../db/statements/activity.ts';
 import type { Actor } from '../db/statements/activity.ts';
 import { ensureLocalEnvironments } from '../db/statements/ensure-local-environments.ts';
 import { lockCompanies } from '../db/statements/lock-companies.ts';
+import type { DriverConfigs } from './drivers/config-schemas.ts';
 import { denied } from './service-errors.ts';
 import { environmentChangesSchema, environmentFiltersSchema, newEnvironmentSchema } from './service-input.ts';
 import type { EnvironmentChanges, EnvironmentFilters, NewEnvironment } from './service-input.ts';
@@ -23,6 +24,7 @@ export interface EnvironmentRegister {
   getById(id: string): Promise<Environment | null>;
   /**
    * Makes an environment and tells `environment.created`.
+   * @throws {InvalidPayloadError} for a config that the environment's driver could not work with
    * @throws {LeaseDeniedError} `not_storable` for a second `local` one of the company (one-local)
    */
   create(companyId: string, environment: NewEnvironment): Promise<Environment>;
@@ -35,7 +37,7 @@ export interface EnvironmentRegister {
 }
 
 /** @internal */
-export function environmentRegister(db: Db, actor: Actor): EnvironmentRegister {
+export function environmentRegister(db: Db, actor: Actor, configs: DriverConfigs): EnvironmentRegister {
   return {
     async list(companyId, filters = {}) {
       const { status, driver } = parse(environmentFiltersSchema, filters, 'environment filter');
@@ -58,7 +60,8 @@ export function environmentRegister(db: Db, actor: Actor): EnvironmentRegister {
 
     async create(companyId, input) {
       const company = parse(idSchema, companyId, 'company id');
-      const values = parse(newEnvironmentSchema, input, 'environment');
+      const given = parse(newEnvironmentSchema, input, 'environment');
+      const values = { ...given, config: configs.parse(given.driver, given.config ?? {}) };
       return db.transaction(async (tx) => {
         await lockCompanies(tx, [company], 'first-sight');
         if (values.driver === 'local' && (await readLocalEnvironment(tx, company)) !== undefined) {
@@ -74,11 +77,11 @@ export function environmentRegister(db: Db, actor: Actor): EnvironmentRegister {
     },
 
     async update(id, changes) {
-      return changeEnvironment(db, id, parse(environmentChangesSchema, changes, 'environment changes'), actor);
+      return changeEnvironment(db, id, parse(environmentChangesSchema, changes, 'environment changes'), actor, configs);
     },
 
     async archive(id) {
-      return changeEnvironment(db, id, { status: 'archived' }, actor);
+      return changeEnvironment(db, id, { status: 'archived' }, actor, configs);
     },
 
     async ensureLocalEnvironment(companyId) {
@@ -110,6 +113,7 @@ async function changeEnvironment(
   environmentId: string,
   changes: z.output<typeof environmentChangesSchema>,
   actor: Actor,
+  configs: DriverConfigs,
 ): Promise<Environment | null> {
   const id = parse(idSchema, environmentId, 'environment id');
   return db.transaction(async (tx) => {
@@ -118,7 +122,8 @@ async function changeEnvironment(
     await lockCompanies(tx, [companyId], 'known');
     const before = (await readEnvironment(tx, id))!;
     const previous = new Map<string, unknown>(Object.entries(before));
-    const changed = Object.entries(changes).filter(
+    const config = changes.config === undefined ? {} : { config: configs.parse(before.driver, changes.config) };
+    const changed = Object.entries({ ...changes, ...config }).filter(
       ([field, value]) => value !== undefined && !isDeepStrictEqual(value, previous.get(field)),
     );
     if (changed.length === 0) return before;

@@ -48,6 +48,7 @@ export interface LeaseRegister {
   updateLeaseMetadata(id: string, metadata: Metadata | null): Promise<EnvironmentLease | null>;
   /**
    * Ends a lease, `released` unless told otherwise, and tells it. A lease that has ended already is returned as it is.
+   * One that a driver acquired, or is to, becomes `pending_cleanup`: it ends when a worker has cleaned up after it.
    * @throws {UnknownLeaseError} when there is no such lease
    * @throws {InvalidTransitionError} for `expired` before it has lapsed, or `retained` when it is not live
    */

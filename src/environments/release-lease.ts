@@ -1,10 +1,16 @@
 import { sql } from 'drizzle-orm';
 import type { z } from 'zod';
-import { ENDED_LEASE_STATUSES, InvalidTransitionError, LIVE_LEASE_STATUSES } from '../contracts/index.ts';
+import {
+  ENDED_LEASE_STATUSES,
+  ENVIRONMENT_DRIVERS,
+  InvalidTransitionError,
+  LIVE_LEASE_STATUSES,
+} from '../contracts/index.ts';
 import type { CleanupStatus, LeaseStatus } from '../contracts/index.ts';
 import { queryRows } from '../db/connection.ts';
 import type { Transaction } from '../db/connection.ts';
 import type { LeaseEnding } from '../db/statements/end-leases.ts';
+import { isWithoutOutsideEffects } from './drivers/outside-effects.ts';
 import type { EnvironmentLease } from './lease-register.ts';
 import type { ReleaseStatus, releaseDetailsSchema } from './service-input.ts';
 
@@ -22,7 +28,10 @@ const REASON_BY_STATUS: Record<ReleaseStatus, string | null> = {
   retained: null,
 };
 
-/** How the lease is to be ended; undefined when it has ended already. The company's lock must be held. */
+/**
+ * How the lease is to be ended; undefined when it has ended already. What a driver has acquired is cleaned up after by
+ * workers, and the lease ends then, unless the service says itself how the cleanup went. The company's lock must be held.
+ */
 export async function endingAsAsked(
   tx: Transaction,
   lease: EnvironmentLease,
@@ -30,6 +39,8 @@ export async function endingAsAsked(
   details: z.output<typeof releaseDetailsSchema>,
 ): Promise<LeaseEnding | undefined> {
   if (isOneOf(ENDED_LEASE_STATUSES, lease.status)) return undefined;
+  const cleanupStatus = details.cleanupStatus ?? (isOfDriver(lease) ? 'pending' : CLEANUP_BY_STATUS[status]);
+  if (lease.status === 'pending_cleanup' && cleanupStatus === 'pending') return undefined;
   if (status === 'retained' && !isOneOf(LIVE_LEASE_STATUSES, lease.status)) {
     throw new InvalidTransitionError(lease.id, `is ${lease.status}, and only a live lease can be retained`);
   }
@@ -44,8 +55,13 @@ export async function endingAsAsked(
     fromStatus: lease.status,
     status,
     failureReason: details.failureReason ?? lease.failureReason ?? REASON_BY_STATUS[status],
-    cleanupStatus: details.cleanupStatus ?? CLEANUP_BY_STATUS[status],
+    cleanupStatus,
   };
+}
+
+/** Whether a driver of the workers stands behind the lease, and no provisioning of the service's own. */
+function isOfDriver({ provider }: EnvironmentLease): boolean {
+  return ENVIRONMENT_DRIVERS.some((driver) => driver === provider && !isWithoutOutsideEffects(driver));
 }
 
 function isOneOf(statuses: readonly LeaseStatus[], status: LeaseStatus): boolean {

@@ -1,5 +1,7 @@
 import type { Db } from '../db/connection.ts';
 import type { Actor } from '../db/statements/activity.ts';
+import { DriverConfigs } from './drivers/config-schemas.ts';
+import type { DriverConfigSchema } from './drivers/config-schemas.ts';
 import { environmentRegister } from './environment-register.ts';
 import type { EnvironmentRegister } from './environment-register.ts';
 import { leaseRegister } from './lease-register.ts';
@@ -9,6 +11,8 @@ import type { LeaseRegister } from './lease-register.ts';
 export interface EnvironmentServiceOptions {
   /** Who is told to have acted in the activity log; default `{ type: 'system', id: 'lessor' }`. */
   actor?: Actor;
+  /** Drivers of the service's own, whose environments' configs are checked. Those of Lessor are known. */
+  drivers?: readonly DriverConfigSchema[];
 }
 
 /** Environments and leases, for services that hold a database connection themselves. */
@@ -22,5 +26,6 @@ export type EnvironmentService = EnvironmentRegister & LeaseRegister;
  */
 export function environmentService(db: Db, options: EnvironmentServiceOptions = {}): EnvironmentService {
   const actor = options.actor ?? { type: 'system', id: 'lessor' };
-  return { ...environmentRegister(db, actor), ...leaseRegister(db, actor) };
+  const configs = new DriverConfigs(options.drivers);
+  return { ...environmentRegister(db, actor, configs), ...leaseRegister(db, actor) };
 }

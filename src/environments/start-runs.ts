@@ -1,6 +1,5 @@
-import type { CompanyStatus, Refusal, RunStarted, RunStartedResult } from '../contracts/index.ts';
+import type { CompanyStatus, GrantedLease, Refusal, RunStarted, RunStartedResult } from '../contracts/index.ts';
 import type { Transaction } from '../db/connection.ts';
-import { acquireLeases } from '../db/statements/acquire-leases.ts';
 import type { NewLease } from '../db/statements/acquire-leases.ts';
 import { recordDenials } from '../db/statements/activity.ts';
 import type { Actor } from '../db/statements/activity.ts';
@@ -9,14 +8,16 @@ import { readPlacements } from '../db/statements/read-placements.ts';
 import type { FoundPlacement } from '../db/statements/read-placements.ts';
 import { readRuns, recordStartedRuns } from '../db/statements/record-runs.ts';
 import type { RecordedRun } from '../db/statements/record-runs.ts';
-import { forgetWaits, recordWaits } from '../db/statements/workspace-waits.ts';
-import type { UnservedRun } from '../db/statements/workspace-waits.ts';
+import { forgetWaits } from '../db/statements/workspace-waits.ts';
+import { carryOutStarts } from './carry-out-starts.ts';
+import type { StartDecision } from './carry-out-starts.ts';
+import { isWithoutOutsideEffects } from './drivers/outside-effects.ts';
 import { done } from './outcome.ts';
-import type { HeldBy, Outcome } from './outcome.ts';
-import { endSuperseded, place, refusalOfWait } from './placement.ts';
-import type { Placing } from './placement.ts';
+import type { Outcome } from './outcome.ts';
+import { place, refusalOfWait } from './placement.ts';
 import { refusalOfCompany, refusalOfRun } from './refusals.ts';
-import { namedEnvironment, refusalOfDriver, refusalOfEnvironment } from './selection.ts';
+import { refusalOfDriver, refusalOfEnvironment, selectEnvironment } from './selection.ts';
+import type { LeasableEnvironments } from './selection.ts';
 
 /** What start operations need to know besides their payloads. */
 export interface StartContext {
@@ -25,17 +26,21 @@ export interface StartContext {
   defaultTtlSeconds: number;
   /** How long a run waits for its execution workspace before it is refused. */
   leaseWaitMs: number;
+  leasable: LeasableEnvironments;
 }
 
-/** What is to be done about one start, decided from what was read under the companies' locks. */
-type Decision =
-  | { kind: 'settled'; outcome: Outcome<RunStartedResult> }
-  | Extract<Placing, { kind: 'acquire' }>
-  | { kind: 'wait'; heldBy: HeldBy; start: RunStarted; environmentId: string };
+/** What earlier starts of the same set were given. */
+interface Taken {
+  /** Workspaces, with the run that each went to. */
+  workspaces: Map<string, string | null>;
+  /** Retained leases that are taken over. */
+  retained: Set<string>;
+}
 
 /**
- * Grants a lease to each run that has started, all of them with one set of statements. The companies' locks must be
- * held. Each run may be given once. Outcomes are in the order given.
+ * Grants a lease to each run that has started, all of them with one set of statements. Where a driver has to acquire it,
+ * the lease is made pending, and the outcome says so. The companies' locks must be held. Each run may be given once.
+ * Outcomes are in the order given.
  */
 export async function startRuns(
   tx: Transaction,
@@ -51,94 +56,86 @@ export async function startRuns(
   );
   const placements = await readPlacements(
     tx,
-    starts.map((start) => ({ ...start, environmentId: namedEnvironment(start) })),
+    starts.map((start) => ({ ...start, environmentId: selectEnvironment(start).environmentId })),
   );
 
-  const taken = new Map<string, string | null>();
+  const taken: Taken = { workspaces: new Map(), retained: new Set() };
   const decisions = starts.map((start, position) =>
     decide(start, runs.get(start.runId), placements[position]!, taken, context),
   );
-  const outcomes = await carryOut(tx, decisions, context.actor);
+  const outcomes = await carryOutStarts(tx, decisions, context.actor);
   await tellDenials(tx, starts, outcomes, context.actor);
   await forgetSettled(tx, starts, placements, decisions);
   return outcomes;
 }
 
 function companiesWantingLocal(starts: readonly RunStarted[]): string[] {
-  const wanting = starts.filter((start) => namedEnvironment(start) === undefined).map((start) => start.companyId);
-  return [...new Set(wanting)];
+  const wanting = starts.filter((start) => selectEnvironment(start).environmentId === undefined);
+  return [...new Set(wanting.map((start) => start.companyId))];
 }
 
 function decide(
   start: RunStarted,
   run: RecordedRun | undefined,
   found: FoundPlacement,
-  taken: Map<string, string | null>,
+  taken: Taken,
   context: StartContext,
-): Decision {
+): StartDecision {
   const refusal =
     refusalOfCompany(context.companies, start.companyId) ??
     refusalOfRun(run, start) ??
     // A lease the run has already is returned even where a new one would be refused by now (one-lease).
-    (found.lease === null ? refusalOfNewLease(start, found) : undefined);
+    (found.lease === null ? refusalOfNewLease(start, found, context.leasable) : undefined);
   if (refusal !== undefined) return { kind: 'settled', outcome: { kind: 'refused', refusal } };
-  if (found.lease !== null) return { kind: 'settled', outcome: done(found.lease) };
+  if (found.lease !== null) return decideByLease(found.lease, run!);
   if (run!.status !== 'running') return { kind: 'settled', outcome: done(null) };
-  const lease = leaseFor(start, found.environment!.id, context.defaultTtlSeconds);
-  const placing = place(lease, found, taken);
-  if (placing.kind === 'acquire') return placing;
-  const tooLong = refusalOfWait(placing.heldBy, found.wait, context.leaseWaitMs);
-  if (tooLong !== undefined) return { kind: 'settled', outcome: { kind: 'refused', refusal: tooLong } };
-  return { kind: 'wait', heldBy: placing.heldBy, start, environmentId: lease.environmentId };
+  const environment = found.environment!;
+  const lease = leaseFor(start, found, context.defaultTtlSeconds);
+  const placing = place(lease, found, taken.workspaces);
+  if (placing.kind === 'wait') {
+    const { heldBy, superseded } = placing;
+    const tooLong = refusalOfWait(heldBy, found.wait, context.leaseWaitMs);
+    if (tooLong !== undefined) return { kind: 'settled', outcome: { kind: 'refused', refusal: tooLong } };
+    return { kind: 'wait', heldBy, superseded, start, environmentId: environment.id };
+  }
+  if (isWithoutOutsideEffects(environment.driver)) return placing;
+  return { kind: 'prepare', lease, takesOver: takeRetained(found, taken) };
 }
 
-function refusalOfNewLease(start: RunStarted, { environment }: FoundPlacement): Refusal | undefined {
-  return refusalOfEnvironment(environment, start.companyId, namedEnvironment(start)) ?? refusalOfDriver(environment);
+/** What the run has had already is returned; what is still being acquired, by a job that died maybe, is gone on with. */
+function decideByLease(lease: GrantedLease, run: RecordedRun): StartDecision {
+  const isRunning = run.status === 'running';
+  if (lease.status === 'pending' && isRunning) return { kind: 'resume', lease };
+  const isCleanedUpAfterRun = lease.status === 'pending' || lease.status === 'pending_cleanup';
+  return { kind: 'settled', outcome: done(isCleanedUpAfterRun && !isRunning ? null : lease) };
 }
 
-function leaseFor(start: RunStarted, environmentId: string, defaultTtlSeconds: number): NewLease {
+function takeRetained({ retained }: FoundPlacement, taken: Taken): FoundPlacement['retained'] {
+  if (retained === null || taken.retained.has(retained.leaseId)) return null;
+  taken.retained.add(retained.leaseId);
+  return retained;
+}
+
+function refusalOfNewLease(
+  start: RunStarted,
+  { environment }: FoundPlacement,
+  leasable: LeasableEnvironments,
+): Refusal | undefined {
+  const { environmentId } = selectEnvironment(start);
+  return refusalOfEnvironment(environment, start.companyId, environmentId) ?? refusalOfDriver(environment, leasable);
+}
+
+function leaseFor(start: RunStarted, found: FoundPlacement, defaultTtlSeconds: number): NewLease {
   return {
     companyId: start.companyId,
-    environmentId,
+    environmentId: found.environment!.id,
     runId: start.runId,
-    executionWorkspaceId: start.executionWorkspaceId,
+    executionWorkspaceId: found.executionWorkspaceId ?? undefined,
     issueId: start.issueId,
     leasePolicy: start.leasePolicy ?? 'ephemeral',
     ttlSeconds: start.ttlSeconds ?? defaultTtlSeconds,
-    metadata: start.metadata,
+    metadata: { ...start.metadata, environmentSelection: selectEnvironment(start).decidedBy },
   };
-}
-
-async function carryOut(
-  tx: Transaction,
-  decisions: readonly Decision[],
-  actor: Actor,
-): Promise<Outcome<RunStartedResult>[]> {
-  const acquiring = decisions.filter((decision) => decision.kind === 'acquire');
-  const superseded = acquiring.flatMap((decision) => decision.superseded ?? []);
-  await endSuperseded(tx, superseded, actor);
-  const granted = await acquireLeases(
-    tx,
-    acquiring.map((decision) => decision.lease),
-    actor,
-  );
-  const leases = new Map(granted.map((lease) => [lease.runId, lease]));
-  const waits = await recordWaits(tx, unservedRuns(decisions));
-  return decisions.map((decision) => {
-    if (decision.kind === 'settled') return decision.outcome;
-    if (decision.kind === 'acquire') return done(leases.get(decision.lease.runId!)!);
-    return { kind: 'waiting', heldBy: decision.heldBy, since: waits.get(decision.start.runId)! };
-  });
-}
-
-function unservedRuns(decisions: readonly Decision[]): UnservedRun[] {
-  const waiting = decisions.filter((decision) => decision.kind === 'wait');
-  return waiting.map(({ start: { companyId, runId }, environmentId, heldBy: { executionWorkspaceId } }) => ({
-    companyId,
-    runId,
-    environmentId,
-    executionWorkspaceId,
-  }));
 }
 
 /** Whoever waited and is granted nothing loses its place; a lease that is granted ends the wait for it by itself. */
@@ -146,7 +143,7 @@ async function forgetSettled(
   tx: Transaction,
   starts: readonly RunStarted[],
   placements: readonly FoundPlacement[],
-  decisions: readonly Decision[],
+  decisions: readonly StartDecision[],
 ): Promise<void> {
   const settled = starts.filter(
     (_start, position) => placements[position]!.wait !== null && decisions[position]!.kind === 'settled',
@@ -167,7 +164,8 @@ async function tellDenials(
     const outcome = outcomes[position]!;
     if (outcome.kind !== 'refused') return [];
     const { companyId, runId, agentId } = start;
-    return [{ companyId, runId, agentId, environmentId: namedEnvironment(start), refusal: outcome.refusal }];
+    const { environmentId } = selectEnvironment(start);
+    return [{ companyId, runId, agentId, environmentId, refusal: outcome.refusal }];
   });
   if (denials.length > 0) await recordDenials(tx, denials, actor);
 }

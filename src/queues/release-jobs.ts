@@ -2,7 +2,7 @@ import type { LeaseRelease } from '../contracts/index.ts';
 import { jobIds } from './names.ts';
 import { Publisher } from './publisher.ts';
 import type { LessorQueue, Queues } from './queues.ts';
-import { JOB_OPTIONS } from './retry-policy.ts';
+import { DEFAULT_RELEASE_ATTEMPTS, JOB_OPTIONS } from './retry-policy.ts';
 import { withinTime } from './time-limit.ts';
 
 /** Long for a page of jobs, and short enough for a sweep not to be held up by a queue that does not answer. */
@@ -11,10 +11,12 @@ const DEFAULT_TIMEOUT_MS = 5_000;
 /** The jobs that clean up after leases. */
 export class ReleaseJobs {
   readonly #publisher: Publisher;
+  readonly #attempts: number;
   readonly #timeoutMs: number;
 
-  constructor(queues: Queues, timeoutMs: number = DEFAULT_TIMEOUT_MS) {
+  constructor(queues: Queues, { attempts = DEFAULT_RELEASE_ATTEMPTS, timeoutMs = DEFAULT_TIMEOUT_MS } = {}) {
     this.#publisher = new Publisher(queues, timeoutMs);
+    this.#attempts = attempts;
     this.#timeoutMs = timeoutMs;
   }
 
@@ -29,9 +31,23 @@ export class ReleaseJobs {
       let restored = 0;
       for (const release of releases) {
         signal.throwIfAborted();
-        if (await restoreJob(queue, release)) restored += 1;
+        if (await restoreJob(queue, release, this.#attempts)) restored += 1;
       }
       return restored;
+    });
+  }
+
+  /**
+   * Has a release tried anew whose job has failed for good, with all its attempts, and returns whether there is
+   * something to be tried now: a job that is on its way already is left to it.
+   */
+  retry(release: LeaseRelease): Promise<boolean> {
+    return withinTime(this.#timeoutMs, async (signal) => {
+      const queue = await this.#publisher.queue('lease-release', signal);
+      const job = await queue.getJob(jobIds.leaseRelease(release));
+      if (job === undefined || !(await job.isFailed())) return restoreJob(queue, release, this.#attempts);
+      await job.retry('failed', { resetAttemptsMade: true });
+      return true;
     });
   }
 
@@ -40,12 +56,12 @@ export class ReleaseJobs {
   }
 }
 
-async function restoreJob(queue: LessorQueue, release: LeaseRelease): Promise<boolean> {
+async function restoreJob(queue: LessorQueue, release: LeaseRelease, attempts: number): Promise<boolean> {
   const jobId = jobIds.leaseRelease(release);
   const state = await queue.getJobState(jobId);
   if (state !== 'unknown' && state !== 'completed') return false;
   // A job that was completed while its lease waits still did not do it, and would keep its id from being used again.
   if (state === 'completed') await queue.remove(jobId);
-  await queue.add('lease-release', release, { ...JOB_OPTIONS['lease-release'], jobId });
+  await queue.add('lease-release', release, { ...JOB_OPTIONS['lease-release'], attempts, jobId });
   return true;
 }

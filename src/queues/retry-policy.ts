@@ -1,24 +1,38 @@
 import type { JobsOptions } from 'bullmq';
+import { growingPause } from './growing-pause.ts';
+import type { PauseRange } from './growing-pause.ts';
 import type { OperationQueueName } from './names.ts';
 
 /**
- * Retries of what failed for a reason that can pass, such as a lost deadlock: from half a second to about four
- * minutes, nine minutes in all, with jitter so that jobs that failed together are not retried together. Refusals are
- * never retried, and neither waiting for a workspace nor an outage of Postgres spends an attempt.
+ * Pauses between the attempts of a job double up to a longest one, with jitter, so that jobs that failed together are not
+ * retried together. BullMQ's own pauses have no longest one.
  */
-const TRANSIENT_RETRIES = {
-  attempts: 11,
-  backoff: { type: 'exponential', delay: 500, jitter: 0.5 },
-} satisfies JobsOptions;
+const CAPPED = { type: 'capped' };
 
 /**
- * Retries of cleaning up after a lease. What stands in the way, such as a host that is down or a replica of an older
- * version, takes longer to pass: from half a second to ten minutes, twenty minutes in all, with jitter.
+ * Retries of what failed for a reason that can pass, such as a lost deadlock or a host that does not answer: from half a
+ * second to a minute, eight minutes in all. Refusals are never retried, and neither waiting for a workspace nor an
+ * outage of Postgres spends an attempt.
  */
-const CLEANUP_RETRIES = {
-  attempts: 12,
-  backoff: { type: 'exponential', delay: 600, jitter: 0.5 },
-} satisfies JobsOptions;
+const TRANSIENT_PAUSES: PauseRange = { firstMs: 500, longestMs: 60_000 };
+const TRANSIENT_RETRIES = { attempts: 15, backoff: CAPPED } satisfies JobsOptions;
+
+/**
+ * How often the release of a lease is tried. What stands in the way, such as a host that is down, takes long to pass:
+ * with pauses from one second to ten minutes, twelve attempts take twenty minutes or more.
+ */
+export const DEFAULT_RELEASE_ATTEMPTS = 12;
+
+/** The pause before the next attempt, in milliseconds: between half and all of what it has grown to. */
+function pauseBeforeRetry(failures: number, pauses: PauseRange, random: () => number): number {
+  return Math.round(growingPause(failures, pauses) * (1 - random() / 2));
+}
+
+/** How the worker of a queue tells BullMQ of the pauses. */
+export function retrySettings(queue: OperationQueueName, releasePauses: PauseRange, random: () => number) {
+  const pauses = queue === 'lease-release' ? releasePauses : TRANSIENT_PAUSES;
+  return { backoffStrategy: (failures: number) => pauseBeforeRetry(failures, pauses, random) };
+}
 
 /** A failed job stays for an operator to look at and retry. */
 const KEEP_FAILED = { age: 30 * 24 * 60 * 60, count: 100_000 };
@@ -34,5 +48,10 @@ export const JOB_OPTIONS: Readonly<Record<OperationQueueName, JobsOptions>> = {
   'run-started': { ...TRANSIENT_RETRIES, removeOnComplete: KEEP_COMPLETED, removeOnFail: KEEP_FAILED },
   'run-finished': { ...TRANSIENT_RETRIES, removeOnComplete: KEEP_COMPLETED, removeOnFail: KEEP_FAILED },
   'run-heartbeat': { ...TRANSIENT_RETRIES, removeOnComplete: KEEP_COMPLETED_HEARTBEATS, removeOnFail: KEEP_FAILED },
-  'lease-release': { ...CLEANUP_RETRIES, removeOnComplete: KEEP_COMPLETED, removeOnFail: KEEP_FAILED },
+  'lease-release': {
+    attempts: DEFAULT_RELEASE_ATTEMPTS,
+    backoff: CAPPED,
+    removeOnComplete: KEEP_COMPLETED,
+    removeOnFail: KEEP_FAILED,
+  },
 };

@@ -1,4 +1,4 @@
-import { PLACE_VARIABLE } from './place.ts';
+import { PLACES_DIRECTORY, PLACE_VARIABLE } from './place.ts';
 import { quote } from './shell.ts';
 
 /** From SIGTERM to SIGKILL, in seconds, for what a run left running. */
@@ -20,7 +20,7 @@ export interface EndProcessesOptions {
 
 /**
  * Defines the shell function `lessor_end_processes PLACE`, which ends every process of a place: SIGTERM, after a while
- * SIGKILL, until nobody is left. It fails, and prints the ids of those left, when somebody outlives that.
+ * SIGKILL, until nobody is left. It fails, and prints why, when somebody outlives that.
  *
  * Of a place is who has {@link PLACE_VARIABLE} in its environment, whatever session or parent it gave itself, and who
  * descends from such a process. Servers that write their title over their environment (Redis, PostgreSQL) are known by
@@ -50,11 +50,14 @@ lessor_marked() {
         tr '\0' '\n' <"$lessor_file" | grep -qxF -e "${PLACE_VARIABLE}=$lessor_place" && printf '%s\n' "$lessor_file"
       done ;;
     other)
-      ps axeww -o pid= -o command= | while read -r lessor_pid lessor_command; do
-        case "$lessor_command " in
-          *" ${PLACE_VARIABLE}=$lessor_place "*) printf '%s\n' "/$lessor_pid/environ" ;;
-        esac
-      done
+      # By the lease alone, as ps does not print every path as it is.
+      ps axeww -o pid= -o command= | awk -v lease="$(basename "$lessor_place")" '{
+        variable = index($0, " ${PLACE_VARIABLE}=")
+        if (variable == 0) next
+        value = substr($0, variable)
+        end = index(value, "/${PLACES_DIRECTORY}/")
+        if (end && index(substr(value, end + ${PLACES_DIRECTORY.length + 2}) " ", lease " ") == 1) print "/" $1 "/environ"
+      }'
       lessor_recorded ;;
   esac 2>/dev/null | sed 's|.*/\([0-9]*\)/environ$|\1|'
 }
@@ -93,34 +96,46 @@ ${START_OF_FUNCTION}
 # Prints "process parent" of all that run.
 lessor_parents() {
   if [ "$lessor_system" = other ]; then
-    ps -A -o pid= -o ppid= -o stat= | awk '$3 !~ /^Z/ { print $1, $2 }'
+    lessor_list=$(ps -A -o pid= -o ppid= -o stat=) && ps axeww -o pid= -o command= >/dev/null || return 1
+    printf '%s\n' "$lessor_list" | awk '$3 !~ /^Z/ { print $1, $2 }'
   else
     grep -H '^PPid:' "$lessor_proc"/[0-9]*/status 2>/dev/null |
       sed 's|.*/\([0-9]*\)/status:PPid:[[:space:]]*|\1 |'
   fi
 }
 
-# Prints the processes of the place: those that can be told, without whom this shell descends from, and all below them.
+# Prints the processes of the place: those that can be told, and all below them, without this shell, those that it
+# descends from, and its own.
 lessor_of_place() {
   lessor_told=$(lessor_marked; lessor_overwritten)
   [ -n "$lessor_told" ] || return 0
   lessor_parents | awk -v told="$(printf '%s ' $lessor_told)" -v self=$$ '
+    function descends(id, from,   depth) {
+      for (depth = 0; id in parent && depth < 9999; depth++) {
+        if (id == from) return 1
+        id = parent[id]
+      }
+      return 0
+    }
     { parent[$1] = $2 }
     END {
       count = split(told, ids, " ")
-      for (i = 1; i <= count; i++) if (ids[i] in parent) of_place[ids[i]]
-      for (id = self; id in parent; id = parent[id]) delete of_place[id]
+      for (i = 1; i <= count; i++) if (ids[i] in parent && !descends(self, ids[i])) of_place[ids[i]]
       do {
         grown = 0
         for (id in parent) if (!(id in of_place) && (parent[id] in of_place)) { of_place[id]; grown = 1 }
       } while (grown)
-      for (id in of_place) print id
+      for (id in of_place) if (!descends(id, self)) print id
     }'
 }
 
 lessor_end_processes() {
   lessor_place=$1
   lessor_real_place=$(cd -P -- "$lessor_place" 2>/dev/null && pwd -P)
+  if [ "$lessor_system" = other ] && ! lessor_parents >/dev/null 2>&1; then
+    echo 'the processes of the run cannot be looked for: there is neither /proc nor a ps that lists them'
+    return 1
+  fi
   lessor_deadline=$(($(date +%s) + ${graceSeconds}))
   lessor_signalled=' '
   lessor_seen_none=yes
@@ -143,7 +158,7 @@ lessor_end_processes() {
     elif [ "$(date +%s)" -lt "$((lessor_deadline + ${KILL_SECONDS}))" ]; then
       kill -KILL $lessor_left 2>/dev/null
     else
-      printf '%s\n' $lessor_left
+      printf 'processes of the run outlive being killed, so end them by hand: %s\n' "$(printf '%s ' $lessor_left)"
       return 1
     fi
     sleep 0.1 2>/dev/null || sleep 1
@@ -162,7 +177,7 @@ const START_OF_FUNCTION = `lessor_start_of() {
  * where there is no /proc also its start.
  * @param path of the file, in {@link commandsPathOf} the place, ending in `.pid`
  */
-export function recordProcess(path: string): string {
+export function recordProcess(path: string, { proc = PROC }: Pick<EndProcessesOptions, 'proc'> = {}): string {
   return `${START_OF_FUNCTION}
-{ echo $$; [ -r ${PROC}/self/environ ] || lessor_start_of $$; } >${quote(path)}`;
+{ echo $$; [ -r ${quote(proc)}/self/environ ] || lessor_start_of $$; } >${quote(path)}`;
 }

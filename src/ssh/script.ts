@@ -19,7 +19,9 @@ export const SCRIPT_COMMAND = 'sh -s';
  * and what it prints stands between two marks, since login shells may print as well.
  */
 export function wrapScript(script: string, args: readonly string[], mark: string): string {
-  const printMark = `printf %s ${quote(mark)}; printf %s ${quote(mark)} >&2`;
+  // In two parts, so that a mark is never what merely echoes the script.
+  const parts = `${quote(mark.slice(0, 7))} ${quote(mark.slice(7))}`;
+  const printMark = `printf %s%s ${parts}; printf %s%s ${parts} >&2`;
   return `lessor_script() {
 ${script}
 }

@@ -8,6 +8,14 @@ const COMPANY = randomUUID();
 const QUEUE = ['--queue-url', 'redis://127.0.0.1:1'];
 const DATABASE = ['--database-url', 'postgres://127.0.0.1:1/nothing'];
 
+const ENVIRONMENT_SETTINGS = [
+  'ENABLE_ENVIRONMENTS',
+  'LESSOR_SECRET_KEY',
+  'DRIVER_CONCURRENCY',
+  'ENVIRONMENT_CONCURRENCY',
+  'RELEASE_ATTEMPTS',
+];
+
 /** One line, which ends the output. */
 const ONE_LINE = /^error: [^\n]+\n$/;
 
@@ -39,6 +47,9 @@ describe('called wrongly, lessor says so in one line on stderr and exits with 2'
       ['worker', ...DATABASE, ...QUEUE, '--concurrency', '10001'],
       ['concurrency'],
     ],
+    ['no calls of drivers at once', ['worker', '--driver-concurrency', '0'], ['--driver-concurrency', 'at least 1']],
+    ['neither true nor false', ['worker', '--enable-environments', 'yes'], ['--enable-environments', 'true or false']],
+    ['a lease to release that is none', ['leases', 'retry-release', '42'], ['UUID']],
     ['no database URL', ['leases'], ['--database-url', 'DATABASE_URL']],
     ['no queue URL', ['run', '--company', COMPANY, '--', 'true'], ['--queue-url', 'QUEUE_URL']],
     ['no queue URL to publish to', ['publish', 'run-heartbeat', '--run-id', COMPANY], ['--queue-url', 'QUEUE_URL']],
@@ -80,6 +91,16 @@ describe('called wrongly, lessor says so in one line on stderr and exits with 2'
     },
   );
 
+  test('a LESSOR_SECRET_KEY that is no key, without repeating it', async () => {
+    const env = { DATABASE_URL: DATABASE[1]!, QUEUE_URL: QUEUE[1]!, LESSOR_SECRET_KEY: SECRET };
+    const { exit, stdout, stderr } = await lessor(['worker'], { env });
+
+    expect({ exit, stdout }).toEqual({ exit: 2, stdout: '' });
+    expect(stderr).toMatch(ONE_LINE);
+    expect(stderr).toContain('LESSOR_SECRET_KEY must be 32 random bytes');
+    expect(stderr).not.toContain(SECRET);
+  });
+
   test.for(['--timeout', '--kill-after'])(
     'a %s longer than a timer can hold, rather than cutting it short',
     async (flag) => {
@@ -113,10 +134,11 @@ describe('lessor tells how it is called', () => {
         'LOCK_DURATION',
         'SHUTDOWN_TIMEOUT',
         'LOG_LEVEL',
+        ...ENVIRONMENT_SETTINGS,
       ],
     ],
     ['migrate', ['DATABASE_URL', 'QUEUE_URL']],
-    ['dev', ['QUEUE_URL', 'LOG_LEVEL']],
+    ['dev', ['QUEUE_URL', 'LOG_LEVEL', ...ENVIRONMENT_SETTINGS]],
     [
       'dashboard',
       [
@@ -131,7 +153,13 @@ describe('lessor tells how it is called', () => {
       ],
     ],
     ['leases', ['DATABASE_URL']],
+    ['leases retry-release', ['DATABASE_URL', 'QUEUE_URL', 'QUEUE_PREFIX', 'RELEASE_ATTEMPTS']],
     ['environments', ['DATABASE_URL']],
+    ['environments create', ['DATABASE_URL', 'LESSOR_SECRET_KEY']],
+    ['environments update', ['DATABASE_URL', 'LESSOR_SECRET_KEY']],
+    ['environments archive', ['DATABASE_URL']],
+    ['environments probe', ['DATABASE_URL', 'LESSOR_SECRET_KEY']],
+    ['environments lab', []],
     ['activity', ['DATABASE_URL']],
     ['schema', []],
     ['health', ['DATABASE_URL', 'QUEUE_URL']],

@@ -15,9 +15,9 @@ async function leaveUntouched(ids: readonly string[], seconds: number): Promise<
 }
 
 describe('no-leak: a pending lease whose acquirer died', () => {
-  test('fails once nobody has touched it for two minutes, and says since when', async () => {
+  test('fails once nobody has touched it for three minutes, and says since when', async () => {
     const { companyId, ids } = await companyWithLeases(1, { status: 'pending' });
-    await leaveUntouched(ids, 121);
+    await leaveUntouched(ids, 181);
     expect(await sweep()).toEqual(swept({ abandoned: 1 }));
     const lease = await readLease(database.sql, ids[0]!);
     expect(lease).toMatchObject({ status: 'failed', cleanup_status: 'success' });
@@ -31,9 +31,13 @@ describe('no-leak: a pending lease whose acquirer died', () => {
 
   test('with effects outside Postgres still waits for its cleanup', async () => {
     const { ids } = await companyWithLeases(1, { status: 'pending', provider: 'ssh' });
-    await leaveUntouched(ids, 121);
+    await leaveUntouched(ids, 181);
     expect(await sweep()).toEqual(swept({ abandoned: 1 }));
-    expect(await readLease(database.sql, ids[0]!)).toMatchObject({ status: 'failed', cleanup_status: 'pending' });
+    expect(await readLease(database.sql, ids[0]!)).toMatchObject({
+      status: 'pending_cleanup',
+      cleanup_status: 'pending',
+      failure_reason: expect.stringMatching(/^acquisition never completed/),
+    });
   });
 
   test('is left alone while its acquirer may be at work', async () => {
@@ -52,7 +56,7 @@ describe('no-leak: a pending lease whose acquirer died', () => {
 
   test('ends the way its run did where that has ended, even if it has lapsed as well', async () => {
     const { leases, ids } = await companyWithLeases(1, { status: 'pending' });
-    await leaveUntouched(ids, 121);
+    await leaveUntouched(ids, 181);
     await lapse(database.sql, ids[0]!);
     await endRun(leases[0]!.runId, 'cancelled');
     expect(await sweep()).toEqual(swept({ orphaned: 1 }));
@@ -61,7 +65,7 @@ describe('no-leak: a pending lease whose acquirer died', () => {
 
   test('is expired where it has lapsed', async () => {
     const { ids } = await companyWithLeases(1, { status: 'pending' });
-    await leaveUntouched(ids, 121);
+    await leaveUntouched(ids, 181);
     await lapse(database.sql, ids[0]!);
     expect(await sweep()).toEqual(swept({ expired: 1 }));
     const lease = await readLease(database.sql, ids[0]!);
@@ -74,7 +78,7 @@ describe('no-leak: a pending lease whose acquirer died', () => {
     ['is of an ended run', 'released', (runId: string) => endRun(runId, 'succeeded')],
   ] as const)('is never said to be abandoned where it %s, even if it cannot be %s', async ([, status, happen]) => {
     const { leases, ids } = await companyWithLeases(1, { status: 'pending' });
-    await leaveUntouched(ids, 121);
+    await leaveUntouched(ids, 181);
     await happen(leases[0]!.runId, ids[0]!);
     await whileRefused(`new.status = '${status}'`, async () => {
       expect(await sweep()).toEqual(swept({ failed: 1 }));

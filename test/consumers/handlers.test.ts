@@ -13,17 +13,23 @@ import type { WorkerOverrides } from './fixture.ts';
 
 const database = useDatabase({ audited: true });
 
+const FIRST_ATTEMPT = { number: 1, isLast: false };
+
 /** The dependencies that a worker gives to its handlers. */
 function dependencies(settings: Omit<WorkerOverrides, 'logger'> = {}) {
   const { url } = database;
   const resolved = resolveWorkerSettings({ databaseUrl: url, queueUrl: url, replica: 'test', ...settings });
-  return openOperations(database.db, resolved, silentLogger, { restore: async () => 0 });
+  return openOperations(database.db, resolved, {
+    logger: silentLogger,
+    releaseJobs: { restore: async () => 0 },
+    drivers: [],
+  });
 }
 
 describe('run-started', () => {
   test('grants a lease and writes it into the context snapshot of the run', async () => {
     const payload = runStarted();
-    const lease = leaseOf(await runStartedHandler.handle(dependencies(), payload));
+    const lease = leaseOf(await runStartedHandler.handle(dependencies(), payload, FIRST_ATTEMPT));
     expect(lease).toMatchObject({ status: 'active', ttlSeconds: 300, environment: { driver: 'local', name: 'Local' } });
     const [run] = await database.sql<[{ context_snapshot: object }]>`
       select context_snapshot from lessor.heartbeat_runs where id = ${payload.runId}`;
@@ -36,8 +42,8 @@ describe('run-started', () => {
   test('one-lease: delivered again, also at the same time, it returns the same lease', async () => {
     const payload = runStarted();
     const handled = dependencies();
-    const outcomes = await Promise.all([1, 2, 3].map(() => runStartedHandler.handle(handled, payload)));
-    outcomes.push(await runStartedHandler.handle(dependencies(), payload));
+    const outcomes = await Promise.all([1, 2, 3].map(() => runStartedHandler.handle(handled, payload, FIRST_ATTEMPT)));
+    outcomes.push(await runStartedHandler.handle(dependencies(), payload, FIRST_ATTEMPT));
     expect(new Set(outcomes.map((outcome) => leaseOf(outcome).id)).size).toBe(1);
     expect(await toldOf(database.sql, payload.companyId)).toEqual(['created', 'lease_acquired']);
   });
@@ -46,7 +52,9 @@ describe('run-started', () => {
     const handled = dependencies({ batchSize: 7 });
     const companies = Array.from({ length: 5 }, () => randomUUID());
     const payloads = Array.from({ length: 60 }, (_, number) => runStarted({ companyId: companies[number % 5]! }));
-    const outcomes = await Promise.all(payloads.map((payload) => runStartedHandler.handle(handled, payload)));
+    const outcomes = await Promise.all(
+      payloads.map((payload) => runStartedHandler.handle(handled, payload, FIRST_ATTEMPT)),
+    );
     expect(outcomes.map((outcome) => leaseOf(outcome).runId)).toEqual(payloads.map((payload) => payload.runId));
     expect(await countOf(database.sql, companies)).toEqual({ locals: 5, leases: 60, runs: 60, acquired: 60 });
   });
@@ -54,7 +62,7 @@ describe('run-started', () => {
   test('the default ttl and the replica of the worker are used', async () => {
     const payload = runStarted();
     const handled = dependencies({ defaultTtlSeconds: 77, replica: 'replica-7' });
-    const lease = leaseOf(await runStartedHandler.handle(handled, payload));
+    const lease = leaseOf(await runStartedHandler.handle(handled, payload, FIRST_ATTEMPT));
     expect(lease.ttlSeconds).toBe(77);
     const [event] = await database.sql<[{ actor_id: string }]>`
       select actor_id from lessor.activity_log where entity_id = ${lease.id}`;
@@ -64,7 +72,7 @@ describe('run-started', () => {
   test('an unknown company is refused where companies have to be known, and nothing is written', async () => {
     const payload = runStarted();
     const handled = dependencies({ companyRegistration: 'known' });
-    expect(await runStartedHandler.handle(handled, payload)).toMatchObject({
+    expect(await runStartedHandler.handle(handled, payload, FIRST_ATTEMPT)).toMatchObject({
       kind: 'refused',
       refusal: { code: 'unknown_company' },
     });
@@ -77,7 +85,9 @@ describe('run-started', () => {
     const guilty = payloads[1]!.runId;
     await refuseRun(database.sql, guilty, 'P0001');
     const handled = dependencies();
-    const outcomes = await Promise.allSettled(payloads.map((payload) => runStartedHandler.handle(handled, payload)));
+    const outcomes = await Promise.allSettled(
+      payloads.map((payload) => runStartedHandler.handle(handled, payload, FIRST_ATTEMPT)),
+    );
     expect(outcomes.map(({ status }) => status)).toEqual(['fulfilled', 'rejected', 'fulfilled']);
     expect(outcomes[1]).toMatchObject({ reason: { cause: { code: 'P0001' } } });
     expect(await countOf(database.sql, [companyId])).toEqual({ locals: 1, leases: 2, runs: 2, acquired: 2 });
@@ -117,25 +127,29 @@ describe('run-started', () => {
 describe('run-finished', () => {
   test('ends the run and its lease', async () => {
     const payload = runStarted();
-    const lease = leaseOf(await runStartedHandler.handle(dependencies(), payload));
-    const outcome = await runFinishedHandler.handle(dependencies(), runFinished(payload));
+    const lease = leaseOf(await runStartedHandler.handle(dependencies(), payload, FIRST_ATTEMPT));
+    const outcome = await runFinishedHandler.handle(dependencies(), runFinished(payload), FIRST_ATTEMPT);
     expect(outcome).toMatchObject({ kind: 'done', result: { leases: [{ id: lease.id, status: 'released' }] } });
     expect(await readLease(database.sql, lease.id)).toMatchObject({ status: 'released', cleanup_status: 'success' });
   });
 
   test('any-order: before its start it leaves a finished run and no lease', async () => {
     const payload = runStarted();
-    await runFinishedHandler.handle(dependencies(), runFinished(payload, { status: 'cancelled' }));
-    const outcome = await runStartedHandler.handle(dependencies(), payload);
+    await runFinishedHandler.handle(dependencies(), runFinished(payload, { status: 'cancelled' }), FIRST_ATTEMPT);
+    const outcome = await runStartedHandler.handle(dependencies(), payload, FIRST_ATTEMPT);
     expect(outcome).toEqual({ kind: 'done', result: null });
     expect(await countOf(database.sql, [payload.companyId])).toMatchObject({ leases: 0 });
   });
 
   test('first-end-wins: a later end changes nothing and is told which one won', async () => {
     const payload = runStarted();
-    await runStartedHandler.handle(dependencies(), payload);
-    await runFinishedHandler.handle(dependencies(), runFinished(payload, { status: 'failed', failureReason: 'first' }));
-    const outcome = await runFinishedHandler.handle(dependencies(), runFinished(payload));
+    await runStartedHandler.handle(dependencies(), payload, FIRST_ATTEMPT);
+    await runFinishedHandler.handle(
+      dependencies(),
+      runFinished(payload, { status: 'failed', failureReason: 'first' }),
+      FIRST_ATTEMPT,
+    );
+    const outcome = await runFinishedHandler.handle(dependencies(), runFinished(payload), FIRST_ATTEMPT);
     expect(outcome).toEqual({ kind: 'done', result: { runId: payload.runId, status: 'failed', leases: [] } });
   });
 });
@@ -143,8 +157,12 @@ describe('run-finished', () => {
 describe('run-heartbeat', () => {
   test('renews the lease of the run', async () => {
     const payload = runStarted({ ttlSeconds: 60 });
-    const lease = leaseOf(await runStartedHandler.handle(dependencies(), payload));
-    const outcome = await runHeartbeatHandler.handle(dependencies(), runHeartbeat(payload, { ttlSeconds: 3_600 }));
+    const lease = leaseOf(await runStartedHandler.handle(dependencies(), payload, FIRST_ATTEMPT));
+    const outcome = await runHeartbeatHandler.handle(
+      dependencies(),
+      runHeartbeat(payload, { ttlSeconds: 3_600 }),
+      FIRST_ATTEMPT,
+    );
     expect(outcome).toMatchObject({ kind: 'done', result: { leases: [{ id: lease.id, status: 'active' }] } });
     const { expires_at } = await readLease(database.sql, lease.id);
     expect(expires_at.getTime() - Date.parse(lease.acquiredAt)).toBeGreaterThanOrEqual(3_600_000);
@@ -152,9 +170,13 @@ describe('run-heartbeat', () => {
 
   test("same-company: another company's run is refused", async () => {
     const payload = runStarted();
-    await runStartedHandler.handle(dependencies(), payload);
+    await runStartedHandler.handle(dependencies(), payload, FIRST_ATTEMPT);
     const stranger = await insertCompany(database.sql);
-    const outcome = await runHeartbeatHandler.handle(dependencies(), runHeartbeat({ ...payload, companyId: stranger }));
+    const outcome = await runHeartbeatHandler.handle(
+      dependencies(),
+      runHeartbeat({ ...payload, companyId: stranger }),
+      FIRST_ATTEMPT,
+    );
     expect(outcome).toMatchObject({ kind: 'refused', refusal: { code: 'foreign_run' } });
   });
 });

@@ -19,7 +19,13 @@ export const swept = (counts: Partial<LeaseSweepResult> = {}): LeaseSweepResult 
 /** The sweep of leases on a file's own database, and leases for it to find. */
 export function useLeaseSweep(database: TestDatabase) {
   const sweep = (batchSize = 500) =>
-    sweepLeases({ db: database.db, actor: { type: 'system', id: 'sweep' }, logger: silentLogger, batchSize });
+    sweepLeases({
+      db: database.db,
+      actor: { type: 'system', id: 'sweep' },
+      logger: silentLogger,
+      requestReleases: async () => undefined,
+      batchSize,
+    });
 
   /** A company with an environment, and leases of running runs on it. */
   const companyWithLeases = async (count: number, lease: Partial<LeaseRow> = {}) => {

@@ -101,14 +101,22 @@ function openSweep(database: TestDatabase, releaseJobs: ReleaseJobs, batchSize =
   const lines: LogLine[] = [];
   const logger = pino({ base: null }, { write: (line: string) => void lines.push(JSON.parse(line) as LogLine) });
   const actor = { type: 'system', id: 'sweep' } as const;
-  const sweep = new Sweep({ db: database.db, actor, logger, releaseJobs, batchSize, retentionSeconds: 3_600 });
+  const sweep = new Sweep({
+    db: database.db,
+    actor,
+    logger,
+    releaseJobs,
+    requestReleases: async () => undefined,
+    batchSize,
+    retentionSeconds: 3_600,
+  });
   return { sweep, lines };
 }
 
 /** The release jobs of a store, closed after the test. */
 function releaseJobsOf({ queueUrl, prefix }: { queueUrl: string; prefix?: string }, timeoutMs?: number): ReleaseJobs {
   const queues = openQueues(queueUrl, { role: 'consumer', prefix, onError: () => undefined });
-  const releaseJobs = new ReleaseJobs(queues, timeoutMs);
+  const releaseJobs = new ReleaseJobs(queues, timeoutMs === undefined ? {} : { timeoutMs });
   onTestFinished(async () => {
     await releaseJobs.close();
     await queues.close();

@@ -201,9 +201,12 @@ const FORBIDDEN: Record<string, (backend: Backend, companyId: string) => Promise
       reason: /^environment_archived: .* is archived$/,
     };
   },
-  'that names an environment of a kind without a driver': async ({ database }, companyId) => {
-    const issue = await insertEnvironment(database.sql, { companyId, driver: 'sandbox', name: 'box' });
-    return { data: runStarted({ companyId, environment: { issue } }), reason: /^driver_unavailable: .*sandbox/ };
+  'that names another environment than Local, which has to be switched on': async ({ database }, companyId) => {
+    const issue = await insertEnvironment(database.sql, { companyId, driver: 'ssh', name: 'box' });
+    return {
+      data: runStarted({ companyId, environment: { issue } }),
+      reason: /^environments_disabled: .* of the kind ssh, .* ENABLE_ENVIRONMENTS=true$/,
+    };
   },
   "that names another company's environment (same-company)": async ({ database }, companyId) => {
     const other = await insertCompany(database.sql);

@@ -12,6 +12,7 @@ const ERRORS = {
   LeaseDeniedError: new contracts.LeaseDeniedError({ code: 'foreign_run', reason: 'reason' }),
   JobFailedError: new contracts.JobFailedError('job', 'reason'),
   QueueUnreachableError: new contracts.QueueUnreachableError('detail'),
+  EnvironmentFailedError: new contracts.EnvironmentFailedError('driver_failed', 'message'),
   QueueNotDurableError: new contracts.QueueNotDurableError('detail'),
   LeaseWaitTimeoutError: new contracts.LeaseWaitTimeoutError('run', 1),
   RunEndedError: new contracts.RunEndedError('run'),

@@ -75,7 +75,7 @@ describe('migrate', () => {
     const before = await rowsOf();
 
     await migrate(url);
-    expect(await rowsOf()).toEqual(before);
+    expect(await rowsOf()).toMatchObject(before);
     await expect(assertMigrated(db)).resolves.toBeUndefined();
     const waiter = runStarted({ companyId, executionWorkspaceId });
     expect(await operationsOn({ db }).start(waiter)).toMatchObject({ kind: 'waiting', heldBy: { runId } });

@@ -1,5 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
+import { environmentService } from '../../src/environments/service.ts';
+import { directoryDriver } from '../support/directory-driver.ts';
+import { SSH_CONFIG } from '../support/factories.ts';
 import { toldOf } from '../support/operations.ts';
 import { useEnvironmentService } from './service-fixture.ts';
 
@@ -31,13 +34,40 @@ describe('environments', () => {
       name: 'Host',
       description: 'a host',
       driver: 'ssh',
-      config: { host: 'h' },
+      config: SSH_CONFIG,
       metadata: { a: 1 },
     } as const;
     const created = await fixture.service.create(companyId, input);
     expect(created).toMatchObject({ companyId, status: 'active', ...input });
     expect(await fixture.service.getById(created.id)).toEqual(created);
     expect(await toldOf(database.sql, companyId)).toEqual(['created']);
+  });
+
+  test('create stores the config that its driver reads, with its defaults, and refuses one that it could not work with', async () => {
+    const companyId = randomUUID();
+    const { port, workspaceMode, ...config } = SSH_CONFIG;
+    const created = await fixture.service.create(companyId, { name: 'Host', driver: 'ssh', config });
+    expect(created.config).toEqual({ ...config, port, workspaceMode });
+
+    const pasted = { ...SSH_CONFIG, privateKey: '-----BEGIN OPENSSH PRIVATE KEY-----' };
+    const refused = fixture.service.create(companyId, { name: 'Host', driver: 'ssh', config: pasted });
+    await expect(refused).rejects.toMatchObject({
+      code: 'invalid_payload',
+      message: expect.stringMatching(/^config of an environment of the kind ssh .*at privateKey$/s),
+    });
+    await expect(refused).rejects.not.toMatchObject({ message: expect.stringContaining('BEGIN') });
+    await expect(fixture.service.update(created.id, { config: { host: 'other' } })).rejects.toMatchObject({
+      code: 'invalid_payload',
+    });
+    expect(await toldOf(database.sql, companyId)).toEqual(['created']);
+  });
+
+  test('create checks the config by a driver of the service’s own', async () => {
+    const service = environmentService(database.db, { drivers: [directoryDriver] });
+    const sandbox = (config: object) =>
+      service.create(randomUUID(), { name: 'box', driver: 'sandbox', config: { ...config } });
+    await expect(sandbox({ root: 'relative' })).rejects.toMatchObject({ code: 'invalid_payload' });
+    expect(await sandbox({ root: '/srv' })).toMatchObject({ config: { root: '/srv' } });
   });
 
   test('one-local: create refuses a second Local, whoever wins the race', async () => {
@@ -53,8 +83,8 @@ describe('environments', () => {
 
   test("list gives a company's own, oldest first, by status and driver", async () => {
     const { companyId, local } = await newCompany();
-    const one = await fixture.service.create(companyId, { name: 'one', driver: 'ssh' });
-    const two = await fixture.service.create(companyId, { name: 'two', driver: 'ssh' });
+    const one = await fixture.service.create(companyId, { name: 'one', driver: 'ssh', config: SSH_CONFIG });
+    const two = await fixture.service.create(companyId, { name: 'two', driver: 'ssh', config: SSH_CONFIG });
     await fixture.service.archive(one.id);
     const idsOf = async (filters?: Parameters<typeof fixture.service.list>[1]) =>
       (await fixture.service.list(companyId, filters)).map(({ id }) => id);

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
-import { lapse, runFinished } from '../support/factories.ts';
+import { SSH_CONFIG, lapse, runFinished } from '../support/factories.ts';
 import { operationsOn } from '../support/operations.ts';
 import { useEnvironmentService } from './service-fixture.ts';
 
@@ -89,11 +89,42 @@ describe('releaseLease', () => {
   });
 });
 
+/** A live lease on a host. */
+const newHostLease = async () => {
+  const { request, companyId, told } = await newLease();
+  const host = await fixture.service.create(companyId, { name: 'Host', driver: 'ssh', config: SSH_CONFIG });
+  return { told, lease: await fixture.service.acquireLease({ ...request, environmentId: host.id }) };
+};
+
+describe('releaseLease of a lease that a driver acquired', () => {
+  test('leaves its cleanup to workers, and tells nothing before it ends', async () => {
+    const { lease, told } = await newHostLease();
+    const released = await fixture.service.releaseLease(lease.id);
+    expect(released).toMatchObject({
+      status: 'pending_cleanup',
+      cleanupStatus: 'pending',
+      endingStatus: 'released',
+      releasedAt: null,
+    });
+    expect(await fixture.service.releaseLease(lease.id)).toEqual(released);
+    expect(await told()).not.toContain('lease_released');
+  });
+
+  test('ends it where the service says itself how its cleanup went', async () => {
+    const { lease, told } = await newHostLease();
+    await fixture.service.releaseLease(lease.id);
+    const details = { cleanupStatus: 'success' } as const;
+    const released = await fixture.service.releaseLease(lease.id, 'released', details);
+    expect(released).toMatchObject({ status: 'released', cleanupStatus: 'success' });
+    expect(await told()).toContain('lease_released');
+  });
+});
+
 describe('releaseLeasesForRun', () => {
   test('ends all live leases of the run and returns those', async () => {
     const { lease, request, companyId, runId, told } = await newLease();
-    const host = await fixture.service.create(companyId, { name: 'Host', driver: 'ssh' });
-    const second = await fixture.service.acquireLease({ ...request, environmentId: host.id });
+    const host = await fixture.service.create(companyId, { name: 'Host', driver: 'ssh', config: SSH_CONFIG });
+    const second = await fixture.service.acquireLease({ ...request, environmentId: host.id, provider: 'own' });
     const other = await fixture.service.acquireLease({ ...request, heartbeatRunId: randomUUID() });
     const ended = await fixture.service.releaseLeasesForRun(runId);
     expect(ended).toMatchObject([

@@ -17,6 +17,7 @@ const sweep = () =>
     db: database.db,
     actor: { type: 'system', id: 'sweep' },
     logger: pino({ level: 'silent' }),
+    requestReleases: async () => undefined,
     batchSize: 100,
   });
 

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import { InvalidPayloadError } from '../../src/contracts/index.ts';
 import { environmentService } from '../../src/environments/service.ts';
-import { insertCompany } from '../support/factories.ts';
+import { SSH_CONFIG, insertCompany } from '../support/factories.ts';
 import { useEnvironmentService } from './service-fixture.ts';
 
 const fixture = useEnvironmentService();
@@ -25,7 +25,7 @@ describe('leases', () => {
 
   test('of a run are listed oldest first while they are live', async () => {
     const { lease, request, companyId, runId } = await newLease();
-    const host = await fixture.service.create(companyId, { name: 'Host', driver: 'ssh' });
+    const host = await fixture.service.create(companyId, { name: 'Host', driver: 'ssh', config: SSH_CONFIG });
     const second = await fixture.service.acquireLease({ ...request, environmentId: host.id });
     expect((await fixture.service.listActiveLeasesForRun(runId)).map(({ id }) => id)).toEqual([lease.id, second.id]);
     await fixture.service.releaseLease(lease.id);
@@ -51,7 +51,7 @@ describe("within a caller's transaction", () => {
     const attempt = database.db.transaction(async (tx) => {
       const joined = environmentService(tx);
       const local = await joined.ensureLocalEnvironment(companyId);
-      const host = await joined.create(companyId, { name: 'Host', driver: 'ssh' });
+      const host = await joined.create(companyId, { name: 'Host', driver: 'ssh', config: SSH_CONFIG });
       await joined.update(host.id, { name: 'Other' });
       await joined.archive(host.id);
       const own = await joined.acquireLease({ companyId, environmentId: local.id, heartbeatRunId: randomUUID() });

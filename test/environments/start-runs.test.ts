@@ -204,14 +204,13 @@ describe('the environment of a run', () => {
     const companyId = await insertCompany(database.sql);
     const ssh = (name: string) => insertEnvironment(database.sql, { companyId, driver: 'ssh', name });
     const [issue, project, agent] = [await ssh('issue'), await ssh('project'), await ssh('agent')];
-    // Without an SSH driver the refusal says which one was chosen.
     const chosenFor = async (environment: NonNullable<Parameters<typeof runStarted>[0]>['environment']) => {
       const outcome = await operations.start(runStarted({ companyId, environment }));
-      return outcome.kind === 'refused' ? outcome.refusal.reason : undefined;
+      return outcome.kind === 'acquiring' ? outcome.lease.environment.id : undefined;
     };
-    expect(await chosenFor({ issue, project, agent })).toContain(issue);
-    expect(await chosenFor({ project, agent })).toContain(project);
-    expect(await chosenFor({ agent })).toContain(agent);
+    expect(await chosenFor({ issue, project, agent })).toBe(issue);
+    expect(await chosenFor({ project, agent })).toBe(project);
+    expect(await chosenFor({ agent })).toBe(agent);
     expect(leaseOf(await operations.start(runStarted({ companyId, environment: {} }))).environment.driver).toBe(
       'local',
     );
@@ -220,7 +219,8 @@ describe('the environment of a run', () => {
   test.for(['sandbox', 'plugin'] as const)('is refused while no driver knows the kind %s', async (driver) => {
     const companyId = await insertCompany(database.sql);
     const issue = await insertEnvironment(database.sql, { companyId, driver, name: driver });
-    expect(await operations.start(runStarted({ companyId, environment: { issue } }))).toMatchObject({
+    const leasable = { enabled: true, drivers: new Set(['ssh'] as const) };
+    expect(await operations.start(runStarted({ companyId, environment: { issue } }), { leasable })).toMatchObject({
       kind: 'refused',
       refusal: { code: 'driver_unavailable' },
     });

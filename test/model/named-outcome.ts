@@ -30,10 +30,11 @@ function nameOperationOutcome(outcome: OperationOutcome, names: Names): ModelOut
   if (outcome.kind === 'refused') return { kind: 'refused', code: outcome.refusal.code };
   if (outcome.kind === 'waiting') {
     const { as, executionWorkspaceId, runId, since } = outcome.heldBy;
+    if (as === 'cleanup') throw new Error(`no sequence has a driver clean up: ${runId}`);
     const heldBy = { as, run: names.run(runId), justNow: since === null };
     return { kind: 'waiting', workspace: names.workspace(executionWorkspaceId)!, heldBy };
   }
-  if (outcome.kind === 'unavailable') throw new Error(`no sequence releases a lease: ${outcome.reason}`);
+  if (outcome.kind !== 'done') throw new Error(`no sequence calls a driver: ${outcome.kind}`);
   const { result } = outcome;
   if (result === null) return { kind: 'lease', lease: null };
   if ('fencingToken' in result) return { kind: 'lease', lease: viewOfGranted(result, names) };

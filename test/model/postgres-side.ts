@@ -123,6 +123,7 @@ export class PostgresSide {
       actor: ACTOR,
       logger: silentLogger,
       // Few, so that a sweep has several pages.
+      requestReleases: async () => undefined,
       batchSize: 3,
     });
     return { orphaned, expired, failed };

@@ -48,22 +48,34 @@ export async function insertCompany(
   return id;
 }
 
+/** The config of an environment on a host that nobody connects to. */
+export const SSH_CONFIG = {
+  host: 'host.example',
+  port: 22,
+  username: 'agent',
+  remoteWorkspacePath: '/srv/work',
+  privateKey: 'file:/etc/lessor/id_ed25519',
+  strictHostKeyChecking: false,
+  workspaceMode: 'staged',
+} as const;
+
 /** What an environment's row can be given. */
 export interface EnvironmentRow {
   companyId: string;
   driver?: EnvironmentDriver;
   name?: string;
   status?: EnvironmentStatus;
+  config?: Record<string, unknown>;
 }
 
 /** Writes an environment's row, of the driver `local` unless told otherwise, and returns its id. */
 export async function insertEnvironment(
   sql: Sql,
-  { companyId, driver = 'local', name = 'Local', status = 'active' }: EnvironmentRow,
+  { companyId, driver = 'local', name = 'Local', status = 'active', config = {} }: EnvironmentRow,
 ): Promise<string> {
   const [row] = await sql<[{ id: string }]>`
-    insert into lessor.environments (company_id, name, driver, status)
-    values (${companyId}, ${name}, ${driver}, ${status}) returning id`;
+    insert into lessor.environments (company_id, name, driver, status, config)
+    values (${companyId}, ${name}, ${driver}, ${status}, ${JSON.stringify(config)}::text::jsonb) returning id`;
   return row.id;
 }
 

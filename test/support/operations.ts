@@ -17,6 +17,7 @@ const SETTINGS: OperationSettings = {
   companyRegistration: 'first-sight',
   defaultTtlSeconds: 300,
   leaseWaitMs: 300_000,
+  leasable: { enabled: true, drivers: new Set(['ssh', 'sandbox']) },
 };
 
 /** Carries out operations as the worker does, each batch in a transaction of its own. */
@@ -63,11 +64,16 @@ export interface LeaseState {
   failure_reason: string | null;
   released_at: Date | null;
   expires_at: Date;
+  provider_lease_id: string | null;
+  acquiring_until: Date | null;
+  ending_status: string | null;
+  metadata: Record<string, unknown> | null;
 }
 
 export async function readLease(sql: Sql, leaseId: string): Promise<LeaseState> {
   const [lease] = await sql<[LeaseState]>`
-    select status, cleanup_status, failure_reason, released_at, expires_at
+    select status, cleanup_status, failure_reason, released_at, expires_at, provider_lease_id, acquiring_until,
+      ending_status, metadata
     from lessor.environment_leases where id = ${leaseId}`;
   return lease;
 }

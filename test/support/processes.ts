@@ -40,3 +40,13 @@ function processesFromPs(): RunningProcess[] {
       : [{ pid: Number(pid), parent: Number(parent), command: command ?? '' }];
   });
 }
+
+/** What a process has in its environment, as `NAME=value`; nothing where the system does not tell. */
+export function environmentVariablesOf(pid: number): string[] {
+  try {
+    return readFileSync(`/proc/${pid}/environ`, 'utf8').split('\0');
+  } catch {
+    // It ended, is another user's, or there is no /proc.
+    return [];
+  }
+}

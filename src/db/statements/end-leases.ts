@@ -18,34 +18,46 @@ export interface EndedLease {
  * Takes leases from one status to another and tells each transition, in one statement (always-told,
  * always-explained). `ending` selects `lease_id, from_status, status, failure_reason, cleanup_status`; a lease whose
  * status is no longer `from_status` once its row is locked is left alone, so no transition is told twice.
+ *
+ * A lease that is to end while its cleanup is pending ends in two steps: it becomes `pending_cleanup`, which keeps how
+ * it is to end, and its end is told when its driver has cleaned up after it.
  */
 async function endLeases(tx: Transaction, ending: SQL, actor: Actor): Promise<EndedLease[]> {
   return queryRows<EndedLease>(
     tx,
     sql`
-    with ending as (${ending}),
-    lease as (
+    with wanted as (${ending}),
+    ending as (
+      select *, case when status <> 'retained' and cleanup_status = 'pending' then 'pending_cleanup' else status end
+        as next_status
+      from wanted
+    ), lease as (
       update lessor.environment_leases lease set
-        status = ending.status,
+        status = next_status,
         failure_reason = ending.failure_reason,
         cleanup_status = ending.cleanup_status,
-        released_at = case when ending.status <> 'retained' then statement_timestamp() end,
+        ending_status = case next_status when 'pending_cleanup' then ending.status else lease.ending_status end,
+        ending_reason = case next_status when 'pending_cleanup' then ending.failure_reason else lease.ending_reason end,
+        released_at = case when next_status not in ('retained', 'pending_cleanup') then statement_timestamp() end,
         expires_at = case when ending.status = 'retained'
           then greatest(lease.expires_at, statement_timestamp() + make_interval(secs => lease.ttl_seconds)) else lease.expires_at end,
         last_used_at = statement_timestamp(),
         updated_at = statement_timestamp()
       from ending
       where lease.id = ending.lease_id and lease.status = ending.from_status
-      returning lease.*
+      returning lease.*, ending.from_status
     ), told as (
       insert into lessor.activity_log
         (company_id, actor_type, actor_id, action, entity_type, entity_id, agent_id, run_id, details)
-      select lease.company_id, ${actor.type}, ${actor.id}, 'environment.lease_' || lease.status, 'environment_lease',
-        lease.id, run.agent_id, lease.heartbeat_run_id, jsonb_strip_nulls(jsonb_build_object(
+      select lease.company_id, ${actor.type}, ${actor.id},
+        case when from_status = 'pending_cleanup' and cleanup_status = 'failed' then 'environment.lease_release_failed'
+          else 'environment.lease_' || lease.status end,
+        'environment_lease', lease.id, run.agent_id, lease.heartbeat_run_id, jsonb_strip_nulls(jsonb_build_object(
           'environmentId', lease.environment_id, 'executionWorkspaceId', lease.execution_workspace_id,
           'runStatus', run.status, 'failureReason', lease.failure_reason, 'cleanupStatus', lease.cleanup_status,
           'fencingToken', lease.fencing_token))
       from lease left join lessor.heartbeat_runs run on run.id = lease.heartbeat_run_id
+      where lease.status <> 'pending_cleanup'
       order by lease.fencing_token
     )
     select id, company_id as "companyId", heartbeat_run_id as "runId", status from lease order by fencing_token`,
@@ -55,12 +67,19 @@ async function endLeases(tx: Transaction, ending: SQL, actor: Actor): Promise<En
 /** Cleanup of a lease whose driver has no effects outside Postgres is done once its row is written. */
 const cleanupOfEndedLease = sql.raw(`case lease.provider when 'local' then 'success' else 'pending' end`);
 
-/** How a run's end ends its leases (DESIGN: released, failed with the run's reason, or retained on failure). */
+/** What is kept on an environment for the next run of its scope; on `Local` there is nothing to keep. */
+const keptForReuse = sql.raw(`lease.status = 'active' and lease.provider <> 'local'
+  and lease.lease_policy in ('reuse_by_environment', 'reuse_by_execution_workspace')`);
+
+/**
+ * How a run's end ends its leases (DESIGN: released, failed with the run's reason, or retained on failure). What a run
+ * that did not fail leaves for reuse is retained until the next run of its scope takes it over.
+ */
 function endingOfEndedRuns(leases: SQL): SQL {
   return sql`
     select lease.id as lease_id, lease.status as from_status,
       case
-        when run.status in ('succeeded', 'cancelled') then 'released'
+        when run.status in ('succeeded', 'cancelled') then case when ${keptForReuse} then 'retained' else 'released' end
         when lease.lease_policy = 'retain_on_failure' then 'retained'
         else 'failed'
       end as status,
@@ -70,6 +89,7 @@ function endingOfEndedRuns(leases: SQL): SQL {
       end as failure_reason,
       case
         when run.status in ('failed', 'timed_out') and lease.lease_policy = 'retain_on_failure' then 'pending'
+        when ${keptForReuse} then 'pending'
         else ${cleanupOfEndedLease}
       end as cleanup_status
     from lessor.environment_leases lease

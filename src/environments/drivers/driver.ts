@@ -1,5 +1,5 @@
 import type { z } from 'zod';
-import type { EnvironmentDriver, LeasePolicy, Metadata } from '../../contracts/index.ts';
+import type { EnvironmentDriver, LeasePolicy } from '../../contracts/index.ts';
 
 /**
  * The control half of a driver with effects outside Postgres: it runs in workers. Its counterpart, which executes
@@ -9,7 +9,7 @@ import type { EnvironmentDriver, LeasePolicy, Metadata } from '../../contracts/i
  * soon after its signal is aborted. What goes wrong is thrown as an `EnvironmentFailedError`, whose message is stored on the
  * lease; any other error is reported as `driver_failed`.
  */
-export interface ControlDriver<Config = Metadata> {
+export interface ControlDriver<Config = unknown> {
   readonly name: EnvironmentDriver;
   /** Strict, secrets in it only by reference or sealed: what it accepts is stored and handed to whoever holds a lease. */
   readonly configSchema: z.ZodType<Config>;

@@ -1,0 +1,159 @@
+import { randomUUID } from 'node:crypto';
+import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import Table from 'cli-table3';
+import ora from 'ora';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { openStores } from '../demo/stores.ts';
+import type { DemoStores } from '../demo/stores.ts';
+import { LESSOR, environmentFor } from '../demo/worker-processes.ts';
+import { openSshServer } from '../src/embedded/ssh-server/index.ts';
+import { createDb, createHeartbeatProducer, environmentService } from '../src/index.ts';
+import type { HeartbeatProducer, RunStart } from '../src/index.ts';
+import { Closers } from '../test/support/closers.ts';
+import { TcpProxy } from '../test/support/tcp-proxy.ts';
+
+/**
+ * Whether runs on slow hosts delay those on `Local`: 500 local runs at once, alone and beside 50 runs on two SSH hosts
+ * of two companies, in interleaved rounds. `--json` prints one JSON object.
+ */
+const LOCAL_RUNS = 500;
+const SSH_RUNS = 50;
+const ROUNDS = 7;
+
+/** What each chunk to and from a host is late by. */
+const SSH_DELAY_MS = 50;
+
+/** How much the local p99 may grow by. */
+const BAR = 1.5;
+
+interface Round {
+  alone: number;
+  beside: number;
+  ssh: number;
+}
+
+const { values: flags } = parseArgs({ options: { json: { type: 'boolean', default: false } } });
+const closers = new Closers();
+const progress = ora({ stream: process.stderr, discardStdin: false });
+try {
+  const rounds = await measure();
+  progress.stop();
+  print(rounds);
+} finally {
+  progress.stop();
+  await closers.close();
+}
+
+async function measure(): Promise<Round[]> {
+  const stores = await openStores('redis', closers);
+  const prefix = `bench-${randomUUID()}`;
+  const producer = createHeartbeatProducer({ queueUrl: stores.queueUrl, prefix });
+  closers.push(() => producer.close());
+  const hosts = await Promise.all([1, 2].map(() => openHost(stores)));
+  startWorker(stores, prefix);
+  const onHosts = () =>
+    Array.from({ length: SSH_RUNS }, (_, number) => ({ ...hosts[number % hosts.length]!, runId: randomUUID() }));
+
+  await burst(producer, localRuns());
+  const rounds: Round[] = [];
+  for (let number = 1; number <= ROUNDS; number += 1) {
+    progress.start(`round ${number}/${ROUNDS}`);
+    const alone = await burst(producer, localRuns());
+    const [beside, ssh] = await Promise.all([burst(producer, localRuns()), burst(producer, onHosts())]);
+    rounds.push({ alone: percentile(alone, 0.99), beside: percentile(beside, 0.99), ssh: percentile(ssh, 0.5) });
+  }
+  return rounds;
+}
+
+/** In a process of its own: what it costs to publish is not measured with it. */
+function startWorker(stores: DemoStores, prefix: string): void {
+  const worker = spawn(process.execPath, [...LESSOR, 'worker'], {
+    env: { ...environmentFor(stores), QUEUE_PREFIX: prefix, ENABLE_ENVIRONMENTS: 'true' },
+    stdio: ['ignore', 'ignore', 'inherit'],
+  });
+  closers.push(async () => {
+    const exit = once(worker, 'exit');
+    worker.kill('SIGTERM');
+    await exit;
+  });
+}
+
+function localRuns(): RunStart[] {
+  return Array.from({ length: LOCAL_RUNS }, () => ({ companyId: randomUUID(), runId: randomUUID() }));
+}
+
+/** A company with an SSH environment whose host answers late. */
+async function openHost({ databaseUrl }: DemoStores): Promise<Pick<RunStart, 'companyId' | 'environment'>> {
+  const directory = await mkdtemp(join(tmpdir(), 'lessor-bench-'));
+  closers.push(() => rm(directory, { recursive: true, force: true }));
+  await Promise.all(['server', 'work'].map((name) => mkdir(join(directory, name))));
+  const server = await openSshServer({ directory: join(directory, 'server') });
+  closers.push(() => server.close());
+  const proxy = await TcpProxy.inFrontOf(`tcp://${server.host}:${server.port}`);
+  closers.push(() => proxy.close());
+  proxy.slow(SSH_DELAY_MS);
+
+  const port = Number(new URL(proxy.urlFor(`tcp://${server.host}`)).port);
+  const db = createDb(databaseUrl, { maximumConnections: 1 });
+  closers.push(() => db.close());
+  const companyId = randomUUID();
+  const { id } = await environmentService(db).create(companyId, {
+    name: 'host',
+    driver: 'ssh',
+    config: {
+      host: server.host,
+      port,
+      knownHosts: server.knownHosts.replaceAll(`:${server.port} `, `:${port} `),
+      username: server.username,
+      privateKey: `file:${server.privateKeyPath}`,
+      remoteWorkspacePath: join(directory, 'work'),
+    },
+  });
+  return { companyId, environment: { agent: id } };
+}
+
+/** Starts all runs at once, and ends each as soon as it has its lease. Milliseconds from publishing to the lease. */
+async function burst(producer: HeartbeatProducer, runs: readonly RunStart[]): Promise<number[]> {
+  return Promise.all(
+    runs.map(async (run) => {
+      const published = performance.now();
+      await producer.runStarted(run);
+      await producer.waitForLease(run.runId, { timeoutMs: 60_000 });
+      const elapsed = performance.now() - published;
+      await producer.runFinished({ companyId: run.companyId, runId: run.runId, status: 'succeeded' });
+      return elapsed;
+    }),
+  );
+}
+
+function print(rounds: readonly Round[]): void {
+  const [alone, beside, ssh] = (['alone', 'beside', 'ssh'] as const).map((name) => rounds.map((round) => round[name]));
+  const ratio = median(rounds.map((round) => round.beside / round.alone));
+  if (flags.json) {
+    process.stdout.write(`${JSON.stringify({ localRuns: LOCAL_RUNS, sshRuns: SSH_RUNS, rounds, ratio, bar: BAR })}\n`);
+    return;
+  }
+  const table = new Table({ head: ['', 'median', 'spread'], style: { head: [], border: [] } });
+  const row = (name: string, values: readonly number[]) => [
+    name,
+    `${median(values).toFixed(0)} ms`,
+    `${Math.min(...values).toFixed(0)} to ${Math.max(...values).toFixed(0)} ms`,
+  ];
+  table.push(row('p99 of local runs, alone', alone!), row('p99 of local runs, beside SSH runs', beside!));
+  table.push(row('p50 of SSH runs', ssh!), ['local p99 beside SSH, over alone', ratio.toFixed(2), `at most ${BAR}`]);
+  process.stdout.write(`${LOCAL_RUNS} local runs at once, and ${SSH_RUNS} on two SSH hosts ${SSH_DELAY_MS} ms away\n`);
+  process.stdout.write(`${table.toString()}\n`);
+}
+
+function percentile(values: readonly number[], part: number): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * part))]!;
+}
+
+function median(values: readonly number[]): number {
+  return percentile(values, 0.5);
+}

@@ -1,0 +1,145 @@
+import { randomBytes, randomUUID } from 'node:crypto';
+import { mkdir, mkdtemp, readFile, realpath, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { pino } from 'pino';
+import { Resources } from '../../consumers/resources.ts';
+import type { WorkerSettings } from '../../consumers/worker-options.ts';
+import { createWorker } from '../../consumers/worker.ts';
+import type { GrantedLease } from '../../contracts/index.ts';
+import { createDb } from '../../db/connection.ts';
+import { migrate } from '../../db/migrate.ts';
+import { startEmbeddedPostgres } from '../../embedded/index.ts';
+import { openSshServer } from '../../embedded/ssh-server/index.ts';
+import type { SshServer, SshServerKind } from '../../embedded/ssh-server/index.ts';
+import type { ProbeReport } from '../../environments/drivers/driver.ts';
+import { createSshDriver } from '../../environments/drivers/ssh-driver.ts';
+import { environmentService } from '../../environments/service.ts';
+import type { EnvironmentService } from '../../environments/service.ts';
+import type { ExecutionDriver } from '../../execution/driver.ts';
+import { createSshExecutionDriver } from '../../execution/ssh/ssh-driver.ts';
+import { createHeartbeatProducer } from '../../producers/producer.ts';
+import { withLease } from '../../producers/with-lease.ts';
+import { migrateQueue } from '../../queues/migrate-queue.ts';
+import { createSecretResolver } from '../../secrets/resolver.ts';
+import type { SecretResolver } from '../../secrets/resolver.ts';
+import { sealSecret } from '../../secrets/sealing.ts';
+import { sshConfigSchema } from '../../ssh/config.ts';
+
+/** A company with an environment on a throwaway SSH server, and a worker that leases it. */
+export interface Lab {
+  readonly server: SshServer;
+  /** The directory that the environment names, which is one of this machine. */
+  readonly remoteWorkspacePath: string;
+  readonly environmentId: string;
+  readonly environments: EnvironmentService;
+  readonly executionDriver: ExecutionDriver;
+  probe(signal: AbortSignal): Promise<ProbeReport>;
+  /** Puts the present key of the server into the environment's config. */
+  trustHostKey(): Promise<void>;
+  /** Does work under a lease on the environment, in a run of its own. */
+  withLease<Result>(
+    work: (lease: GrantedLease, signal: AbortSignal) => Promise<Result>,
+    signal: AbortSignal,
+  ): Promise<Result>;
+  /** Makes an empty directory on this machine. */
+  makeDirectory(name: string): Promise<string>;
+  /** Ends and removes all of it. */
+  close(): Promise<void>;
+}
+
+const WORKER_SETTINGS: Partial<WorkerSettings> = {
+  enableEnvironments: true,
+  // In quick succession, for as long as it takes.
+  releasePauseMs: { first: 100, longest: 400 },
+  releaseAttempts: 1_000,
+  shutdownTimeoutMs: 2_000,
+};
+
+const TTL_SECONDS = 120;
+const LEASE_WAIT_MS = 30_000;
+
+/**
+ * Opens all that the lab needs, on this machine and out of nothing.
+ * @throws {EmbeddedPostgresError}, {SshServerError} when one of the servers cannot be had
+ */
+export async function openLab(kind: SshServerKind | undefined): Promise<Lab> {
+  const resources = new Resources();
+  try {
+    return await open(resources, kind);
+  } catch (error) {
+    await resources.close();
+    throw error;
+  }
+}
+
+async function open(resources: Resources, kind: SshServerKind | undefined): Promise<Lab> {
+  const directory = await realpath(await mkdtemp(join(tmpdir(), 'lessor-lab-')));
+  resources.add(() => rm(directory, { recursive: true, force: true }));
+  const makeDirectory = async (name: string) => {
+    await mkdir(join(directory, name));
+    return join(directory, name);
+  };
+  const remoteWorkspacePath = await makeDirectory('host');
+  const options = { directory: await makeDirectory('server'), ...(kind === undefined ? {} : { kind }) };
+  const server = await openSshServer(options);
+  resources.add(() => server.close());
+  const secretKey = randomBytes(32).toString('base64');
+  const secrets = createSecretResolver({ env: {}, secretKey });
+  const { db, driver, producer } = await openStores(resources, secrets);
+
+  const environments = environmentService(db);
+  const { host, port, username, knownHosts } = server;
+  const privateKey = sealSecret(await readFile(server.privateKeyPath, 'utf8'), secretKey);
+  const companyId = randomUUID();
+  const { id: environmentId } = await environments.create(companyId, {
+    name: 'Lab',
+    driver: 'ssh',
+    config: { host, port, username, knownHosts, privateKey, remoteWorkspacePath },
+  });
+  const readConfig = async () => (await environments.getById(environmentId))!.config;
+
+  return {
+    server,
+    remoteWorkspacePath,
+    environmentId,
+    environments,
+    executionDriver: createSshExecutionDriver({ secrets }),
+    async probe(signal) {
+      const config = sshConfigSchema.parse(await readConfig());
+      return driver.probe({ id: environmentId, companyId, config }, { signal });
+    },
+    async trustHostKey() {
+      const config = { ...(await readConfig()), knownHosts: server.knownHosts };
+      await environments.update(environmentId, { config });
+    },
+    withLease: (work, signal) =>
+      withLease(
+        producer,
+        { companyId, runId: randomUUID(), environment: { agent: environmentId }, ttlSeconds: TTL_SECONDS },
+        work,
+        { signal, leaseWaitMs: LEASE_WAIT_MS },
+      ),
+    makeDirectory,
+    close: () => resources.close(),
+  };
+}
+
+/** Postgres with the tables and the queues, and those who work with them. */
+async function openStores(resources: Resources, secrets: SecretResolver) {
+  const postgres = await startEmbeddedPostgres();
+  resources.add(() => postgres.stop());
+  const { url } = postgres;
+  await migrate(url);
+  await migrateQueue(url);
+  const db = createDb(url);
+  resources.add(() => db.close());
+  const driver = createSshDriver({ secrets });
+  const logger = pino({ level: 'silent' });
+  const worker = createWorker({ databaseUrl: url, queueUrl: url, logger, drivers: [driver], ...WORKER_SETTINGS });
+  resources.add(() => worker.close());
+  await worker.start();
+  const producer = createHeartbeatProducer({ queueUrl: url });
+  resources.add(() => producer.close());
+  return { db, driver, producer };
+}

@@ -1,0 +1,120 @@
+import { isTerminal } from '../contracts/index.ts';
+import type { GrantedLease, LeaseReleaseResult, Refusal, RunStartedResult } from '../contracts/index.ts';
+import type { Transaction } from '../db/connection.ts';
+import { activateLeases, readGrantedLeases, recordSupersededAcquisitions } from '../db/statements/activate-leases.ts';
+import type { AcquiredLease } from '../db/statements/activate-leases.ts';
+import { recordDenials } from '../db/statements/activity.ts';
+import type { Actor } from '../db/statements/activity.ts';
+import { endLeasesAsTold } from '../db/statements/end-leases.ts';
+import { beginAcquisitions, recordFailedAcquisitions } from '../db/statements/pending-leases.ts';
+import { readRuns } from '../db/statements/record-runs.ts';
+import { ACQUISITION_LIMITS } from './acquisition-limits.ts';
+import { done } from './outcome.ts';
+import type { Outcome } from './outcome.ts';
+
+/** A pending lease whose driver is about to be asked to acquire it. */
+export interface BegunAcquisition {
+  companyId: string;
+  leaseId: string;
+}
+
+/** A pending lease that its driver has acquired. */
+export interface CompletedAcquisition extends BegunAcquisition, AcquiredLease {}
+
+/** A pending lease that its driver could not acquire. */
+export interface FailedAcquisition extends BegunAcquisition {
+  reason: string;
+  /** Which attempt it was, from 1. */
+  attempt: number;
+  /** Whether the driver has stopped working at it. */
+  isOver: boolean;
+  /** Whether nobody will try again: the lease ends. */
+  isFinal: boolean;
+  /** Set when the run is refused for it: trying again changes nothing. */
+  refusal?: Refusal | undefined;
+}
+
+/** Says that drivers begin to acquire leases. A lease that is no longer pending need not be acquired any more. */
+export async function beginAcquiring(
+  tx: Transaction,
+  begun: readonly BegunAcquisition[],
+): Promise<Outcome<RunStartedResult>[]> {
+  const leaseIds = begun.map(({ leaseId }) => leaseId);
+  const pending = await beginAcquisitions(tx, leaseIds, ACQUISITION_LIMITS);
+  const results = await readResults(tx, leaseIds);
+  return leaseIds.map((leaseId, position) => {
+    const result = results[position]!;
+    return pending.has(leaseId) && result !== null ? { kind: 'acquiring', lease: result } : done(result);
+  });
+}
+
+/**
+ * Makes leases active that their drivers have acquired. One that ended meanwhile is left to its cleanup, which may begin
+ * now. Outcomes are in the order given: each run's lease, or null where the run has ended.
+ */
+export async function completeAcquisitions(
+  tx: Transaction,
+  acquired: readonly CompletedAcquisition[],
+  actor: Actor,
+): Promise<Outcome<RunStartedResult>[]> {
+  const leaseIds = acquired.map(({ leaseId }) => leaseId);
+  await activateLeases(tx, acquired, actor);
+  await recordSupersededAcquisitions(tx, leaseIds);
+  const results = await readResults(tx, leaseIds);
+  return results.map(done);
+}
+
+/** Records why drivers could not acquire leases, and ends those that nobody will try again (always-explained). */
+export async function failAcquisitions(
+  tx: Transaction,
+  failures: readonly FailedAcquisition[],
+  actor: Actor,
+): Promise<Outcome<LeaseReleaseResult>[]> {
+  await recordFailedAcquisitions(tx, failures);
+  const leases = await readGrantedLeases(
+    tx,
+    failures.map(({ leaseId }) => leaseId),
+  );
+  const final = failures.filter(({ leaseId, isFinal }) => isFinal && leases.get(leaseId)!.status === 'pending');
+  const ended = await endLeasesAsTold(
+    tx,
+    final.map(({ leaseId, reason }) => ({
+      leaseId,
+      fromStatus: 'pending',
+      status: 'failed',
+      failureReason: `acquisition failed: ${reason}`,
+      cleanupStatus: 'pending',
+    })),
+    actor,
+  );
+  await tellDenials(tx, final, leases, actor);
+  const statuses = new Map(ended.map(({ id, status }) => [id, status]));
+  return failures.map(({ leaseId }) => done({ leaseId, status: statuses.get(leaseId) ?? leases.get(leaseId)!.status }));
+}
+
+/** Each lease as its run is to be told of it: null where the run has ended. */
+async function readResults(tx: Transaction, leaseIds: readonly string[]): Promise<RunStartedResult[]> {
+  const leases = await readGrantedLeases(tx, leaseIds);
+  const runs = await readRuns(
+    tx,
+    [...leases.values()].map((lease) => lease.runId),
+  );
+  return leaseIds.map((leaseId) => {
+    const lease = leases.get(leaseId)!;
+    const run = runs.get(lease.runId);
+    return run !== undefined && isTerminal(run.status) ? null : lease;
+  });
+}
+
+async function tellDenials(
+  tx: Transaction,
+  failures: readonly FailedAcquisition[],
+  leases: ReadonlyMap<string, GrantedLease>,
+  actor: Actor,
+): Promise<void> {
+  const denials = failures.flatMap(({ companyId, leaseId, refusal }) => {
+    const { runId, environment } = leases.get(leaseId)!;
+    return refusal === undefined ? [] : { companyId, runId, environmentId: environment.id, refusal };
+  });
+  if (denials.length > 0) await recordDenials(tx, denials, actor);
+}

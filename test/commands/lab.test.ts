@@ -1,0 +1,37 @@
+import { chmod, mkdtemp, readdir, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect, onTestFinished, test, vi } from 'vitest';
+import { SSH_SERVER_KINDS } from '../support/ssh-host.ts';
+import { lessor } from './lessor.ts';
+
+const ROWS = [
+  'connection',
+  'host key refused',
+  'upload',
+  'hostile arguments',
+  'restore with a conflict',
+  'release',
+  'release, server down',
+  'release, server back',
+];
+
+test.for(SSH_SERVER_KINDS)(
+  '`lessor environments lab` passes every row with the SSH server %s, and leaves no file',
+  async (kind) => {
+    const directory = await mkdtemp(join(tmpdir(), 'lessor-lab-test-'));
+    onTestFinished(() => rm(directory, { recursive: true }));
+    // As root, Postgres runs as another user, who has to get there.
+    await chmod(directory, 0o755);
+    vi.stubEnv('TMPDIR', directory);
+    const { exit, stdout, stderr } = await lessor(['environments', 'lab', '--server', kind, '--json']);
+
+    expect(stderr).toBe('');
+    const report = JSON.parse(stdout) as { rows: { name: string; ok: boolean; seen: string }[] };
+    expect(report).toMatchObject({ server: kind, ok: true });
+    expect(report.rows.map(({ name, ok, seen }) => (ok ? name : `${name}: ${seen}`))).toEqual(ROWS);
+    expect(exit).toBe(0);
+    // Where source is run, its compiler keeps a directory.
+    expect((await readdir(directory)).filter((name) => !name.startsWith('tsx-'))).toEqual([]);
+  },
+);

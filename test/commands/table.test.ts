@@ -1,0 +1,43 @@
+import { stripVTControlCharacters } from 'node:util';
+import { expect, test } from 'vitest';
+import { renderRows } from '../../src/commands/table.ts';
+import type { Column } from '../../src/commands/table.ts';
+
+interface Check {
+  name: string;
+  detail: string;
+}
+
+const COLUMNS: readonly Column<Check>[] = [
+  { heading: 'check', show: (check) => check.name },
+  { heading: 'detail', show: (check) => check.detail, wraps: true },
+];
+
+const FINGERPRINT = 'SHA256:uNiVztksCsDhcc0u9e8BrrQXVUpKTIDTMczCvj3tD2s';
+const ROWS: readonly Check[] = [
+  { name: 'host key', detail: `it offers ${FINGERPRINT}, and another one was expected of it` },
+  { name: 'workspace', detail: 'a file was written' },
+];
+
+const drawn = (terminal: { isTTY: boolean; columns: number }) =>
+  stripVTControlCharacters(renderRows(ROWS, COLUMNS, { json: false, terminal }))
+    .trimEnd()
+    .split('\n');
+
+test.for([120, 60, 40])('on a terminal of %i columns no line is wider, and nothing is cut off', (columns) => {
+  const lines = drawn({ isTTY: true, columns });
+  expect(Math.max(...lines.map((line) => line.length))).toBeLessThanOrEqual(columns);
+  const details = lines.filter((line) => line.startsWith('│')).map((line) => line.split('│')[2]!.trim());
+  expect(details.join('').replaceAll(' ', '')).toBe(
+    `detail${ROWS.map(({ detail }) => detail).join('')}`.replaceAll(' ', ''),
+  );
+});
+
+test.for([
+  ['off a terminal', { isTTY: false, columns: 40 }],
+  ['where the terminal tells no width', { isTTY: true, columns: 0 }],
+] as const)('%s each row is one line', ([, terminal]) => {
+  const lines = drawn(terminal).filter((line) => line.startsWith('│'));
+  expect(lines).toHaveLength(1 + ROWS.length);
+  expect(lines[1]).toContain(ROWS[0]!.detail);
+});

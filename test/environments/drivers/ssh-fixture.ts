@@ -1,0 +1,36 @@
+import { randomUUID } from 'node:crypto';
+import { onTestFinished } from 'vitest';
+import { createSshDriver } from '../../../src/environments/drivers/ssh-driver.ts';
+import type { LeasePolicy } from '../../../src/contracts/index.ts';
+import type { ConfigPart, TestHost } from '../../ssh/hosts.ts';
+import { noAbort, secrets } from '../../ssh/hosts.ts';
+
+/** The driver, and an environment with a workspace path of its own on a host. */
+export async function openEnvironment(host: TestHost, part: ConfigPart = {}) {
+  const driver = createSshDriver({ secrets, graceSeconds: 1, keepAliveIntervalMs: 200 });
+  onTestFinished(() => driver.close());
+  const root = await host.newWorkspace();
+  const config = host.config({ remoteWorkspacePath: root, ...part });
+  const environment = { id: randomUUID(), companyId: randomUUID(), config };
+
+  const acquire = (leaseId: string, providerLeaseId: string | null = null, signal = noAbort()) => {
+    const leasePolicy: LeasePolicy = providerLeaseId === null ? 'ephemeral' : 'reuse_by_environment';
+    return driver.acquire(
+      { environment, leaseId, leasePolicy, executionWorkspaceId: null, providerLeaseId },
+      { signal },
+    );
+  };
+  return {
+    driver,
+    environment,
+    root,
+    acquire,
+    /** The place of a new lease. */
+    newPlace: async () => {
+      const leaseId = randomUUID();
+      return { leaseId, place: (await acquire(leaseId)).providerLeaseId };
+    },
+    release: (leaseId: string, providerLeaseId: string | null, signal = noAbort()) =>
+      driver.release({ environment, leaseId, providerLeaseId }, { signal }),
+  };
+}

@@ -1,0 +1,158 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { chmod, mkdir, readdir, rm, writeFile } from 'node:fs/promises';
+import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
+import ssh2 from 'ssh2';
+import type { ServerChannel } from 'ssh2';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import { freePort } from '../../queues/redis-server.ts';
+import { hostKinds, noAbort, useHost } from '../../ssh/hosts.ts';
+import type { ConfigPart, TestHost } from '../../ssh/hosts.ts';
+import { openEnvironment } from './ssh-fixture.ts';
+
+const CHECKS = ['private key', 'connection', 'host key', 'authentication', 'shell', 'workspace', 'file transfer'];
+
+async function probe(host: TestHost, part: ConfigPart = {}, signal = noAbort()) {
+  const { driver, environment } = await openEnvironment(host, part);
+  const report = await driver.probe(environment, { signal });
+  const { checks } = report;
+  return {
+    ...report,
+    names: checks.map(({ name }) => name),
+    oks: checks.map(({ ok }) => ok),
+    detail: checks.at(-1)!.detail,
+  };
+}
+
+/** What a report looks like whose last check failed. */
+function failedAt(name: string, said: string) {
+  const names = CHECKS.slice(0, CHECKS.indexOf(name) + 1);
+  const oks = names.map((check) => check !== name);
+  return { names, oks, latencyMs: null, detail: expect.stringContaining(said) as string };
+}
+
+const newPublicKey = () => ssh2.utils.generateKeyPairSync('ed25519').public.trim();
+
+/** A server that runs commands by a program, or not at all, and has no SFTP. */
+async function startServer(run: ((command: string, channel: ServerChannel) => void) | undefined): Promise<number> {
+  const hostKey = ssh2.utils.generateKeyPairSync('ed25519').private;
+  const server = new ssh2.Server({ hostKeys: [hostKey] }, (client) => {
+    client.on('error', () => undefined);
+    client.on('authentication', (context) => context.accept());
+    client.on('session', (accept) => {
+      const session = accept();
+      if (run !== undefined) session.on('exec', (acceptExec, _reject, { command }) => run(command, acceptExec()));
+    });
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  onTestFinished(async () => {
+    server.close();
+    await once(server, 'close');
+  });
+  return (server.address() as AddressInfo).port;
+}
+
+describe.each(hostKinds)('a probe of %s', (kind) => {
+  const host = useHost(kind);
+
+  test('finds all there is to find, measures a round trip and leaves nothing behind', async () => {
+    const root = await host().newWorkspace();
+    const report = await probe(host(), { remoteWorkspacePath: root });
+    expect(report.checks.filter(({ ok }) => !ok)).toEqual([]);
+    expect(report.names).toEqual(CHECKS);
+    expect(report.latencyMs).toBeGreaterThan(0);
+    expect(report.latencyMs).toBeLessThan(1_000);
+    expect(await readdir(root)).toEqual([]);
+  });
+
+  test('says what keeps it from the key', async () => {
+    expect(await probe(host(), { privateKey: 'env:ABSENT_KEY' })).toMatchObject(
+      failedAt('private key', 'environment variable ABSENT_KEY'),
+    );
+  });
+
+  test('says that nobody listens', async () => {
+    const port = await freePort();
+    expect(await probe(host(), { port })).toMatchObject(
+      failedAt('connection', `127.0.0.1:${port} cannot be reached: nobody listens`),
+    );
+  });
+
+  test('says that the host key is another one', async () => {
+    const knownHosts = `[127.0.0.1]:${host().server.port} ${newPublicKey()}`;
+    expect(await probe(host(), { knownHosts })).toMatchObject(failedAt('host key', 'SHA256:'));
+  });
+
+  test('says that the user is not let in', async () => {
+    expect(await probe(host(), { username: 'nobody-of-this-name' })).toMatchObject(
+      failedAt('authentication', 'authorized_keys'),
+    );
+  });
+
+  test('says that the workspace is not there, or is a file', async () => {
+    const root = await host().newWorkspace();
+    const path = join(root, 'absent');
+    expect(await probe(host(), { remoteWorkspacePath: path })).toMatchObject(
+      failedAt('workspace', `${path} is no directory`),
+    );
+    await writeFile(path, '');
+    expect(await probe(host(), { remoteWorkspacePath: path })).toMatchObject(
+      failedAt('workspace', `${path} is no directory`),
+    );
+  });
+
+  test.runIf(process.getuid?.() !== 0)('says that the workspace cannot be written to', async () => {
+    const root = join(await host().newWorkspace(), 'closed');
+    await mkdir(root, { mode: 0o500 });
+    expect(await probe(host(), { remoteWorkspacePath: root })).toMatchObject(
+      failedAt('workspace', 'cannot be written to'),
+    );
+    await chmod(root, 0o700);
+    await rm(root, { recursive: true });
+  });
+
+  test('that is aborted says how far it came, and does not throw', async () => {
+    const report = await probe(host(), {}, AbortSignal.abort(new Error('it took too long')));
+    expect(report).toMatchObject(failedAt('connection', 'it took too long'));
+  });
+});
+
+describe('a probe of a server that lacks', () => {
+  const host = useHost('builtin');
+
+  test('commands says so', async () => {
+    const port = await startServer(undefined);
+    const report = await probe(host(), { port, strictHostKeyChecking: false });
+    expect(report).toMatchObject(failedAt('shell', 'refuses to run commands'));
+    expect(report.checks[2]!.detail).toContain('unchecked');
+  });
+
+  test('a shell says so', async () => {
+    const port = await startServer((_command, channel) => {
+      channel.stderr.write('This account is not available.\n');
+      channel.exit(1);
+      channel.end();
+    });
+    expect(await probe(host(), { port, strictHostKeyChecking: false })).toMatchObject(
+      failedAt('shell', 'account is not available'),
+    );
+  });
+
+  test('SFTP says so', async () => {
+    const port = await startServer((command, channel) => {
+      const child = spawn('sh', ['-c', command]);
+      channel.pipe(child.stdin);
+      child.stdout.on('data', (chunk) => channel.write(chunk));
+      child.stderr.on('data', (chunk) => channel.stderr.write(chunk));
+      child.on('close', (code) => {
+        channel.exit(code ?? 1);
+        channel.end();
+      });
+    });
+    expect(await probe(host(), { port, strictHostKeyChecking: false })).toMatchObject(
+      failedAt('file transfer', 'Subsystem sftp'),
+    );
+  });
+});

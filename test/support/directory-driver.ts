@@ -1,0 +1,43 @@
+import { access, constants, mkdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { EnvironmentFailedError } from '../../src/contracts/index.ts';
+import type { ControlDriver } from '../../src/environments/drivers/driver.ts';
+
+/** Sandboxes that are directories of one machine, under the root that an environment names. */
+export const directoryConfigSchema = z.strictObject({ root: z.string().startsWith('/') });
+type DirectoryConfig = z.output<typeof directoryConfigSchema>;
+
+/** Leases directories: the smallest driver with effects outside Postgres. */
+export const directoryDriver: ControlDriver<DirectoryConfig> = {
+  name: 'sandbox',
+  configSchema: directoryConfigSchema,
+
+  async probe({ config: { root } }) {
+    const begun = performance.now();
+    try {
+      await access(root, constants.W_OK);
+      const check = { name: 'root', ok: true, detail: `${root} can be written to` };
+      return { checks: [check], latencyMs: performance.now() - begun };
+    } catch {
+      const detail = `${root} cannot be written to; make it, and give it to the user that workers run as`;
+      return { checks: [{ name: 'root', ok: false, detail }], latencyMs: null };
+    }
+  },
+
+  // What an earlier lease left is taken over; making it again after a crash is harmless.
+  async acquire({ environment, leaseId, providerLeaseId }) {
+    const place = providerLeaseId ?? join(environment.config.root, leaseId);
+    try {
+      await mkdir(place, { recursive: true });
+    } catch (cause) {
+      throw new EnvironmentFailedError('environment_unreachable', `${place} cannot be made`, { cause });
+    }
+    return { providerLeaseId: place };
+  },
+
+  // Without its own id the lease ended before its acquisition was recorded: something may be there all the same.
+  async release({ environment, leaseId, providerLeaseId }) {
+    await rm(providerLeaseId ?? join(environment.config.root, leaseId), { recursive: true, force: true });
+  },
+};
