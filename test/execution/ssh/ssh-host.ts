@@ -7,10 +7,10 @@ import { afterAll, beforeAll, describe, onTestFinished } from 'vitest';
 import type { GrantedLease } from '../../../src/contracts/index.ts';
 import { openSshServer } from '../../../src/embedded/ssh-server/index.ts';
 import type { SshServer, SshServerKind } from '../../../src/embedded/ssh-server/index.ts';
-import { findSshd } from '../../../src/embedded/ssh-server/sshd-program.ts';
 import type { Command, Execution, ExecutionOptions, ProcessEnd } from '../../../src/execution/driver.ts';
 import { createSshExecutionDriver } from '../../../src/execution/ssh/ssh-driver.ts';
 import { createSecretResolver } from '../../../src/secrets/resolver.ts';
+import { SSH_SERVER_KINDS } from '../../support/ssh-host.ts';
 import { makeDirectory } from '../directories.ts';
 
 /** A host with an SSH server, and what leases on it look like. */
@@ -24,17 +24,14 @@ export interface SshHost {
 
 type PlacedLease = GrantedLease & { providerLeaseId: string };
 
-const kinds: SshServerKind[] =
-  (await findSshd(process.env['PATH'] ?? '')) === undefined ? ['builtin'] : ['sshd', 'builtin'];
-
 /** The same tests on every kind of SSH server that is to be had here. */
 export function describeOnEachSshServer(name: string, body: (host: SshHost) => void): void {
-  describeOn(kinds, name, body);
+  describeOn(SSH_SERVER_KINDS, name, body);
 }
 
 /** Tests that are too dear to be repeated: on sshd, where one is installed. */
 export function describeOnSshServer(name: string, body: (host: SshHost) => void): void {
-  describeOn(kinds.slice(0, 1), name, body);
+  describeOn(SSH_SERVER_KINDS.slice(0, 1), name, body);
 }
 
 function describeOn(servers: readonly SshServerKind[], name: string, body: (host: SshHost) => void): void {
