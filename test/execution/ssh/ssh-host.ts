@@ -64,11 +64,21 @@ async function leaseOn(
   remoteWorkspacePath: string,
   config: Record<string, unknown> = {},
 ): Promise<PlacedLease> {
-  const id = randomUUID();
-  const place = join(remoteWorkspacePath, '.lessor', id);
+  const lease = leaseOf();
+  const place = join(remoteWorkspacePath, '.lessor', lease.id);
   await mkdir(join(place, 'workspace'), { recursive: true });
   await mkdir(join(place, 'commands'));
   const { host, port, username, knownHosts, privateKeyPath } = server;
+  return {
+    ...lease,
+    config: { host, port, username, knownHosts, privateKey: `file:${privateKeyPath}`, remoteWorkspacePath, ...config },
+    providerLeaseId: place,
+  };
+}
+
+/** A lease on an SSH environment, without a place. */
+export function leaseOf(): GrantedLease {
+  const id = randomUUID();
   return {
     id,
     companyId: randomUUID(),
@@ -82,8 +92,8 @@ async function leaseOn(
     expiresAt: '2026-01-01T00:05:00.000Z',
     failureReason: null,
     environment: { id: randomUUID(), name: 'box', driver: 'ssh', leaseId: id },
-    config: { host, port, username, knownHosts, privateKey: `file:${privateKeyPath}`, remoteWorkspacePath, ...config },
-    providerLeaseId: place,
+    config: {},
+    providerLeaseId: null,
   };
 }
 
