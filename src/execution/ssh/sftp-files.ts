@@ -8,6 +8,7 @@ import type { SshConnection } from '../../ssh/connection.ts';
 /** Statuses of SFTP, as numbers. */
 const NO_SUCH_FILE: number = ssh2.utils.sftp.STATUS_CODE.NO_SUCH_FILE;
 const EOF: number = ssh2.utils.sftp.STATUS_CODE.EOF;
+const FAILURE: number = ssh2.utils.sftp.STATUS_CODE.FAILURE;
 
 /** A host that has answered nothing for so long is given up, although its connection is alive. */
 const LONGEST_SILENCE_MS = 120_000;
@@ -199,7 +200,7 @@ export class SftpFiles {
     const status = statusOf(error);
     // Without a status it is not the host that speaks: the session is gone.
     if (status === undefined) return this.#end ?? this.#gone(error.message);
-    return new SftpRefusedError(`cannot ${what} ${path} on ${this.#address}`, error.message, status);
+    return new SftpRefusedError(`cannot ${what} ${path} on ${this.#address}`, reasonOf(error, status), status);
   }
 
   #endIfSilent(): void {
@@ -218,6 +219,11 @@ export class SftpFiles {
   #gone(detail: string): EnvironmentFailedError {
     return new EnvironmentFailedError('environment_unreachable', `${this.#address} gives no files: ${detail}`);
   }
+}
+
+/** The status that a host has for whatever has none of its own says nothing. */
+function reasonOf({ message }: Error, status: number): string {
+  return status === FAILURE ? `${message}; is the disk of the host full, or something else in the way?` : message;
 }
 
 function statusOf(error: Error | undefined | null): number | undefined {
