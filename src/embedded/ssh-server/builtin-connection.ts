@@ -7,7 +7,6 @@ import type { KeyPair } from './keys.ts';
 import type { LoginAccount } from './login-account.ts';
 import type { OwnerWatch } from './owner-watch.ts';
 import { serveSftp } from './sftp/sftp-session.ts';
-import { keepSessionAfterEof } from './ssh2-internals.ts';
 import { Transport } from './transport.ts';
 
 /** As sshd's MaxSessions. */
@@ -63,7 +62,6 @@ export class BuiltinConnection implements ServedConnection {
       if (this.#sessions >= MAX_SESSIONS) return reject();
       this.#sessions += 1;
       const session = accept();
-      keepSessionAfterEof(session);
       session.once('close', () => (this.#sessions -= 1));
       this.#offer(session);
     });

@@ -32,7 +32,8 @@ export async function checkLogin({ host, port, username, clientKey }: Login, las
       client.exec('exit 0', (error, opened) => (error ? reject(error) : resolve(opened)));
     });
     channel.resume();
-    const [code] = (await once(channel, 'exit', { signal })) as [number | null];
+    // Not 'exit', which may have been emitted while the channel was on its way to here.
+    const [code] = (await once(channel, 'close', { signal })) as [number | null | undefined];
     if (code !== 0) throw new Error(`the login shell ended a command with ${code}`);
   } catch (error) {
     const cause: unknown = signal.aborted ? signal.reason : error;

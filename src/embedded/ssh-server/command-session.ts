@@ -19,7 +19,7 @@ interface CommandSession {
 }
 
 /** How long a command that was hung up is waited for. */
-const HANGUP_GRACE_MS = 2_000;
+const HANGUP_GRACE_MS = 1_000;
 
 /** What a shell ends with when it cannot run a command. */
 const CANNOT_RUN = 126;

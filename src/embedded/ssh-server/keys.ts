@@ -9,9 +9,15 @@ export interface KeyPair {
   readonly public: string;
 }
 
+/**
+ * One in 256 pairs that ssh2 1.17 makes cannot be read by anybody, as it takes a public key's first zero byte away
+ * (https://github.com/mscdex/ssh2/issues/1390). Those are thrown away.
+ */
 export function generateKeyPair(): KeyPair {
-  const { private: privateKey, public: publicKey } = ssh2.utils.generateKeyPairSync('ed25519');
-  return { private: privateKey, public: publicKey };
+  for (;;) {
+    const { private: privateKey, public: publicKey } = ssh2.utils.generateKeyPairSync('ed25519');
+    if (!(ssh2.utils.parseKey(publicKey) instanceof Error)) return { private: privateKey, public: publicKey };
+  }
 }
 
 /** Writes a private key where only its owner can read it, and returns the path. A key that was there is replaced at once. */

@@ -1,12 +1,13 @@
-import { spawn, type ChildProcess } from 'node:child_process';
-import type { Writable } from 'node:stream';
+import { spawn, type ChildProcessByStdio } from 'node:child_process';
+import { once } from 'node:events';
+import type { Readable, Writable } from 'node:stream';
 import { OutputTail } from '../output-tail.ts';
 import { SshServerError } from './errors.ts';
 
 /**
  * Is told of process groups, and signals them once its standard input is at its end, which the kernel sees to whatever
- * happens to the owner. Arguments: the signal for the groups, and one for the groups that their leaders are parents of,
- * which may be empty.
+ * happens to the owner. Arguments: the signal for the groups, and one for the groups that were started from them, by
+ * a process that is in one itself; that one may be empty.
  */
 const WATCH = `
 trap '' HUP INT TERM
@@ -17,22 +18,35 @@ while read -r verb group; do
     free) held="\${held%% "$group" *} \${held#* "$group" }" ;;
   esac
 done
-parent_of() {
-  while read -r key value; do
-    if [ "$key" = PPid: ]; then echo "$value"; break; fi
-  done <"/proc/$1/status"
-}
-processes_with_parents() {
-  if [ -r /proc/self/status ]; then
-    for entry in /proc/[0-9]*; do echo "\${entry#/proc/} $(parent_of "\${entry#/proc/}")"; done
-  else
-    ps -A -o pid= -o ppid=
+processes() {
+  if [ ! -r /proc/self/stat ]; then
+    ps -A -o pid= -o ppid= -o pgid=
+    return
   fi
+  for entry in /proc/[0-9]*; do
+    if read -r stat <"$entry/stat"; then
+      # The name in parentheses can hold anything, so what follows is counted from its end.
+      set -- \${stat##*) }
+      echo "\${entry#/proc/} $2 $3"
+    fi
+  done
+}
+signal_started() {
+  processes=$(processes)
+  members=' '
+  while read -r process parent group; do
+    case $held in *" $group "*) members="$members$process " ;; esac
+  done <<END
+$processes
+END
+  while read -r process parent group; do
+    case $members in *" $parent "*) [ "$process" = "$group" ] && kill "-$1" "-$group" ;; esac
+  done <<END
+$processes
+END
 }
 [ -z "\${held# }" ] && exit 0
-[ -n "$2" ] && processes_with_parents 2>/dev/null | while read -r process parent; do
-  case $held in *" $parent "*) kill "-$2" "-$process" ;; esac
-done 2>/dev/null
+[ -n "$2" ] && signal_started "$2" 2>/dev/null
 for group in $held; do kill "-$1" "-$group"; done 2>/dev/null
 exit 0
 `;
@@ -40,40 +54,42 @@ exit 0
 /** Which signals are sent when the owner goes. */
 export interface WatchSignals {
   readonly toHeld: 'HUP' | 'TERM';
-  /** To process groups whose leader is a child of a held one. */
-  readonly toChildren?: 'HUP';
+  /** To the process groups that processes of the held ones started. */
+  readonly toStarted?: 'HUP';
 }
+
+type WatchProcess = ChildProcessByStdio<Writable, null, Readable>;
 
 /** A process of its own that hangs up what a server started, when the server is closed or its owner is gone. */
 export class OwnerWatch {
-  readonly #child: ChildProcess & { stdin: Writable };
+  readonly #child: WatchProcess;
   readonly #output: OutputTail;
-  readonly #spawned: Promise<void>;
   readonly #ended: Promise<number | NodeJS.Signals>;
 
   /** @throws {@link SshServerError} when it cannot be started. */
-  static async start(signals: WatchSignals): Promise<OwnerWatch> {
-    const watch = new OwnerWatch(signals);
-    await Promise.race([watch.#spawned, watch.#ended]);
-    return watch;
-  }
-
-  private constructor({ toHeld, toChildren }: WatchSignals) {
-    const child = spawn('/bin/sh', ['-c', WATCH, 'ssh-server-watch', toHeld, toChildren ?? ''], {
+  static async start({ toHeld, toStarted }: WatchSignals): Promise<OwnerWatch> {
+    const child = spawn('/bin/sh', ['-c', WATCH, 'ssh-server-watch', toHeld, toStarted ?? ''], {
       // A session of its own: Ctrl-C on the terminal reaches the owner only.
       detached: true,
       cwd: '/',
       env: { PATH: '/usr/bin:/bin' },
       stdio: ['pipe', 'ignore', 'pipe'],
     });
+    try {
+      await once(child, 'spawn');
+    } catch (error) {
+      throw watchFailure(String(error));
+    }
+    return new OwnerWatch(child);
+  }
+
+  private constructor(child: WatchProcess) {
     this.#child = child;
-    this.#spawned = new Promise((resolve) => void child.once('spawn', resolve));
-    this.#ended = new Promise((resolve, reject) => {
-      child.once('error', (error) => reject(watchFailure(error.message)));
-      child.once('close', (code, signal) => resolve(code ?? signal ?? 'SIGKILL'));
-    });
     this.#output = new OutputTail(child.stderr);
     child.stdin.on('error', (error) => this.#output.append(`standard input: ${error.message}\n`));
+    this.#ended = new Promise((resolve) => {
+      child.once('close', (code, signal) => resolve(code ?? signal ?? 'SIGKILL'));
+    });
   }
 
   /** From now on the process group is hung up when the owner goes. */

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { ServerChannel, Session, SFTPWrapper } from 'ssh2';
+import type { ServerChannel, SFTPWrapper } from 'ssh2';
 
 /** What ssh2 could not send until the client widened the window, and whom it tells afterwards. */
 const PAUSED_WRITES = ['_chunk', '_chunkcb', '_chunkErr', '_chunkcbErr'];
@@ -17,12 +17,7 @@ export function forgetPausedWrites(channel: ServerChannel): void {
   for (const field of PAUSED_WRITES) Reflect.set(channel, field, undefined);
 }
 
-/** How many answers wait for the client to widen the window of its SFTP channel. ssh2 keeps any number of them. */
-export function countUnsentAnswers(sftp: SFTPWrapper): number {
-  return (Reflect.get(sftp, '_buffer') as Buffer[]).length;
-}
-
-/** ssh2 refuses every request after the end of a command's input, a signal for the command included. */
-export function keepSessionAfterEof(session: Session): void {
-  session.on('eof', () => Reflect.set(session, '_ending', false));
+/** The answers that wait for the client to widen the window of its SFTP channel. ssh2 keeps any number of them. */
+export function unsentAnswers(sftp: SFTPWrapper): readonly Buffer[] {
+  return Reflect.get(sftp, '_buffer') as Buffer[];
 }

@@ -2,13 +2,13 @@ import { spawn } from 'node:child_process';
 import { writeFile } from 'node:fs/promises';
 import type { Socket } from 'node:net';
 import { join } from 'node:path';
-import { hasErrno } from '../errors.ts';
 import { OutputTail } from '../output-tail.ts';
 import type { ConnectionServer, ServedConnection } from './connection-server.ts';
 import { SshServerError } from './errors.ts';
 import { writePrivateKey, type KeyPair } from './keys.ts';
 import type { LoginAccount } from './login-account.ts';
 import { OwnerWatch } from './owner-watch.ts';
+import { ProcessGroup } from './process-group.ts';
 import { checkSshd, SSHD_ENVIRONMENT } from './sshd-program.ts';
 
 const HOST_KEY_NAME = 'host_key';
@@ -38,8 +38,8 @@ export class SshdServer implements ConnectionServer {
     await writeFile(join(directory, 'authorized_keys'), `${clientKey.public}\n`, { mode: 0o600 });
     const configPath = join(directory, 'sshd_config');
     await writeFile(configPath, sshdConfig(directory, account), { mode: 0o600 });
-    // A command that sshd runs leads a process group of its own, as a child of the session's process.
-    const watch = await OwnerWatch.start({ toHeld: 'TERM', toChildren: 'HUP' });
+    // A command leads a process group of its own, as the child of a process of the session.
+    const watch = await OwnerWatch.start({ toHeld: 'TERM', toStarted: 'HUP' });
     return new SshdServer(options, configPath, watch);
   }
 
@@ -59,8 +59,7 @@ export class SshdServer implements ConnectionServer {
   }
 
   serve(socket: Socket): ServedConnection {
-    const { program } = this.#options;
-    const child = spawn(program, ['-i', '-e', '-f', this.#configPath], {
+    const child = spawn(this.#options.program, ['-i', '-e', '-f', this.#configPath], {
       stdio: [socket, socket, 'pipe'],
       // A process group of its own, so that all of a session is reached by one signal.
       detached: true,
@@ -69,20 +68,12 @@ export class SshdServer implements ConnectionServer {
     });
     // The child has its own copy, and this one would keep the connection open after it.
     socket.destroy();
-    const ended = new Promise<void>((resolve) => {
-      child.once('error', (error) => {
-        this.#output.append(`${error.message}\n`);
-        resolve();
-      });
-      child.once('exit', () => resolve());
-    });
-    const { pid } = child;
-    // There is no process, and the error says why.
-    if (pid === undefined) return { ended, cut: () => undefined };
+    child.once('error', (error) => this.#output.append(`${error.message}\n`));
+    // Without a process there is nothing to serve it, and the error says why.
+    if (child.pid === undefined) return { ended: Promise.resolve(), cut: () => undefined };
     child.stderr.setEncoding('utf8').on('data', (chunk: string) => this.#output.append(chunk));
-    this.#watch.hold(pid);
-    void ended.then(() => this.#watch.free(pid));
-    return { ended, cut: () => cutSession(pid, ended) };
+    const session = new ProcessGroup(child, child.pid, this.#watch);
+    return { ended: session.ended.then(() => undefined), cut: () => cutSession(session) };
   }
 
   /** The watch does all of it, as it does when the owner is killed. */
@@ -91,26 +82,17 @@ export class SshdServer implements ConnectionServer {
   }
 }
 
-function cutSession(pid: number, ended: Promise<void>): void {
-  signalGroup(pid, 'SIGTERM');
-  const killer = setTimeout(() => signalGroup(pid, 'SIGKILL'), TERMINATION_GRACE_MS);
-  void ended.then(() => clearTimeout(killer));
-}
-
-function signalGroup(pid: number, signal: NodeJS.Signals): void {
-  try {
-    process.kill(-pid, signal);
-  } catch (error) {
-    // It has ended, and its end is on the way to us.
-    if (!hasErrno(error, 'ESRCH', 'EPERM')) throw error;
-  }
+function cutSession(session: ProcessGroup): void {
+  session.signal('SIGTERM');
+  const killer = setTimeout(() => session.signal('SIGKILL'), TERMINATION_GRACE_MS);
+  void session.ended.then(() => clearTimeout(killer));
 }
 
 function sshdConfig(directory: string, account: LoginAccount): string {
   return [
     `HostKey ${quotePath(join(directory, HOST_KEY_NAME))}`,
     `AuthorizedKeysFile ${quotePath(join(directory, 'authorized_keys')).replaceAll('%', '%%')}`,
-    `AllowUsers ${account.username}`,
+    ...allowOnly(account.username),
     'AuthenticationMethods publickey',
     'PubkeyAuthentication yes',
     'PasswordAuthentication no',
@@ -130,6 +112,14 @@ function sshdConfig(directory: string, account: LoginAccount): string {
     'Subsystem sftp internal-sftp',
     '',
   ].join('\n');
+}
+
+/**
+ * Only root's sshd could let in other users than its own. What other names may hold, such as an `@` or a `*`, would be
+ * read as a pattern.
+ */
+function allowOnly(username: string): string[] {
+  return /^[\w.-]+$/.test(username) ? [`AllowUsers ${username}`] : [];
 }
 
 /** @throws {@link SshServerError} for what sshd's configuration has no way to write. */

@@ -1,6 +1,6 @@
 import { isAbsolute } from 'node:path';
 import type { SFTPWrapper, Session } from 'ssh2';
-import { countUnsentAnswers } from '../ssh2-internals.ts';
+import { unsentAnswers } from '../ssh2-internals.ts';
 import type { Transport } from '../transport.ts';
 import { sendAnswer, type Answer } from './answer.ts';
 import { failureOf } from './failure.ts';
@@ -15,8 +15,9 @@ interface SftpSession {
   readonly transport: Transport;
 }
 
-/** Clients have some 64 requests under way; one with this many answers to take is not taking any. */
-const MAX_UNSENT_ANSWERS = 1_024;
+/** What may wait for a client to take it: much more than those leave waiting that have 64 requests under way. */
+const MAX_UNSENT_ANSWERS = 16_384;
+const MAX_UNSENT_BYTES = 64 * 1_024 * 1_024;
 
 /** Serves the file system to a client, version 3 of the protocol. Resolves when the client has left. */
 export async function serveSftp(sftp: SFTPWrapper, { home, session, transport }: SftpSession): Promise<void> {
@@ -32,8 +33,7 @@ export async function serveSftp(sftp: SFTPWrapper, { home, session, transport }:
       const given = await act().catch(failureOf);
       if (gone.signal.aborted) return;
       sendAnswer(sftp, requestId, given);
-      if (countUnsentAnswers(sftp) <= MAX_UNSENT_ANSWERS) return;
-      throw new Error('An SFTP client asks for more and more, and takes nothing of it.');
+      requireTaken(unsentAnswers(sftp));
     };
     queue.add({ serve: () => serve().catch((error: Error) => transport.fail(error)), bytes });
   };
@@ -48,6 +48,12 @@ export async function serveSftp(sftp: SFTPWrapper, { home, session, transport }:
   await queue.idle();
   await handles.closeAll();
   if (!transport.closed.aborted) sftp.end();
+}
+
+function requireTaken(unsent: readonly Buffer[]): void {
+  const bytes = unsent.reduce((sum, answer) => sum + answer.length, 0);
+  if (unsent.length <= MAX_UNSENT_ANSWERS && bytes <= MAX_UNSENT_BYTES) return;
+  throw new Error('An SFTP client asked for more and more, and took nothing of it.');
 }
 
 function listen(

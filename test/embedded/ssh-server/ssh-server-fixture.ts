@@ -1,0 +1,109 @@
+import { once } from 'node:events';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import ssh2, { type Client, type ClientChannel, type ConnectConfig, type SFTPWrapper } from 'ssh2';
+import { onTestFinished } from 'vitest';
+import { openSshServer, type SshServer, type SshServerKind } from '../../../src/embedded/ssh-server/index.ts';
+import { findSshd } from '../../../src/embedded/ssh-server/sshd-program.ts';
+import { runningProcesses } from '../../support/processes.ts';
+
+const sshd = await findSshd(process.env['PATH'] ?? '');
+
+/** What can be tested on this machine. */
+export const kinds: readonly SshServerKind[] = sshd === undefined ? ['builtin'] : ['sshd', 'builtin'];
+
+export async function makeDirectory(): Promise<string> {
+  return mkdtemp(join(tmpdir(), 'lessor-ssh-'));
+}
+
+/** A server that is closed after the test at the latest, and a directory of its own. */
+export async function open(kind: SshServerKind): Promise<SshServer> {
+  const directory = await makeDirectory();
+  onTestFinished(() => rm(directory, { recursive: true }));
+  const server = await openSshServer({ kind, directory });
+  onTestFinished(() => server.close());
+  return server;
+}
+
+/** A client that is logged in. Errors after that are for `close` to tell. */
+export async function connect(server: SshServer, differing: Partial<ConnectConfig> = {}): Promise<Client> {
+  const client = new ssh2.Client();
+  const { host, port, username } = server;
+  const privateKey = await readFile(server.privateKeyPath);
+  // The first error rejects; more may follow it.
+  client.on('error', () => undefined);
+  const ready = once(client, 'ready');
+  client.connect({ host, port, username, privateKey, readyTimeout: 30_000, ...differing });
+  await ready;
+  // Else each small request may wait 40 ms for the acknowledgement of the one before.
+  client.setNoDelay(true);
+  return client;
+}
+
+/** As {@link connect}, and closed after the test. */
+export async function connectForTest(server: SshServer, differing: Partial<ConnectConfig> = {}): Promise<Client> {
+  const client = await connect(server, differing);
+  onTestFinished(() => void client.end());
+  return client;
+}
+
+/** Resolves when the client is disconnected, whether or not with an error. */
+export function disconnected(client: Client): Promise<void> {
+  return new Promise((resolve) => void client.once('close', () => resolve()));
+}
+
+export function execute(client: Client, command: string): Promise<ClientChannel> {
+  return new Promise((resolve, reject) => {
+    client.exec(command, (error, channel) => (error ? reject(error) : resolve(channel)));
+  });
+}
+
+export interface CommandResult {
+  readonly stdout: Buffer;
+  readonly stderr: string;
+  readonly code: number | null;
+  readonly signal: string | undefined;
+}
+
+/** All that there is to know of a command when its channel is closed. */
+export async function collect(channel: ClientChannel): Promise<CommandResult> {
+  const stdout: Buffer[] = [];
+  const stderr: Buffer[] = [];
+  channel.on('data', (chunk: Buffer) => stdout.push(chunk));
+  channel.stderr.on('data', (chunk: Buffer) => stderr.push(chunk));
+  // 'exit' may have been emitted before anybody listened; 'close' waits until all is read.
+  const [code = null, signal] = (await once(channel, 'close')) as [number?, string?];
+  return { stdout: Buffer.concat(stdout), stderr: Buffer.concat(stderr).toString(), code, signal };
+}
+
+export async function run(client: Client, command: string, input: string | Buffer = ''): Promise<CommandResult> {
+  const channel = await execute(client, command);
+  const result = collect(channel);
+  channel.end(input);
+  return result;
+}
+
+export function openSftp(client: Client): Promise<SFTPWrapper> {
+  return new Promise((resolve, reject) => {
+    client.sftp((error, sftp) => (error ? reject(error) : resolve(sftp)));
+  });
+}
+
+/** Process numbers of everything that this process started, and of what that started. */
+export function descendants(pid: number): number[] {
+  const processes = runningProcesses();
+  const below = (parent: number): number[] =>
+    processes.filter((running) => running.parent === parent).flatMap((child) => [child.pid, ...below(child.pid)]);
+  return below(pid);
+}
+
+export function alive(pids: readonly number[]): number[] {
+  const running = new Set(runningProcesses().map(({ pid }) => pid));
+  return pids.filter((pid) => running.has(pid));
+}
+
+/** Whether a command runs with these words in its line. */
+export function isRunning(words: string): boolean {
+  return runningProcesses().some(({ command }) => command.includes(words));
+}
