@@ -29,7 +29,16 @@ const kinds: SshServerKind[] =
 
 /** The same tests on every kind of SSH server that is to be had here. */
 export function describeOnEachSshServer(name: string, body: (host: SshHost) => void): void {
-  describe.for(kinds)(`${name}, on %s`, (kind) => {
+  describeOn(kinds, name, body);
+}
+
+/** Tests that are too dear to be repeated: on sshd, where one is installed. */
+export function describeOnSshServer(name: string, body: (host: SshHost) => void): void {
+  describeOn(kinds.slice(0, 1), name, body);
+}
+
+function describeOn(servers: readonly SshServerKind[], name: string, body: (host: SshHost) => void): void {
+  describe.for(servers)(`${name}, on %s`, (kind) => {
     let directory: string;
     let server: SshServer;
     let shared: Promise<Execution> | undefined;
