@@ -35,7 +35,7 @@ export async function acquireLeaseOfRequest(tx: Transaction, request: Request, a
     companyId,
     environmentId,
     runId,
-    executionWorkspaceId,
+    executionWorkspaceId: found!.executionWorkspaceId ?? undefined,
     issueId: request.issueId ?? undefined,
     leasePolicy: request.leasePolicy ?? 'ephemeral',
     provider: request.provider ?? undefined,

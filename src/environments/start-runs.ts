@@ -90,7 +90,7 @@ function decide(
   if (found.lease !== null) return decideByLease(found.lease, run!);
   if (run!.status !== 'running') return { kind: 'settled', outcome: done(null) };
   const environment = found.environment!;
-  const lease = leaseFor(start, environment.id, context.defaultTtlSeconds);
+  const lease = leaseFor(start, found, context.defaultTtlSeconds);
   const placing = place(lease, found, taken.workspaces);
   if (placing.kind === 'wait') {
     const { heldBy, superseded } = placing;
@@ -125,12 +125,12 @@ function refusalOfNewLease(
   return refusalOfEnvironment(environment, start.companyId, environmentId) ?? refusalOfDriver(environment, leasable);
 }
 
-function leaseFor(start: RunStarted, environmentId: string, defaultTtlSeconds: number): NewLease {
+function leaseFor(start: RunStarted, found: FoundPlacement, defaultTtlSeconds: number): NewLease {
   return {
     companyId: start.companyId,
-    environmentId,
+    environmentId: found.environment!.id,
     runId: start.runId,
-    executionWorkspaceId: start.executionWorkspaceId,
+    executionWorkspaceId: found.executionWorkspaceId ?? undefined,
     issueId: start.issueId,
     leasePolicy: start.leasePolicy ?? 'ephemeral',
     ttlSeconds: start.ttlSeconds ?? defaultTtlSeconds,

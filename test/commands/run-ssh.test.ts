@@ -73,7 +73,7 @@ describeOnEachBackend(
       const { exit, stdout, stderr } = await running.ended();
       expect({ exit, stderr }).toMatchObject({ exit: 3 });
 
-      const { run, reason, leaseId } = (await untilEnded(backend.database.sql, id))!;
+      const { run, reason, leaseId } = await untilEnded(backend.database.sql, id);
       expect({ run, reason }).toEqual({ run: 'failed', reason: 'exited with code 3' });
       const workspacePath = join(host.workspacePath, '.lessor', leaseId, 'workspace');
       const [cwd, ...rest] = stdout.split('\n');
@@ -105,7 +105,7 @@ describeOnEachBackend(
       const daemon = `(setsid sleep 600 || sleep 600) </dev/null >/dev/null 2>&1 &`;
       const { exit } = await spawnLessor([...args, '--', 'sh', '-c', daemon], { env }).ended();
       expect(exit).toBe(0);
-      const { leaseId } = (await untilEnded(backend.database.sql, id))!;
+      const { leaseId } = await untilEnded(backend.database.sql, id);
       await untilReleased(leaseId);
       expect(await host.left()).toEqual([]);
     });
@@ -120,7 +120,8 @@ describeOnEachBackend(
         env,
       }).ended();
       expect({ exit, stdout }).toEqual({ exit: 0, stdout: `${host.workspacePath}\nhere` });
-      await untilReleased((await untilEnded(backend.database.sql, id))!.leaseId);
+      const { leaseId } = await untilEnded(backend.database.sql, id);
+      await untilReleased(leaseId);
       expect(await readFile(join(host.workspacePath, 'kept'), 'utf8')).toBe('');
       expect(await host.left()).toEqual([]);
     });

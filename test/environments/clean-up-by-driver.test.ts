@@ -145,6 +145,19 @@ describe('single-flight', () => {
     expect(await operations.start(second)).toMatchObject({ kind: 'acquiring' });
   });
 
+  test('an environment with one checkout for all its runs has it leased to one at a time, whatever they call it', async () => {
+    const { run, environmentId } = await operations.remote();
+    await database.sql`
+      update lessor.environments set config = '{"workspaceMode": "in_place"}' where id = ${environmentId}`;
+    const first = run();
+    const lease = await operations.active(first);
+    expect(lease.executionWorkspaceId).toBe(environmentId);
+    for (const other of [run(), run({ executionWorkspaceId })]) {
+      expect(await operations.start(other)).toMatchObject({ kind: 'waiting', heldBy: { runId: first.runId } });
+      await operations.finish(runFinished(other));
+    }
+  });
+
   test('a cleanup that failed for good keeps nobody waiting', async () => {
     const { run } = await operations.remote();
     const [first, second] = [run({ executionWorkspaceId }), run({ executionWorkspaceId })];

@@ -67,6 +67,8 @@ describeOnEachBackend('secrets', (backend) => {
       return spawnLessor(args, { env }).ended();
     };
     const printAll = ['--', 'sh', '-c', 'env; cat /proc/$$/environ /proc/$PPID/environ 2>/dev/null; cat ../commands/*'];
+    const row = { companyId, driver: 'ssh', name: 'no key, probed', config: configs.noKey } as const;
+    const unusable = await insertEnvironment(database.sql, row);
     const ends = await Promise.all([
       execute('sealed', configs.sealed, ...printAll),
       execute('by variable', configs.byVariable, '--env', 'NAMED=given', ...printAll),
@@ -80,10 +82,10 @@ describeOnEachBackend('secrets', (backend) => {
         ),
         { env },
       ).ended(),
-      probeOf(env, insertEnvironment(database.sql, { companyId, driver: 'ssh', name: 'p', config: configs.noKey })),
+      probeOf(env, unusable),
     ]);
     expect(ends.map(({ exit }) => exit)).toEqual([0, 0, 125, 125, 125, 125, 2, 1]);
-    expect(ends[1]!.stdout).toContain('NAMED=given');
+    expect(ends[1].stdout).toContain('NAMED=given');
     await until(
       async () => {
         const live = await database.sql`

@@ -17,6 +17,11 @@ export interface WantedPlacement {
 /** What stands in the database about a wanted placement. */
 export interface FoundPlacement {
   environment: { id: string; companyId: string; driver: EnvironmentDriver; status: EnvironmentStatus } | null;
+  /**
+   * The execution workspace that the run gets: the one it names, but where all runs of an environment work in its one
+   * checkout (`workspaceMode: in_place`) that one, which goes by the environment's id.
+   */
+  executionWorkspaceId: string | null;
   /** The newest lease that the run has or had on the environment. */
   lease: GrantedLease | null;
   /** Who holds the execution workspace there with a live ephemeral lease, or with one that is still to be cleaned up. */
@@ -70,6 +75,7 @@ export async function readPlacements(tx: Transaction, wanted: readonly WantedPla
       case when environment.id is not null then jsonb_build_object(
         'id', environment.id, 'companyId', environment.company_id,
         'driver', environment.driver, 'status', environment.status) end as environment,
+      workspace.id as "executionWorkspaceId",
       newest.lease,
       coalesce(holding.holder, cleaning.holder) as holder,
       kept.retained,
@@ -82,6 +88,10 @@ export async function readPlacements(tx: Transaction, wanted: readonly WantedPla
     left join lessor.environments environment on environment.id = coalesce(
       "environmentId",
       (select id from lessor.environments own where own.company_id = "companyId" and own.driver = 'local'))
+    cross join lateral (
+      select case when environment.driver <> 'local' and environment.config ->> 'workspaceMode' = 'in_place'
+        then environment.id else "executionWorkspaceId" end as id
+    ) workspace
     left join lateral (
       select ${grantedLeaseJson} as lease
       from lessor.environment_leases lease
@@ -95,7 +105,7 @@ export async function readPlacements(tx: Transaction, wanted: readonly WantedPla
         'runEnded', coalesce(run.status not in ('queued', 'running'), false)) as holder
       from lessor.environment_leases held
       left join lessor.heartbeat_runs run on run.id = held.heartbeat_run_id
-      where held.environment_id = environment.id and held.execution_workspace_id = "executionWorkspaceId"
+      where held.environment_id = environment.id and held.execution_workspace_id = workspace.id
         and held.status in ('pending', 'active') and held.lease_policy = 'ephemeral'
     ) holding on true
     left join lateral (
@@ -104,7 +114,7 @@ export async function readPlacements(tx: Transaction, wanted: readonly WantedPla
         'lapsed', false, 'runEnded', true) as holder
       from lessor.environment_leases held
       where environment.driver <> 'local' and held.environment_id = environment.id
-        and held.execution_workspace_id = "executionWorkspaceId"
+        and held.execution_workspace_id = workspace.id
         and held.status = 'pending_cleanup' and held.lease_policy = 'ephemeral'
       order by held.fencing_token desc limit 1
     ) cleaning on true
@@ -114,18 +124,18 @@ export async function readPlacements(tx: Transaction, wanted: readonly WantedPla
       where environment.driver <> 'local' and earlier.environment_id = environment.id
         and earlier.status = 'retained' and earlier.lease_policy = "leasePolicy"
         and ("leasePolicy" = 'reuse_by_environment' or ("leasePolicy" = 'reuse_by_execution_workspace'
-          and earlier.execution_workspace_id = "executionWorkspaceId"))
+          and earlier.execution_workspace_id = workspace.id))
         and earlier.provider_lease_id is not null and earlier.expires_at > statement_timestamp()
       order by earlier.fencing_token desc limit 1
     ) kept on true
     left join lessor.workspace_waits own
       on own.run_id = "runId" and own.company_id = "companyId" and own.environment_id = environment.id
-      and own.execution_workspace_id = "executionWorkspaceId"
+      and own.execution_workspace_id = workspace.id
     left join lateral (
       select jsonb_build_object('runId', waiter.run_id, 'since', waiter.waiting_since) as ahead
       from lessor.workspace_waits waiter
       join lessor.heartbeat_runs run on run.id = waiter.run_id
-      where waiter.environment_id = environment.id and waiter.execution_workspace_id = "executionWorkspaceId"
+      where waiter.environment_id = environment.id and waiter.execution_workspace_id = workspace.id
         and waiter.run_id is distinct from "runId" and run.status in ('queued', 'running')
         and waiter.last_asked_at > statement_timestamp() - make_interval(secs => ${LONGEST_SILENCE_SECONDS})
         and (own.run_id is null or (waiter.waiting_since, waiter.run_id) < (own.waiting_since, own.run_id))

@@ -14,25 +14,42 @@ export interface PlaceRequest {
   signal: AbortSignal;
 }
 
-const MAKE = String.raw`
+const DEFINE_MAKE = String.raw`
 umask 077
-# What an earlier run has put in place of these is not followed.
-for lessor_path in "$lessor_place" "$lessor_place/workspace" "$lessor_place/commands" "$lessor_place/.gitignore"; do
-  if [ -L "$lessor_path" ]; then rm -f -- "$lessor_path"; fi
-done
-lessor_tries=1
-# A release that removes the directory of all places, since it is empty, may come between the two that are made here.
-until lessor_error=$(mkdir -p -- "$lessor_place/commands" 2>&1); do
-  [ "$lessor_tries" -lt 10 ] || lessor_unusable "$lessor_place cannot be made: $lessor_error"
-  lessor_tries=$((lessor_tries + 1))
-  sleep 0.02 2>/dev/null || sleep 1
-done
-if [ "$lessor_mode" = staged ]; then
-  lessor_error=$(mkdir -p -- "$lessor_place/workspace" 2>&1) ||
-    lessor_unusable "$lessor_place/workspace cannot be made: $lessor_error"
-fi
-[ -f "$lessor_place/.gitignore" ] || printf '*\n' >"$lessor_place/.gitignore" ||
-  lessor_unusable "$lessor_place cannot be written to; is the disk full?"
+lessor_make() {
+  # What an earlier run has put in place of these is not followed.
+  for lessor_path in "$lessor_place" "$lessor_place/workspace" "$lessor_place/commands" "$lessor_place/.gitignore"; do
+    if [ -L "$lessor_path" ]; then rm -f -- "$lessor_path"; fi
+  done
+  lessor_tries=1
+  # A release that removes the directory of all places, since it is empty, may come between the two that are made here.
+  until lessor_error=$(mkdir -p -- "$lessor_place/commands" 2>&1); do
+    [ "$lessor_tries" -lt 10 ] || lessor_unusable "$lessor_place cannot be made: $lessor_error"
+    lessor_tries=$((lessor_tries + 1))
+    sleep 0.02 2>/dev/null || sleep 1
+  done
+  if [ "$lessor_mode" = staged ]; then
+    lessor_error=$(mkdir -p -- "$lessor_place/workspace" 2>&1) ||
+      lessor_unusable "$lessor_place/workspace cannot be made: $lessor_error"
+  fi
+  [ -f "$lessor_place/.gitignore" ] || printf '*\n' >"$lessor_place/.gitignore" ||
+    lessor_unusable "$lessor_place cannot be written to; is the disk full?"
+}
+`;
+
+const MAKE = `
+lessor_make
+`;
+
+/**
+ * Made once before the processes are ended, which takes a while: if it is gone after that, it was released meanwhile, as
+ * the caller gave up, and must not be made again.
+ */
+const takeOver = (graceSeconds: number) => String.raw`
+lessor_make
+${endProcesses(graceSeconds)}
+[ -d "$lessor_place" ] || lessor_unusable "$lessor_place was removed while it was being taken over"
+lessor_make
 `;
 
 const REMOVE = String.raw`
@@ -69,8 +86,8 @@ export async function makePlace(
   connection: SshConnection,
   request: PlaceRequest & { isTakenOver: boolean },
 ): Promise<void> {
-  const takeOver = request.isTakenOver ? endProcesses(request.graceSeconds) : '';
-  await runPlaceScript(connection, request, REFUSE_UNUSABLE_WORKSPACE + takeOver + MAKE);
+  const make = request.isTakenOver ? takeOver(request.graceSeconds) : MAKE;
+  await runPlaceScript(connection, request, REFUSE_UNUSABLE_WORKSPACE + DEFINE_MAKE + make);
 }
 
 /**

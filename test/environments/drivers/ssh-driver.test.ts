@@ -1,8 +1,11 @@
 import { execFileSync } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
+import { existsSync } from 'node:fs';
 import { chmod, lstat, mkdir, readFile, readdir, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
+import { quote } from '../../../src/ssh/shell.ts';
+import { until } from '../../support/until.ts';
 import { failureOf } from '../../ssh/failures.ts';
 import { hostKinds, useHost } from '../../ssh/hosts.ts';
 import { isInstalled } from '../../ssh/programs.ts';
@@ -82,6 +85,21 @@ describe.each(hostKinds)('on %s', (kind) => {
       await rm(place, { recursive: true });
       await acquire(randomUUID(), place);
       expect((await readdir(place)).toSorted()).toEqual(['.gitignore', 'commands', 'workspace']);
+    });
+
+    test('does not make it again when it is released meanwhile', async () => {
+      const { root, newPlace, acquire } = await open();
+      const { place } = await newPlace();
+      const heard = join(root, 'heard');
+      await startSleeper({
+        place,
+        script: (command) => `heard=${quote(heard)}; trap ': >"$heard"' TERM; ${command} & while :; do sleep 0.1; done`,
+      });
+      const taking = failureOf(acquire(randomUUID(), place), 'workspace_unusable');
+      await until(() => existsSync(heard));
+      await rm(place, { recursive: true });
+      expect((await taking).message).toContain('was removed while');
+      expect(existsSync(place)).toBe(false);
     });
 
     test('follows no link that the earlier run has put in its way', async () => {
@@ -230,7 +248,7 @@ describe.each(hostKinds)('on %s', (kind) => {
   test('places are made and removed beside one another at the same time', async () => {
     const { root, newPlace, release } = await open();
     await Promise.all(
-      Array.from({ length: 12 }, async (_none, index) => {
+      Array.from({ length: 8 }, async (_none, index) => {
         const { leaseId, place } = await newPlace();
         expect((await readdir(place)).length).toBe(3);
         await release(leaseId, index % 2 === 0 ? place : null);

@@ -1,0 +1,162 @@
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { PassThrough } from 'node:stream';
+import { onTestFinished, test, expect } from 'vitest';
+import { LeaseLostError } from '../../../src/contracts/index.ts';
+import type { Execution } from '../../../src/execution/driver.ts';
+import { runningProcesses } from '../../support/processes.ts';
+import { until } from '../../support/until.ts';
+import { makeDirectory } from '../directories.ts';
+import { describeOnEachSshServer, open } from './ssh-host.ts';
+import type { SshHost } from './ssh-host.ts';
+
+describeOnEachSshServer('a command over SSH that is to end', (host) => {
+  test('is ended by SIGTERM with all that it started, and can end in its own way', async () => {
+    const { ended, pids, abort } = await start(host, `trap 'kill $!; exit 9' TERM; sleep 60 & echo $$ $!; wait`);
+    abort();
+    expect(await ended).toEqual({ code: 9, signal: null });
+    await until(() => pids.every((pid) => !isRunning(pid)), { what: 'the end of all it started' });
+  });
+
+  test('is ended by SIGKILL, with all of its group that ignored SIGTERM', async () => {
+    const script = `trap '' TERM; sh -c 'trap "" TERM; echo $$; while :; do sleep 0.1; done' & echo $$ $!; while :; do sleep 0.1; done`;
+    const { ended, pids, abort } = await start(host, script, 300);
+    const startedAt = performance.now();
+    abort();
+    expect(await ended).toEqual({ code: null, signal: 'SIGKILL' });
+    expect(performance.now() - startedAt).toBeGreaterThan(290);
+    await until(() => pids.every((pid) => !isRunning(pid)), { what: 'the end of all it started' });
+  });
+
+  test('takes along a child that ignored SIGTERM, although itself it ended at once', async () => {
+    const { ended, pids, abort } = await start(
+      host,
+      `sh -c 'trap "" TERM; while :; do sleep 0.1; done' & echo $$ $!; wait`,
+      300,
+    );
+    abort();
+    expect(await ended).toEqual({ code: null, signal: 'SIGTERM' });
+    await until(() => pids.every((pid) => !isRunning(pid)), { what: 'the end of all it started' });
+  });
+
+  test('is ended also when that is asked for before it has begun', async () => {
+    const controller = new AbortController();
+    const execution = await open(await host.lease(), { signal: controller.signal });
+    const ended = execution.execute({
+      argv: ['sleep', '60'],
+      env: {},
+      stdout: new PassThrough(),
+      stderr: new PassThrough(),
+      killAfterMs: 5_000,
+    });
+    // Nothing has gone to the host yet.
+    controller.abort(new LeaseLostError('a lease', 'it was swept'));
+    await expect(ended).rejects.toThrow(LeaseLostError);
+    await expect(execution.prepareWorkspace()).rejects.toThrow(LeaseLostError);
+  });
+
+  test('is sent the signals that are passed on to it, also one that came before it has begun', async () => {
+    const execution = await open(await host.lease());
+    const stdout = new PassThrough();
+    const output = collect(stdout);
+    const script = `trap 'echo one' USR1; trap 'echo two; exit 4' INT; echo ready; while :; do sleep 0.1; done`;
+    const ended = execution.execute({
+      argv: ['sh', '-c', script],
+      env: {},
+      stdout,
+      stderr: new PassThrough(),
+      killAfterMs: 5_000,
+    });
+    await until(() => output() === 'ready\n', { what: 'the command being ready' });
+    await execution.send('SIGUSR1');
+    await until(() => output() === 'ready\none\n', { what: 'SIGUSR1' });
+    await execution.send('SIGINT');
+    expect(await ended).toEqual({ code: 4, signal: null });
+    await execution.send('SIGTERM');
+
+    const early = execution.execute({
+      argv: ['sleep', '60'],
+      env: {},
+      stdout,
+      stderr: new PassThrough(),
+      killAfterMs: 5_000,
+    });
+    await execution.send('SIGTERM');
+    expect(await early).toEqual({ code: null, signal: 'SIGTERM' });
+  });
+});
+
+describeOnEachSshServer('a connection that is lost', (host) => {
+  test('while a command runs leaves its end unknown, and says so within seconds', async () => {
+    const { ended, pids } = await start(host, 'echo $$; exec sleep 60');
+    onTestFinished(() => {
+      for (const pid of pids.filter(isRunning)) process.kill(pid, 'SIGKILL');
+    });
+    await host.server.stop();
+    const error: unknown = await ended.catch((reason: unknown) => reason);
+    await host.server.start();
+    expect(error).toMatchObject({
+      code: 'environment_unreachable',
+      message: expect.stringMatching(
+        /how the command ended is not known, and it may run on: .*127\.0\.0\.1/,
+      ) as unknown,
+    });
+  });
+
+  test('while files are brought there ends that', async () => {
+    const workspaceDirectory = await makeDirectory({ a: Buffer.alloc(50_000_000) });
+    const execution = await open(await host.lease(), {
+      workspaceDirectory,
+      onProgress: ({ bytes }) => void (bytes > 0 && host.server.stop()),
+    });
+    await expect(execution.prepareWorkspace()).rejects.toMatchObject({ code: 'environment_unreachable' });
+    await host.server.start();
+    await rm(join(workspaceDirectory, 'a'));
+  });
+
+  test('before anything is asked of it fails everything with the reason', async () => {
+    const execution = await open(await host.lease(), { workspaceDirectory: await makeDirectory({ a: '' }) });
+    await host.server.stop();
+    await expect(execution.prepareWorkspace()).rejects.toMatchObject({ code: 'environment_unreachable' });
+    await expect(
+      execution.execute({
+        argv: ['true'],
+        env: {},
+        stdout: new PassThrough(),
+        stderr: new PassThrough(),
+        killAfterMs: 1,
+      }),
+    ).rejects.toMatchObject({ code: 'environment_unreachable' });
+    await host.server.start();
+  });
+});
+
+/** Starts a script, and waits until it has told of process ids. */
+async function start(host: SshHost, script: string, killAfterMs = 10_000) {
+  const controller = new AbortController();
+  const execution: Execution = await open(await host.lease(), { signal: controller.signal });
+  const stdout = new PassThrough();
+  const output = collect(stdout);
+  const ended = execution.execute({
+    argv: ['sh', '-c', script],
+    env: {},
+    stdout,
+    stderr: new PassThrough().resume(),
+    killAfterMs,
+  });
+  ended.catch(() => undefined);
+  await until(() => output().endsWith('\n'), { what: 'the command being ready' });
+  const pids = output().trim().split(/\s+/).map(Number);
+  expect(pids.every(isRunning)).toBe(true);
+  return { ended, pids, abort: () => controller.abort() };
+}
+
+function collect(stream: PassThrough): () => string {
+  const chunks: string[] = [];
+  stream.setEncoding('utf8').on('data', (chunk: string) => chunks.push(chunk));
+  return () => chunks.join('');
+}
+
+function isRunning(pid: number): boolean {
+  return runningProcesses().some((running) => running.pid === pid);
+}

@@ -1,0 +1,49 @@
+import { describe, expect, onTestFinished, test } from 'vitest';
+import { SshConnection } from '../../src/ssh/connection.ts';
+import { hostKinds, noAbort, secrets, useHost } from '../ssh/hosts.ts';
+import { openProxy } from './proxies.ts';
+
+/** What is promised of a dead host: it is noticed within seconds. */
+const NOTICED_WITHIN_MS = 10_000;
+
+describe.each(hostKinds)('a connection to %s, as it is by default,', (kind) => {
+  const host = useHost(kind);
+
+  async function connectThroughProxy() {
+    const url = `ssh://127.0.0.1:${host().server.port}`;
+    const proxy = await openProxy(url);
+    const port = Number(new URL(proxy.urlFor(url)).port);
+    const config = host().config({ port, strictHostKeyChecking: false });
+    const connection = await SshConnection.connect(config, { secrets, signal: noAbort() });
+    onTestFinished(() => connection.close());
+    return { proxy, connection };
+  }
+
+  test('is known to be dead within seconds, also by a script under way', async () => {
+    const { proxy, connection } = await connectThroughProxy();
+    const script = connection.runScript('sleep 60', { signal: noAbort() });
+    const before = performance.now();
+    proxy.silence();
+    await expect(script).rejects.toThrow('the host was silent for 6 s');
+    expect(connection.isOpen).toBe(false);
+    expect(performance.now() - before).toBeLessThan(NOTICED_WITHIN_MS);
+  });
+
+  test('is not taken for dead on a link that takes two seconds each way', async () => {
+    const { proxy, connection } = await connectThroughProxy();
+    proxy.slow(2_000);
+    const { stdout } = await connection.runScript('sleep 5; echo on', { signal: noAbort() });
+    expect(stdout).toBe('on\n');
+    expect(connection.isOpen).toBe(true);
+  });
+
+  test('survives being busy with as much as it carries', async () => {
+    const { connection } = await connectThroughProxy();
+    const channel = await connection.exec('exec head -c 300000000 /dev/zero');
+    let bytes = 0;
+    channel.on('data', (chunk: Buffer) => (bytes += chunk.length));
+    channel.stderr.resume();
+    expect(await new Promise((resolve) => channel.on('close', resolve))).toBe(0);
+    expect(bytes).toBe(300_000_000);
+  });
+});

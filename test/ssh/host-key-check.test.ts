@@ -1,0 +1,55 @@
+import { once } from 'node:events';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import ssh2 from 'ssh2';
+import { expect, onTestFinished, test } from 'vitest';
+import { sshConfigSchema } from '../../src/ssh/config.ts';
+import { SshConnection } from '../../src/ssh/connection.ts';
+import { noAbort, secrets } from './hosts.ts';
+
+const keyPairs = {
+  'ssh-ed25519': ssh2.utils.generateKeyPairSync('ed25519'),
+  'ecdsa-sha2-nistp256': ssh2.utils.generateKeyPairSync('ecdsa', { bits: 256 }),
+  'ecdsa-sha2-nistp521': ssh2.utils.generateKeyPairSync('ecdsa', { bits: 521 }),
+  'ssh-rsa': ssh2.utils.generateKeyPairSync('rsa', { bits: 2048 }),
+};
+
+/** A server with host keys of all types, that lets anybody in. */
+async function startServer(): Promise<number> {
+  const hostKeys = Object.values(keyPairs).map((pair) => pair.private);
+  const server = new ssh2.Server({ hostKeys }, (client) => {
+    client.on('error', () => undefined);
+    client.on('authentication', (context) => context.accept());
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  onTestFinished(async () => {
+    server.close();
+    await once(server, 'close');
+  });
+  return (server.address() as AddressInfo).port;
+}
+
+test.each(Object.keys(keyPairs) as (keyof typeof keyPairs)[])(
+  'a host with keys of many types is asked for the one that is known: %s',
+  async (type) => {
+    const directory = await mkdtemp(join(tmpdir(), 'lessor-host-keys-'));
+    onTestFinished(() => rm(directory, { recursive: true }));
+    const privateKeyPath = join(directory, 'key');
+    await writeFile(privateKeyPath, ssh2.utils.generateKeyPairSync('ed25519').private);
+    const port = await startServer();
+    const config = sshConfigSchema.parse({
+      host: '127.0.0.1',
+      port,
+      username: 'anybody',
+      remoteWorkspacePath: '/srv',
+      privateKey: `file:${privateKeyPath}`,
+      knownHosts: `[127.0.0.1]:${port} ${keyPairs[type].public}`,
+    });
+    const connection = await SshConnection.connect(config, { secrets, signal: noAbort() });
+    expect(connection.hostKeyFinding).toContain(`${type} SHA256:`);
+    await connection.close();
+  },
+);
