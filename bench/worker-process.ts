@@ -29,12 +29,13 @@ export class WorkerProcess {
   ): ReturnType<WorkerCalls[Method]> {
     const call = (this.#calls += 1);
     const message: CallMessage = { call, method, args };
-    return new Promise((resolve, reject) => {
+    const answered = new Promise<unknown>((resolve, reject) => {
       this.#pending.set(call, { resolve, reject });
       this.#child.send(message, (error) => {
         if (error) this.#settle({ call, error: error.message });
       });
-    }) as ReturnType<WorkerCalls[Method]>;
+    });
+    return answered as ReturnType<WorkerCalls[Method]>;
   }
 
   /** Ends the process, whatever it is doing. */
