@@ -184,6 +184,19 @@ describe('a run that ends while its lease is acquired', () => {
     await driver.cleanedUp(lease);
   });
 
+  test('as failed has it cleaned up instead of retained: there is nothing to look at yet', async () => {
+    const { run, told } = await operations.remote();
+    const started = run({ leasePolicy: 'retain_on_failure' });
+    const lease = await operations.pending(started);
+    await operations.finish(runFinished(started, { status: 'failed', failureReason: 'tests are red' }));
+    expect(await readLease(database.sql, lease.id)).toMatchObject({
+      status: 'pending_cleanup',
+      ending_status: 'failed',
+    });
+    await driver.cleanedUp(lease);
+    expect(await told()).toEqual(['lease_failed']);
+  });
+
   test('is not begun any more, and its start delivered again grants nothing', async () => {
     const { run } = await operations.remote();
     const started = run();
