@@ -3,8 +3,8 @@ import { configDefaults, defineConfig } from 'vitest/config';
 export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
-    // They stop servers and wait for time limits: `npm run test:faults`.
-    exclude: [...configDefaults.exclude, 'test/faults/**'],
+    // They stop servers, wait for time limits, or take long: `npm run test:faults`.
+    exclude: [...configDefaults.exclude, 'test/faults/**', 'test/**/*.slow.test.ts'],
     globalSetup: './test/support/global-setup.ts',
     reporters: ['default', './test/support/reporter.ts'],
     pool: 'forks',

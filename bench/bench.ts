@@ -1,142 +1,135 @@
-import { randomUUID } from 'node:crypto';
-import { setTimeout as sleep } from 'node:timers/promises';
-import Table from 'cli-table3';
-import ora from 'ora';
-import { pino } from 'pino';
-import { createWorker } from '../src/index.ts';
-import { openStores } from '../demo/stores.ts';
-import { openQueues } from '../src/queues/queues.ts';
-import type { LessorQueue, Queues } from '../src/queues/queues.ts';
+import { mkdir, writeFile } from 'node:fs/promises';
+import { join, relative } from 'node:path';
+import { Progress } from '../soak/progress.ts';
 import { Closers } from '../test/support/closers.ts';
+import { Processes } from './context.ts';
+import type { BenchContext } from './context.ts';
+import { CONTENDERS, CONTENDER_NAMES } from './contenders/index.ts';
+import { describeMachine } from './machine.ts';
+import { readOptions } from './options.ts';
+import type { SectionName } from './options.ts';
+import { printFigures } from './report/figures-table.ts';
+import { toJson } from './report/json.ts';
+import { toMarkdown } from './report/markdown.ts';
+import { plotsOf } from './report/plots.ts';
+import type { BenchResults } from './results.ts';
+import { measureFairness } from './sections/fairness.ts';
+import { measureGrowth } from './sections/growth.ts';
+import { measureLatency } from './sections/latency.ts';
+import { measureMemory } from './sections/memory.ts';
+import { measureReplicas } from './sections/replicas.ts';
+import { measureStart } from './sections/start.ts';
+import { measureThroughput } from './sections/throughput.ts';
+import { openStores } from './stores.ts';
 
-/** Start/finish pairs of one measurement. */
-const PAIRS = 5_000;
-const ROUNDS = 5;
-const CONCURRENCY = 200;
-
-/** What is measured against what: each in every round, one after the other, on the same stores. */
-const CONTENDERS = {
-  'BullMQ, empty processor': (stores: Stores) => measure(stores, companiesOf(100), startEmptyWorkers),
-  'Lessor, 100 companies': (stores: Stores) => measure(stores, companiesOf(100), startLessor),
-  'Lessor, one company': (stores: Stores) => measure(stores, companiesOf(1), startLessor),
-};
-
-type Stores = Awaited<ReturnType<typeof openStores>>;
-type StartWorkers = (stores: Stores, prefix: string) => Promise<{ close(): Promise<void> }>;
-
+const options = readOptions();
+const startedAt = new Date();
 const closers = new Closers();
-const progress = ora({ stream: process.stderr, discardStdin: false });
+const progress = new Progress();
+let closing: Promise<void> | undefined;
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => void interrupt(signal));
+
 try {
-  await runBench();
+  await bench();
 } finally {
-  progress.stop();
-  await closers.close();
+  await close();
 }
 
-async function runBench(): Promise<void> {
-  const stores = await openStores('redis', closers);
-  const rates = new Map<string, number[]>(Object.keys(CONTENDERS).map((name) => [name, []]));
-  for (let number = 1; number <= ROUNDS; number += 1) {
-    for (const [name, contender] of Object.entries(CONTENDERS)) {
-      progress.start(`round ${number}/${ROUNDS}: ${name}`);
-      rates.get(name)!.push(await contender(stores));
-    }
-  }
-  progress.stop();
-  const limit = median(rates.get('BullMQ, empty processor')!);
-  const table = new Table({
-    head: ['', 'jobs/s (median)', 'spread', 'of the empty processor'],
-    style: { head: [], border: [] },
-  });
-  for (const [name, measured] of rates) {
-    const spread = `${round(Math.min(...measured))} to ${round(Math.max(...measured))}`;
-    table.push([name, round(median(measured)), spread, (median(measured) / limit).toFixed(2)]);
-  }
-  process.stdout.write(`${PAIRS} start/finish pairs on Redis, ${ROUNDS} interleaved rounds\n${table.toString()}\n`);
-}
-
-/** Jobs a second, from the first job taken to the last one completed: all starts, then all finishes. */
-async function measure(stores: Stores, companies: readonly string[], startWorkers: StartWorkers): Promise<number> {
-  const prefix = `bench-${randomUUID()}`;
-  const queues = openQueues(stores.queueUrl, {
-    role: 'consumer',
-    prefix,
-    onError: (error) => process.emitWarning(error),
-  });
-  const started = queues.queue('run-started');
-  const finished = queues.queue('run-finished');
-  const runs = Array.from({ length: PAIRS }, (_, number) => ({
-    companyId: companies[number % companies.length]!,
-    runId: randomUUID(),
-  }));
-  const now = new Date().toISOString();
-  const drain = async (queue: LessorQueue, payloads: object[]): Promise<number> => {
-    await queue.addBulk(payloads.map((data) => ({ name: queue.name, data })));
-    const startedAt = performance.now();
-    const workers = await startWorkers(stores, prefix);
-    while ((await queue.getCompletedCount()) < PAIRS) await sleep(5);
-    const elapsed = performance.now() - startedAt;
-    await workers.close();
-    return elapsed;
-  };
-  try {
-    const elapsed =
-      (await drain(
-        started,
-        runs.map((run) => ({ version: 1, startedAt: now, ...run })),
-      )) +
-      (await drain(
-        finished,
-        runs.map((run) => ({ version: 1, status: 'succeeded', finishedAt: now, ...run })),
-      ));
-    return (2 * PAIRS * 1_000) / elapsed;
-  } finally {
-    await started.obliterate({ force: true });
-    await finished.obliterate({ force: true });
-    await Promise.all([started.close(), finished.close()]);
-    await queues.close();
-  }
-}
-
-async function startLessor(stores: Stores, prefix: string): Promise<{ close(): Promise<void> }> {
-  const { databaseUrl, queueUrl } = stores;
-  const worker = createWorker({
-    databaseUrl,
-    queueUrl,
-    prefix,
-    concurrency: CONCURRENCY,
-    logger: pino({ level: 'error' }, pino.destination(2)),
-  });
-  await worker.start();
-  return worker;
-}
-
-async function startEmptyWorkers({ queueUrl }: Stores, prefix: string): Promise<{ close(): Promise<void> }> {
-  const queues: Queues = openQueues(queueUrl, {
-    role: 'consumer',
-    prefix,
-    onError: (error) => process.emitWarning(error),
-  });
-  const workers = (['run-started', 'run-finished'] as const).map((name) =>
-    queues.worker(name, async () => undefined, { concurrency: CONCURRENCY }),
-  );
-  await Promise.all(workers.map((worker) => worker.waitUntilReady()));
-  return {
-    async close() {
-      await Promise.all(workers.map((worker) => worker.close()));
-      await queues.close();
+async function bench(): Promise<void> {
+  progress.start('starting the stores');
+  const stores = await openStores(closers);
+  const processes = new Processes();
+  closers.push(() => processes.endAll());
+  const found = { audits: 0, violations: [] as string[], failures: [] as string[] };
+  const context: BenchContext = {
+    stores,
+    scale: options.scale,
+    processes,
+    tell: (what) => progress.start(what),
+    note(where, violations) {
+      found.audits += 1;
+      found.violations.push(...violations.map((violation) => `${where}: ${violation}`));
+    },
+    fail(where, error) {
+      const reason = error instanceof Error ? (error.stack ?? error.message) : String(error);
+      progress.fail(`${where}: ${reason}`);
+      found.failures.push(`${where}: ${reason.split('\n')[0]}`);
     },
   };
+  const measured = await measureAll(context);
+  const packages = CONTENDER_NAMES.flatMap((name) => CONTENDERS[name].packages);
+  const results: BenchResults = {
+    startedAt: startedAt.toISOString(),
+    seconds: Math.round((Date.now() - startedAt.getTime()) / 100) / 10,
+    quick: options.quick,
+    scale: options.scale,
+    machine: await describeMachine(stores, packages),
+    ...measured,
+    ...found,
+  };
+  await report(results);
+  if (found.violations.length + found.failures.length > 0) process.exitCode = 1;
 }
 
-function companiesOf(count: number): string[] {
-  return Array.from({ length: count }, () => randomUUID());
+async function measureAll(context: BenchContext) {
+  const { contenders, sections } = options;
+  const secondsOf: Record<string, number> = {};
+  const timed = async <Result>(name: string, measure: () => Promise<Result>): Promise<Result> => {
+    const from = performance.now();
+    try {
+      return await measure();
+    } finally {
+      secondsOf[name] = Math.round((performance.now() - from) / 100) / 10;
+    }
+  };
+  const section = async <Result>(
+    name: SectionName,
+    measure: (using: BenchContext) => Promise<Result>,
+  ): Promise<Record<string, Result>> => {
+    if (!sections.has(name)) return {};
+    try {
+      return { [name]: await timed(name, () => measure(context)) };
+    } catch (error) {
+      context.fail(name, error);
+      // What failed may have left its processes at work.
+      await context.processes.endAll();
+      return {};
+    }
+  };
+  const oneCompany = sections.has('oneCompany') ? (['lessor', 'lessorPostgres'] as const) : [];
+  return {
+    throughput: await timed('throughput', () => measureThroughput(context, contenders, oneCompany)),
+    ...(await section('latency', measureLatency)),
+    ...(await section('fairness', measureFairness)),
+    ...(await section('growth', measureGrowth)),
+    ...(await section('replicas', measureReplicas)),
+    ...(await section('memory', measureMemory)),
+    ...(await section('start', measureStart)),
+    secondsOf,
+  };
 }
 
-function median(values: readonly number[]): number {
-  return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)]!;
+async function report(results: BenchResults): Promise<void> {
+  const plots = plotsOf(results);
+  const files = new Map([
+    ['report.md', toMarkdown(results, new Set(plots.keys()))],
+    ['results.json', `${JSON.stringify(toJson(results), undefined, 2)}\n`],
+    ...plots,
+  ]);
+  await mkdir(options.output, { recursive: true });
+  for (const [name, content] of files) await writeFile(join(options.output, name), content);
+  progress.succeed(`the report is in ${relative(process.cwd(), options.output)}`);
+  process.stdout.write(options.json ? `${JSON.stringify(toJson(results))}\n` : printFigures(results));
 }
 
-function round(rate: number): string {
-  return Math.round(rate).toLocaleString('en');
+async function interrupt(signal: NodeJS.Signals): Promise<void> {
+  await close();
+  process.exit(signal === 'SIGINT' ? 130 : 143);
+}
+
+/** Once, also when the bench fails of being interrupted. */
+function close(): Promise<void> {
+  progress.stop();
+  closing ??= closers.close();
+  return closing;
 }

@@ -17,6 +17,10 @@ export class Progress {
     this.#spinner.succeed(text);
   }
 
+  fail(text: string): void {
+    this.#spinner.fail(text);
+  }
+
   stop(): void {
     this.#spinner.stop();
   }

@@ -21,7 +21,7 @@ interface RetryReleaseFlags {
 /** `lessor leases retry-release`: for releases that were given up once what stood in their way is gone. */
 export function retryReleaseCommand(): Command {
   return new Command('retry-release')
-    .description('try the release of a lease anew whose attempts are spent, or whose job is lost')
+    .description('try the release of a lease now whose attempts are spent or still to come, or whose job is lost')
     .argument('<lease>', 'id of the lease', parseId)
     .addOption(databaseUrlOption())
     .addOption(queueUrlOption())
@@ -41,7 +41,7 @@ async function retryRelease(leaseId: string, flags: RetryReleaseFlags): Promise<
   const jobId = jobIds.leaseRelease(release);
   const said = retried
     ? `the release of lease ${leaseId} is tried anew, by job ${jobId}`
-    : `the release of lease ${leaseId} is on its way already: job ${jobId} is at work, or waits for its next attempt`;
+    : `the release of lease ${leaseId} is on its way already: job ${jobId} is at work, or about to be`;
   process.stdout.write(flags.json ? `${JSON.stringify({ leaseId, jobId, retried })}\n` : `${said}\n`);
 }
 

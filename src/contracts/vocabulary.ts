@@ -54,7 +54,7 @@ export type CleanupStatus = (typeof CLEANUP_STATUSES)[number];
 export const ENVIRONMENT_STATUSES = ['active', 'archived'] as const;
 export type EnvironmentStatus = (typeof ENVIRONMENT_STATUSES)[number];
 
-/** Kinds of environment. `sandbox` and `plugin` are reserved words that no driver answers to yet. */
+/** Kinds of environment. `sandbox` and `plugin` are for drivers of one's own: Lessor has none of these names. */
 export const ENVIRONMENT_DRIVERS = ['local', 'ssh', 'sandbox', 'plugin'] as const;
 export type EnvironmentDriver = (typeof ENVIRONMENT_DRIVERS)[number];
 

@@ -22,7 +22,7 @@ export interface StreamsOptions {
   /** The end, where it was told before anybody could listen. */
   end?: ToldEnd | undefined;
   /** One of the outputs cannot be written to any more. */
-  onReaderGone(output: Readable): void;
+  onReaderGone(): void;
   /** Whatever the process left running is let go, with the output that it holds open. */
   letGo(): void;
 }
@@ -41,6 +41,7 @@ export class CommandStreams {
   readonly #stdin: Readable | undefined;
   readonly #input: Writable | null;
   readonly #outputs: { from: Readable; to: Writable }[] = [];
+  readonly #dropped = new Set<Readable>();
   readonly #options: StreamsOptions;
   #heardAt = performance.now();
   #quietCheck: NodeJS.Timeout | undefined;
@@ -97,9 +98,10 @@ export class CommandStreams {
   /** The rest of an output that nobody reads is thrown away, as the other one may still be read. */
   readonly #dropOutput = (): void => {
     for (const { from, to } of this.#outputs) {
-      if (to.writable) continue;
+      if (to.writable || this.#dropped.has(from)) continue;
+      this.#dropped.add(from);
       from.unpipe(to).resume();
-      this.#options.onReaderGone(from);
+      this.#options.onReaderGone();
     }
   };
 

@@ -45,7 +45,7 @@ export class LocalProcess {
   private constructor(child: ChildProcess, command: LocalCommand) {
     this.#child = child;
     this.#command = command;
-    this.#streams = command.streams && carryStreams(child, command.streams);
+    this.#streams = command.streams && carryStreams(child, command.streams, () => this.send('SIGPIPE'));
   }
 
   /** @throws {CommandNotStartedError} */
@@ -126,10 +126,14 @@ function stdioFor({ stdin, stdout, stderr }: NonNullable<LocalCommand['streams']
   ];
 }
 
-function carryStreams(child: ChildProcess, streams: NonNullable<LocalCommand['streams']>): CommandStreams {
+function carryStreams(
+  child: ChildProcess,
+  streams: NonNullable<LocalCommand['streams']>,
+  onReaderGone: () => void,
+): CommandStreams {
   return new CommandStreams(child, streams, {
-    // Whoever goes on writing is ended by the system.
-    onReaderGone: (output) => output.destroy(),
+    // The system would send SIGPIPE for a pipe; what Node calls one is a socket.
+    onReaderGone,
     letGo: () => {
       child.stdout?.destroy();
       child.stderr?.destroy();

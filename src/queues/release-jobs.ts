@@ -38,15 +38,17 @@ export class ReleaseJobs {
   }
 
   /**
-   * Has a release tried anew whose job has failed for good, with all its attempts, and returns whether there is
-   * something to be tried now: a job that is on its way already is left to it.
+   * Has a release tried now: one that has failed for good is given all its attempts anew, and one that waits for its next
+   * attempt waits no longer. Returns false for one that is being tried already.
    */
   retry(release: LeaseRelease): Promise<boolean> {
     return withinTime(this.#timeoutMs, async (signal) => {
       const queue = await this.#publisher.queue('lease-release', signal);
       const job = await queue.getJob(jobIds.leaseRelease(release));
-      if (job === undefined || !(await job.isFailed())) return restoreJob(queue, release, this.#attempts);
-      await job.retry('failed', { resetAttemptsMade: true });
+      const state = await job?.getState();
+      if (state === 'failed') await job!.retry('failed', { resetAttemptsMade: true });
+      else if (state === 'delayed') await job!.promote();
+      else return restoreJob(queue, release, this.#attempts);
       return true;
     });
   }

@@ -136,7 +136,7 @@ lessor_end_processes() {
     echo 'the processes of the run cannot be looked for: there is neither /proc nor a ps that lists them'
     return 1
   fi
-  lessor_deadline=$(($(date +%s) + ${graceSeconds}))
+  lessor_deadline=
   lessor_signalled=' '
   lessor_seen_none=yes
   while :; do
@@ -148,13 +148,14 @@ lessor_end_processes() {
       continue
     fi
     lessor_seen_none=no
-    if [ "$(date +%s)" -lt "$lessor_deadline" ]; then
+    if [ -z "$lessor_deadline" ] || [ "$(date +%s)" -lt "$lessor_deadline" ]; then
       for lessor_pid in $lessor_left; do
         case $lessor_signalled in *" $lessor_pid "*) continue ;; esac
         lessor_signalled="$lessor_signalled$lessor_pid "
         # Whoever is halted would not hear of it.
         kill -TERM "$lessor_pid" 2>/dev/null && kill -CONT "$lessor_pid" 2>/dev/null
       done
+      [ -n "$lessor_deadline" ] || lessor_deadline=$(($(date +%s) + ${graceSeconds}))
     elif [ "$(date +%s)" -lt "$((lessor_deadline + ${KILL_SECONDS}))" ]; then
       kill -KILL $lessor_left 2>/dev/null
     else

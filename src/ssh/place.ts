@@ -7,6 +7,7 @@ import type { SshConfig } from './config.ts';
  * path. It holds:
  * - `.gitignore`, so that a checkout does not show it
  * - `workspace/`, unless the workspace is the checkout itself
+ * - `uploaded.json`, which tells of the files that the last upload has left in it
  * - `commands/`, with the scripts and process ids of what is executed
  */
 export type Place = string;

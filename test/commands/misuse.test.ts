@@ -50,6 +50,13 @@ describe('called wrongly, lessor says so in one line on stderr and exits with 2'
     ['no calls of drivers at once', ['worker', '--driver-concurrency', '0'], ['--driver-concurrency', 'at least 1']],
     ['neither true nor false', ['worker', '--enable-environments', 'yes'], ['--enable-environments', 'true or false']],
     ['a lease to release that is none', ['leases', 'retry-release', '42'], ['UUID']],
+    ['a variable without a value here', ['run', '--company', COMPANY, '--env', 'NO_SUCH', 'true'], ['NO_SUCH']],
+    [
+      'a variable that is none',
+      ['run', '--company', COMPANY, '--env', `A-B=${SECRET}`, 'true'],
+      ['"A-B"', 'underscores'],
+    ],
+    ['no such workspace', ['run', '--company', COMPANY, '--workspace-dir', '/no/such', 'true'], ['/no/such', 'ENOENT']],
     ['no database URL', ['leases'], ['--database-url', 'DATABASE_URL']],
     ['no queue URL', ['run', '--company', COMPANY, '--', 'true'], ['--queue-url', 'QUEUE_URL']],
     ['no queue URL to publish to', ['publish', 'run-heartbeat', '--run-id', COMPANY], ['--queue-url', 'QUEUE_URL']],
@@ -60,6 +67,7 @@ describe('called wrongly, lessor says so in one line on stderr and exits with 2'
     expect({ exit, stdout }).toEqual({ exit: 2, stdout: '' });
     expect(stderr).toMatch(ONE_LINE);
     for (const word of said) expect(stderr).toContain(word);
+    expect(stderr).not.toContain(SECRET);
   });
 
   test.for<[flag: string, command: string, others: string[]]>([

@@ -74,6 +74,17 @@ describeOnEachBackend('`lessor leases retry-release`', (backend) => {
     expect(JSON.parse((await retryRelease(id, '--json')).stdout)).toMatchObject({ retried: false });
   });
 
+  test('tries one now that waits for its next attempt', async () => {
+    const id = await lease({ status: 'pending_cleanup', cleanupStatus: 'pending' });
+    await retryRelease(id);
+    const job = await queue('lease-release').getJob(`${id}-release`);
+    await job!.remove();
+    const data = job!.data as object;
+    await queue('lease-release').add('lease-release', data, { jobId: `${id}-release`, delay: 3_600_000 });
+    expect(JSON.parse((await retryRelease(id, '--json')).stdout)).toMatchObject({ retried: true });
+    await jobInState(queue('lease-release'), `${id}-release`, 'waiting');
+  });
+
   test.for<[what: string, row: Partial<LeaseRow>]>([
     ['active', { status: 'active' }],
     ['retained', { status: 'retained', cleanupStatus: 'pending' }],

@@ -1,46 +1,13 @@
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { expect, onTestFinished, test } from 'vitest';
-import { createSshDriver } from '../../src/environments/drivers/ssh-driver.ts';
-import { createSecretResolver } from '../../src/secrets/resolver.ts';
-import { startWorker } from '../consumers/fixture.ts';
-import { insertCompany, insertEnvironment } from '../support/factories.ts';
+import { expect, test } from 'vitest';
 import { readLease } from '../support/operations.ts';
 import { describeOnEachBackend } from '../support/queues.ts';
-import type { Backend } from '../support/queues.ts';
 import { SSH_SERVER_KINDS, openSshHost } from '../support/ssh-host.ts';
-import type { SshHost } from '../support/ssh-host.ts';
 import { until } from '../support/until.ts';
 import { spawnLessor } from './lessor.ts';
-import { newRun, untilEnded } from './run-fixture.ts';
-
-/** A worker that leases SSH environments. */
-const startSshWorker = (backend: Backend) =>
-  startWorker(backend, {
-    enableEnvironments: true,
-    drivers: [createSshDriver({ secrets: createSecretResolver({ env: {}, secretKey: undefined }) })],
-  });
-
-/** A run of a company with an environment on the host. */
-async function runOn(backend: Backend, { config }: SshHost) {
-  const { sql } = backend.database;
-  const run = newRun(backend);
-  await insertCompany(sql, { id: run.companyId });
-  const row = { companyId: run.companyId, driver: 'ssh', name: 'Builder', config } as const;
-  const environmentId = await insertEnvironment(sql, row);
-  return { ...run, args: [...run.args, '--environment', environmentId], environmentId };
-}
-
-async function workspaceOf(files: Record<string, string>): Promise<string> {
-  const directory = await mkdtemp(join(tmpdir(), 'lessor-workspace-'));
-  onTestFinished(() => rm(directory, { recursive: true, force: true }));
-  for (const [path, content] of Object.entries(files)) {
-    await mkdir(join(directory, path, '..'), { recursive: true });
-    await writeFile(join(directory, path), content);
-  }
-  return directory;
-}
+import { untilEnded } from './run-fixture.ts';
+import { runOn, startSshWorker, workspaceOf } from './run-ssh-fixture.ts';
 
 describeOnEachBackend(
   '`lessor run --environment`',

@@ -1,9 +1,9 @@
-import ssh2 from 'ssh2';
 import { describe, expect, test } from 'vitest';
 import { InvalidPayloadError, parse } from '../../src/contracts/index.ts';
 import { sshConfigSchema } from '../../src/ssh/config.ts';
+import { newKeyPair } from './keys.ts';
 
-const { private: privateKey, public: publicKey } = ssh2.utils.generateKeyPairSync('ed25519');
+const { private: privateKey, public: publicKey } = newKeyPair();
 const knownHosts = `host.example ${publicKey}\n`;
 const valid = {
   host: 'host.example',

@@ -2,7 +2,6 @@ import { randomUUID } from 'node:crypto';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as fc from 'fast-check';
-import ssh2 from 'ssh2';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import type { ConnectOptions } from '../../src/ssh/connection.ts';
 import { SshConnection } from '../../src/ssh/connection.ts';
@@ -11,8 +10,9 @@ import { until } from '../support/until.ts';
 import { failureOf } from './failures.ts';
 import { hostKinds, noAbort, secrets, useHost } from './hosts.ts';
 import type { ConfigPart } from './hosts.ts';
+import { newKeyPair, newProtectedKey } from './keys.ts';
 
-const newPublicKey = () => ssh2.utils.generateKeyPairSync('ed25519').public.trim();
+const newPublicKey = () => newKeyPair().public;
 const fingerprintOfLine = (line: string) => fingerprintOf(Buffer.from(line.trim().split(/\s+/).at(-1)!, 'base64'));
 
 describe.each(hostKinds)('on %s', (kind) => {
@@ -58,7 +58,7 @@ describe.each(hostKinds)('on %s', (kind) => {
 
   describe('a user', () => {
     test('whose key is not let in is told which one, and never its private half', async () => {
-      const { private: wrong, public: publicKey } = ssh2.utils.generateKeyPairSync('ed25519');
+      const { private: wrong, public: publicKey } = newKeyPair();
       const path = join(await host().newWorkspace(), 'key');
       await writeFile(path, wrong);
       const { message } = await failureOf(connect({ privateKey: `file:${path}` }), 'authentication_failed');
@@ -75,11 +75,7 @@ describe.each(hostKinds)('on %s', (kind) => {
     test.each([
       ['no private key', 'planted', 'is not a private key'],
       ['a public key', newPublicKey(), 'is not a private key'],
-      [
-        'a private key with a passphrase',
-        ssh2.utils.generateKeyPairSync('ed25519', { passphrase: 'planted', cipher: 'aes256-ctr', rounds: 1 }).private,
-        'passphrase',
-      ],
+      ['a private key with a passphrase', newProtectedKey('planted'), 'passphrase'],
     ])('who has %s is told that', async (_case, content, said) => {
       const path = join(await host().newWorkspace(), 'key');
       await writeFile(path, content);

@@ -8,12 +8,13 @@ import { expect, onTestFinished, test } from 'vitest';
 import { sshConfigSchema } from '../../src/ssh/config.ts';
 import { SshConnection } from '../../src/ssh/connection.ts';
 import { noAbort, secrets } from './hosts.ts';
+import { newKeyPair } from './keys.ts';
 
 const keyPairs = {
-  'ssh-ed25519': ssh2.utils.generateKeyPairSync('ed25519'),
-  'ecdsa-sha2-nistp256': ssh2.utils.generateKeyPairSync('ecdsa', { bits: 256 }),
-  'ecdsa-sha2-nistp521': ssh2.utils.generateKeyPairSync('ecdsa', { bits: 521 }),
-  'ssh-rsa': ssh2.utils.generateKeyPairSync('rsa', { bits: 2048 }),
+  'ssh-ed25519': newKeyPair(),
+  'ecdsa-sha2-nistp256': newKeyPair('ecdsa-256'),
+  'ecdsa-sha2-nistp521': newKeyPair('ecdsa-521'),
+  'ssh-rsa': newKeyPair('rsa'),
 };
 
 /** A server with host keys of all types, that lets anybody in. */
@@ -38,7 +39,7 @@ test.each(Object.keys(keyPairs) as (keyof typeof keyPairs)[])(
     const directory = await mkdtemp(join(tmpdir(), 'lessor-host-keys-'));
     onTestFinished(() => rm(directory, { recursive: true }));
     const privateKeyPath = join(directory, 'key');
-    await writeFile(privateKeyPath, ssh2.utils.generateKeyPairSync('ed25519').private);
+    await writeFile(privateKeyPath, newKeyPair().private);
     const port = await startServer();
     const config = sshConfigSchema.parse({
       host: '127.0.0.1',

@@ -3,18 +3,17 @@ import { createHmac, randomBytes } from 'node:crypto';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import ssh2 from 'ssh2';
 import { describe, expect, test } from 'vitest';
 import { InvalidConfigurationError } from '../../src/contracts/index.ts';
 import { fingerprintOf, judgeHostKey, knownKeyTypes, parseKnownHosts } from '../../src/ssh/known-hosts.ts';
+import { newKeyPair } from './keys.ts';
 import { isInstalled } from './programs.ts';
 
-const newKey = (type: 'ed25519' | 'ecdsa' = 'ed25519') => {
-  const { public: line } =
-    type === 'ecdsa' ? ssh2.utils.generateKeyPairSync('ecdsa', { bits: 256 }) : ssh2.utils.generateKeyPairSync(type);
-  return { line: line.trim(), blob: Buffer.from(line.split(' ')[1]!, 'base64') };
+const newKey = (type?: 'ecdsa-256') => {
+  const line = newKeyPair(type).public;
+  return { line, blob: Buffer.from(line.split(' ')[1]!, 'base64') };
 };
-const [key, other, ecdsa] = [newKey(), newKey(), newKey('ecdsa')];
+const [key, other, ecdsa] = [newKey(), newKey(), newKey('ecdsa-256')];
 
 const verdictOf = (text: string, host: string, port: number, blob: Buffer = key.blob) =>
   judgeHostKey(parseKnownHosts(text), { host, port }, blob).verdict;

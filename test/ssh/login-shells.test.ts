@@ -14,16 +14,14 @@ import { isInstalled, pathOf } from './programs.ts';
 /** A connection to a server whose user has another login shell. */
 async function connectToShell(shell: string): Promise<SshConnection> {
   const directory = await mkdtemp(join(tmpdir(), 'lessor-shell-'));
+  onTestFinished(() => rm(directory, { recursive: true }));
   const account = { ...readLoginAccount(process.env), shell };
   const clientKey = generateKeyPair();
   const privateKeyPath = await writePrivateKey(directory, 'key', clientKey);
   const connectionServer = await BuiltinServer.open({ account, clientKey });
   const { username } = account;
   const server = new ThrowawaySshServer({ kind: 'builtin', username, privateKeyPath, clientKey, connectionServer });
-  onTestFinished(async () => {
-    await server.close();
-    await rm(directory, { recursive: true });
-  });
+  onTestFinished(() => server.close());
   await server.open();
   const config = new TestHost(server, directory).config();
   const connection = await SshConnection.connect(config, { secrets, signal: noAbort() });

@@ -1,5 +1,5 @@
 import { access, constants, mkdir, rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, resolve } from 'node:path';
 import { z } from 'zod';
 import { EnvironmentFailedError } from '../../src/contracts/index.ts';
 import type { ControlDriver } from '../../src/environments/drivers/driver.ts';
@@ -26,8 +26,8 @@ export const directoryDriver: ControlDriver<DirectoryConfig> = {
   },
 
   // What an earlier lease left is taken over; making it again after a crash is harmless.
-  async acquire({ environment, leaseId, providerLeaseId }) {
-    const place = providerLeaseId ?? join(environment.config.root, leaseId);
+  async acquire({ environment: { config }, leaseId, providerLeaseId }) {
+    const place = placeIn(config, providerLeaseId ?? leaseId);
     try {
       await mkdir(place, { recursive: true });
     } catch (cause) {
@@ -37,7 +37,13 @@ export const directoryDriver: ControlDriver<DirectoryConfig> = {
   },
 
   // Without its own id the lease ended before its acquisition was recorded: something may be there all the same.
-  async release({ environment, leaseId, providerLeaseId }) {
-    await rm(providerLeaseId ?? join(environment.config.root, leaseId), { recursive: true, force: true });
+  async release({ environment: { config }, leaseId, providerLeaseId }) {
+    await rm(placeIn(config, providerLeaseId ?? leaseId), { recursive: true, force: true });
   },
 };
+
+function placeIn({ root }: DirectoryConfig, name: string): string {
+  const place = resolve(root, name);
+  if (dirname(place) === resolve(root)) return place;
+  throw new EnvironmentFailedError('workspace_unusable', `${place} is not of ${root}; was that changed? Remove it`);
+}

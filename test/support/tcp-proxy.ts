@@ -5,8 +5,8 @@ import type { AddressInfo, Server, Socket } from 'node:net';
 /** What a proxy does to the connections that go through it. */
 type Condition =
   | { kind: 'healthy' }
-  /** Every chunk arrives so much later. */
-  | { kind: 'slow'; delayMs: number }
+  /** Every chunk arrives so much later, or those only that go to the server. */
+  | { kind: 'slow'; delayMs: number; way: 'both' | 'to the server' }
   /** Connections are cut, and new ones as soon as they are made. */
   | { kind: 'cut' }
   /** Nothing arrives for now; once it is over, all of it does. */
@@ -47,8 +47,8 @@ export class TcpProxy {
     return this.#links.size;
   }
 
-  slow(delayMs: number): void {
-    this.#become({ kind: 'slow', delayMs });
+  slow(delayMs: number, way: 'both' | 'to the server' = 'both'): void {
+    this.#become({ kind: 'slow', delayMs, way });
   }
 
   cut(): void {
@@ -96,8 +96,8 @@ class Link {
   constructor(client: Socket, server: Socket) {
     this.#client = client;
     this.#server = server;
-    this.#forward(client, server);
-    this.#forward(server, client);
+    this.#forward(client, server, true);
+    this.#forward(server, client, false);
   }
 
   onClosed(listener: () => void): void {
@@ -125,13 +125,15 @@ class Link {
     this.#server.destroy();
   }
 
-  #forward(from: Socket, to: Socket): void {
+  #forward(from: Socket, to: Socket, toServer: boolean): void {
     // An error closes the socket, which is what the other end is told of.
     from.on('error', () => undefined);
     from.on('data', (chunk) => {
-      if (this.#condition.kind === 'silent') return;
-      if (this.#condition.kind === 'slow') setTimeout(() => to.write(chunk), this.#condition.delayMs);
-      else to.write(chunk);
+      const condition = this.#condition;
+      if (condition.kind === 'silent') return;
+      if (condition.kind === 'slow' && (toServer || condition.way === 'both')) {
+        setTimeout(() => to.write(chunk), condition.delayMs);
+      } else to.write(chunk);
     });
     // Who falls silent does not say good-bye either: the other end goes on believing in the connection.
     from.on('close', () => {

@@ -22,7 +22,12 @@ export function readLoginAccount(surroundings: Readonly<Record<string, string | 
   const { username, homedir, shell: shellOfAccount } = readUser();
   const shell = shellOfAccount || '/bin/sh';
   const { PATH = DEFAULT_PATH, LANG } = surroundings;
-  const environment = { PATH, HOME: homedir, USER: username, LOGNAME: username, SHELL: shell, ...(LANG && { LANG }) };
+  // As if it were not the user's first shell: bash would read all of .bashrc for each command that a socket brings.
+  const SHLVL = '1';
+  const environment = {
+    ...{ PATH, HOME: homedir, USER: username, LOGNAME: username, SHELL: shell, SHLVL },
+    ...(LANG && { LANG }),
+  };
   return { username, home: isDirectoryToEnter(homedir) ? homedir : '/', shell, environment };
 }
 

@@ -109,6 +109,8 @@ function sshdConfig(directory: string, account: LoginAccount): string {
     'PidFile none',
     'PrintMotd no',
     'PrintLastLog no',
+    // As if it were not the user's first shell: bash would read all of .bashrc for each command over SSH.
+    'SetEnv SHLVL=1',
     'Subsystem sftp internal-sftp',
     '',
   ].join('\n');

@@ -1,3 +1,4 @@
+import { recordProcess } from '../../ssh/end-processes.ts';
 import { PLACE_VARIABLE } from '../../ssh/place.ts';
 import type { Place } from '../../ssh/place.ts';
 import { quote } from '../../ssh/shell.ts';
@@ -34,7 +35,7 @@ export function commandScript(
   return [
     `rm -f ${quote(files.script)}`,
     `cd ${quote(workspacePath)} || exit ${EXIT_NO_WORKSPACE}`,
-    `echo "$$" > ${quote(files.pid)} || exit ${EXIT_NO_WORKSPACE}`,
+    `${recordProcess(files.pid)} || exit ${EXIT_NO_WORKSPACE}`,
     `export ${PLACE_VARIABLE}=${quote(place)}`,
     ...exported.map(([name, value]) => `export ${name}=${quote(value)}`),
     `exec ${[...wordsOfEnv(argv[0], ofShells), ...argv].map((word) => quote(word)).join(' ')}`,

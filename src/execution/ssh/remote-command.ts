@@ -16,11 +16,15 @@ const EXIT_UNNAMED_SIGNAL = 255;
 /** How long a host may take over telling the end of a command that was killed, or of a connection. */
 const LAST_WORDS_MS = 10_000;
 
-/** Waits for the process id of a command, which leads its process group: a signal can come before it has started. */
+/**
+ * Waits for the process id of a command, which leads its process group: a signal can come before it has started. Some
+ * numbers would be everybody.
+ */
 const READ_GROUP = `
 tries=0
 while [ ! -s "$1" ] && [ "$tries" -lt 50 ]; do tries=$((tries + 1)); sleep 0.1 2>/dev/null || sleep 1; done
 [ -s "$1" ] && read -r group < "$1" || exit 0
+case $group in ''|*[!0-9]*|0|1) exit 0 ;; esac
 `;
 
 /** Sends the group of the process id in the file $1 the signal $2. */
@@ -62,12 +66,9 @@ export class RemoteCommand {
   }
 
   /** Starts what a script, which is on the host already, says. */
-  static async start(
-    connection: SshConnection,
-    files: CommandFiles,
-    { command, signal }: { command: Command; signal: AbortSignal },
-  ): Promise<RemoteCommand> {
-    const channel = await connection.exec(`exec sh ${quote(files.script)}`, { signal });
+  static async start(connection: SshConnection, files: CommandFiles, command: Command): Promise<RemoteCommand> {
+    // Not by a signal: a start that is given up could have begun all the same, and nobody would end it.
+    const channel = await connection.exec(`exec sh ${quote(files.script)}`);
     return new RemoteCommand(connection, files, channel, command);
   }
 

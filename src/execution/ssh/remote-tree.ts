@@ -16,12 +16,14 @@ const REPLACEMENT = '\uFFFD';
 export class RemoteTree implements WorkspaceTree {
   readonly #files: SftpFiles;
   readonly #root: string;
+  readonly #maximumEntries: number;
   #entries = 0;
 
   /** @param root absolute path of the workspace on the host */
-  constructor(files: SftpFiles, root: string) {
+  constructor(files: SftpFiles, root: string, maximumEntries = MAXIMUM_ENTRIES) {
     this.#files = files;
     this.#root = root;
+    this.#maximumEntries = maximumEntries;
   }
 
   async list(directory: string): Promise<(WorkspaceEntry | SkippedEntry)[]> {
@@ -67,10 +69,10 @@ export class RemoteTree implements WorkspaceTree {
 
   #count(more: number): void {
     this.#entries += more;
-    if (this.#entries <= MAXIMUM_ENTRIES) return;
+    if (this.#entries <= this.#maximumEntries) return;
     throw new EnvironmentFailedError(
       'workspace_unusable',
-      `there are more than ${MAXIMUM_ENTRIES} files in ${this.#root}; have those ignored that need not cross`,
+      `there are more than ${this.#maximumEntries} files in ${this.#root}; have those ignored that need not cross`,
     );
   }
 

@@ -8,10 +8,10 @@ import type { SshConnection } from '../../ssh/connection.ts';
 /** Statuses of SFTP, as numbers. */
 const NO_SUCH_FILE: number = ssh2.utils.sftp.STATUS_CODE.NO_SUCH_FILE;
 const EOF: number = ssh2.utils.sftp.STATUS_CODE.EOF;
+const FAILURE: number = ssh2.utils.sftp.STATUS_CODE.FAILURE;
 
 /** A host that has answered nothing for so long is given up, although its connection is alive. */
 const LONGEST_SILENCE_MS = 120_000;
-const LOOK_EVERY_MS = 5_000;
 
 /** The host refused an operation on a file. */
 export class SftpRefusedError extends EnvironmentFailedError {
@@ -39,21 +39,27 @@ export class SftpFiles {
   readonly #address: string;
   readonly #waiting = new Set<(error: Error) => void>();
   readonly #watch: NodeJS.Timeout;
+  readonly #longestSilenceMs: number;
   #answeredAt = performance.now();
   #end: EnvironmentFailedError | undefined;
 
-  private constructor(sftp: SFTPWrapper, connection: SshConnection, address: string) {
+  private constructor(sftp: SFTPWrapper, connection: SshConnection, address: string, longestSilenceMs: number) {
     this.#sftp = sftp;
     this.#address = address;
-    this.#watch = setInterval(() => this.#endIfSilent(), LOOK_EVERY_MS).unref();
+    this.#longestSilenceMs = longestSilenceMs;
+    this.#watch = setInterval(() => this.#endIfSilent(), longestSilenceMs / 10).unref();
     sftp.on('error', (error: Error) => this.#finish(`its SFTP session failed: ${error.message}`));
     sftp.on('close', () => this.#finish('its SFTP session ended'));
     void connection.closed.then((loss) => this.#finish('the connection was closed', loss));
   }
 
   /** @throws {EnvironmentFailedError} when the host has no SFTP, or the connection is lost */
-  static async open(connection: SshConnection, config: SshConfig): Promise<SftpFiles> {
-    return new SftpFiles(await connection.sftp(), connection, addressOf(config));
+  static async open(
+    connection: SshConnection,
+    config: SshConfig,
+    { longestSilenceMs = LONGEST_SILENCE_MS }: { longestSilenceMs?: number } = {},
+  ): Promise<SftpFiles> {
+    return new SftpFiles(await connection.sftp(), connection, addressOf(config), longestSilenceMs);
   }
 
   /** Undefined where nothing is. Symlinks are not followed. */
@@ -194,12 +200,12 @@ export class SftpFiles {
     const status = statusOf(error);
     // Without a status it is not the host that speaks: the session is gone.
     if (status === undefined) return this.#end ?? this.#gone(error.message);
-    return new SftpRefusedError(`cannot ${what} ${path} on ${this.#address}`, error.message, status);
+    return new SftpRefusedError(`cannot ${what} ${path} on ${this.#address}`, reasonOf(error, status), status);
   }
 
   #endIfSilent(): void {
-    if (this.#waiting.size === 0 || performance.now() - this.#answeredAt < LONGEST_SILENCE_MS) return;
-    this.#finish(`its SFTP session has not answered for ${LONGEST_SILENCE_MS / 1_000} s`);
+    if (this.#waiting.size === 0 || performance.now() - this.#answeredAt < this.#longestSilenceMs) return;
+    this.#finish(`its SFTP session has not answered for ${this.#longestSilenceMs / 1_000} s`);
     this.#sftp.end();
   }
 
@@ -213,6 +219,11 @@ export class SftpFiles {
   #gone(detail: string): EnvironmentFailedError {
     return new EnvironmentFailedError('environment_unreachable', `${this.#address} gives no files: ${detail}`);
   }
+}
+
+/** The status that a host has for whatever has none of its own says nothing. */
+function reasonOf({ message }: Error, status: number): string {
+  return status === FAILURE ? `${message}; is the disk of the host full, or something else in the way?` : message;
 }
 
 function statusOf(error: Error | undefined | null): number | undefined {

@@ -3,6 +3,7 @@ import { EnvironmentFailedError } from '../../contracts/index.ts';
 import { addressOf } from '../../ssh/address.ts';
 import type { SshConfig } from '../../ssh/config.ts';
 import type { SshConnection } from '../../ssh/connection.ts';
+import { SessionSlots } from '../../ssh/session-slots.ts';
 import { PLACE_VARIABLE, commandsPathOf, workspacePathOf } from '../../ssh/place.ts';
 import type { Place } from '../../ssh/place.ts';
 import type { Command, Execution, ExecutionOptions, PrepareReport, ProcessEnd, RestoreReport } from '../driver.ts';
@@ -26,12 +27,16 @@ export interface SshPlace {
   leaseId: string;
 }
 
+/** A connection has eight sessions, of which one is for files; the others are for what sends signals. */
+const COMMANDS_AT_ONCE = 5;
+
 /** An execution on a host that is reached over SSH. */
 export class SshExecution implements Execution {
   readonly workspacePath: string;
   readonly location: string;
   readonly #at: SshPlace;
   readonly #options: ExecutionOptions;
+  readonly #slots = new SessionSlots(COMMANDS_AT_ONCE);
   readonly #running = new Set<Promise<RemoteCommand>>();
   /** The workspace of this machine, when it is to be staged. */
   readonly #directory: string | undefined;
@@ -51,7 +56,7 @@ export class SshExecution implements Execution {
     const { signal, onProgress } = this.#options;
     signal.throwIfAborted();
     await this.#checkWorkspace();
-    if (this.#directory === undefined) return { files: 0, bytes: 0, skipped: [] };
+    if (this.#directory === undefined) return { files: 0, bytes: 0, skipped: this.#unused() };
     const { manifest, report } = await uploadWorkspace({
       files,
       directory: this.#directory,
@@ -78,7 +83,8 @@ export class SshExecution implements Execution {
       pid: `${commandsPathOf(place)}/${id}.pid`,
     };
     const script = commandScript(command, { place, workspacePath: this.workspacePath, files: commandFiles });
-    const running = this.#start(command, script, commandFiles);
+    const slot = this.#slots.take(signal);
+    const running = slot.then(() => this.#start(command, script, commandFiles));
     this.#running.add(running);
     try {
       const end = await (await running).ended(signal);
@@ -86,15 +92,17 @@ export class SshExecution implements Execution {
       return end;
     } finally {
       this.#running.delete(running);
+      void slot.then((giveBack) => giveBack()).catch(() => undefined);
     }
   }
 
   async send(signal: NodeJS.Signals): Promise<void> {
-    for (const starting of this.#running) {
+    const sent = [...this.#running].map(async (starting) => {
       // One that does not start tells so by itself.
       const started = await starting.catch(() => undefined);
       await started?.send(signal);
-    }
+    });
+    await Promise.all(sent);
   }
 
   async restoreWorkspace({
@@ -117,6 +125,11 @@ export class SshExecution implements Execution {
     await this.#at.connection.close();
   }
 
+  #unused(): PrepareReport['skipped'] {
+    if (this.#options.workspaceDirectory === undefined) return [];
+    return [{ path: '.', reason: `the environment works in place, on the checkout in ${this.workspacePath}` }];
+  }
+
   /** Whoever acquired the lease has made it. */
   async #checkWorkspace(): Promise<void> {
     const stats = await this.#at.files.lstat(this.workspacePath);
@@ -134,12 +147,22 @@ export class SshExecution implements Execution {
     const directory = commandsPathOf(place);
     if ((await files.lstat(directory)) === undefined) await files.mkdir(directory, 0o700);
     await files.writeNew(commandFiles.script, Buffer.from(script), 0o700);
-    return RemoteCommand.start(connection, commandFiles, { command, signal });
+    try {
+      signal.throwIfAborted();
+      return await RemoteCommand.start(connection, commandFiles, command);
+    } catch (error) {
+      // It holds values of variables. Where it cannot be removed now, it is when the lease is released.
+      await files.unlink(commandFiles.script).catch(() => undefined);
+      throw error;
+    }
   }
 
   /** The code is the script's own when the command was never started. */
   async #checkStarted({ pid }: CommandFiles): Promise<void> {
     if ((await this.#at.files.lstat(pid)) !== undefined) return;
-    throw new EnvironmentFailedError('workspace_unusable', `${this.location} cannot be entered; was it removed?`);
+    throw new EnvironmentFailedError(
+      'workspace_unusable',
+      `${this.location} cannot be entered, or nothing be written beside it; was it removed, or is the disk full?`,
+    );
   }
 }

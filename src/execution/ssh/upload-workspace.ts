@@ -49,9 +49,9 @@ export async function uploadWorkspace(options: UploadOptions): Promise<{ manifes
   await upload.setModes(byKind.directories);
 
   const tree = new RemoteTree(files, workspacePath);
-  const entries = await verifyUpload(tree, survey, upload.brought, workspacePath);
-  await LastUpload.write(files, record, { entries, broughtAt });
-  return { manifest: { entries, broughtAt }, report: reportOf(entries, [...survey.skipped, ...upload.skipped]) };
+  const manifest = { ...(await verifyUpload(tree, survey, upload.brought, workspacePath)), broughtAt };
+  await LastUpload.write(files, record, manifest);
+  return { manifest, report: reportOf(manifest, [...survey.skipped, ...upload.skipped]) };
 }
 
 /** One upload under way. */
@@ -142,7 +142,7 @@ function byDepth(directories: readonly DirectoryEntry[]): DirectoryEntry[][] {
   return depths;
 }
 
-function reportOf(entries: ReadonlyMap<string, ManifestEntry>, skipped: SkippedPath[]): PrepareReport {
+function reportOf({ entries }: Manifest, skipped: SkippedPath[]): PrepareReport {
   const sizes = [...entries.values()].flatMap((entry) => (entry.kind === 'file' ? [entry.size] : []));
   return { files: sizes.length, bytes: sizes.reduce((total, size) => total + size, 0), skipped };
 }

@@ -1,5 +1,5 @@
 import { EnvironmentFailedError } from '../../contracts/index.ts';
-import type { ManifestEntry } from '../workspace/manifest.ts';
+import type { Manifest, ManifestEntry } from '../workspace/manifest.ts';
 import type { Survey } from '../workspace/survey-workspace.ts';
 import { walkWorkspace } from '../workspace/walk-workspace.ts';
 import type { WorkspaceEntry, WorkspaceTree } from '../workspace/workspace-entry.ts';
@@ -13,17 +13,19 @@ export async function verifyUpload(
   { rules }: Pick<Survey, 'rules'>,
   brought: ReadonlyMap<string, ManifestEntry>,
   location: string,
-): Promise<Map<string, ManifestEntry>> {
+): Promise<Pick<Manifest, 'entries' | 'leftOver'>> {
   const verified = new Map<string, ManifestEntry>();
+  const leftOver = new Set<string>();
   const walk = walkWorkspace(tree, (directory, around) => rules.get(directory) ?? around.within(directory, undefined));
   for await (const found of walk) {
+    if (found.kind === 'ignored' || found.kind === 'skipped') continue;
     const sent = brought.get(found.path);
-    if (sent === undefined || found.kind === 'ignored' || found.kind === 'skipped') continue;
-    const entry = asFound(sent, found);
+    const entry = sent && asFound(sent, found);
     if (entry !== undefined) verified.set(found.path, entry);
+    else if (found.kind === 'directory') leftOver.add(found.path);
   }
   const lacking = [...brought.keys()].find((path) => !verified.has(path));
-  if (lacking === undefined) return verified;
+  if (lacking === undefined) return { entries: verified, leftOver };
   throw new EnvironmentFailedError(
     'workspace_unusable',
     `${location}/${lacking} is not what it was sent as; is something else at work there, or does the file system of ` +

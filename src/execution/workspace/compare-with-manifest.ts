@@ -18,7 +18,10 @@ export interface Differences {
  * Walks the environment's workspace and finds what differs. What its .gitignore files leave out as they are now is
  * neither changed nor gone.
  */
-export async function compareWithManifest(tree: WorkspaceTree, { entries, broughtAt }: Manifest): Promise<Differences> {
+export async function compareWithManifest(
+  tree: WorkspaceTree,
+  { entries, broughtAt, leftOver }: Manifest,
+): Promise<Differences> {
   const differences: Differences = { files: [], symlinks: [], directories: [], gone: [], skipped: [] };
   const seen = new Set<string>();
   const passedOver = new Set<string>();
@@ -37,7 +40,8 @@ export async function compareWithManifest(tree: WorkspaceTree, { entries, brough
           differences.files.push(encounter);
       } else if (kind === 'symlink') {
         if (known?.kind !== kind || known.target !== encounter.target) differences.symlinks.push(encounter);
-      } else if (known?.kind !== kind || known.remoteMode !== encounter.mode) differences.directories.push(encounter);
+      } else if (!leftOver.has(path) && (known?.kind !== kind || known.remoteMode !== encounter.mode))
+        differences.directories.push(encounter);
     }
   }
   const isPassedOver = (path: string) => [...directoriesAbove(path), path].some((above) => passedOver.has(above));

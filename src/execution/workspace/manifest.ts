@@ -6,6 +6,8 @@ export interface Manifest {
    * mtime can have been changed since without its mtime telling.
    */
   broughtAt: number;
+  /** Directories that only the environment had by then, from an earlier run: what .gitignore leaves out lies in them. */
+  leftOver: ReadonlySet<string>;
 }
 
 /** Modes and times are kept for both sides, as not every file system takes those that it is given. */

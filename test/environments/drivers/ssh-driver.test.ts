@@ -4,17 +4,20 @@ import { existsSync } from 'node:fs';
 import { chmod, lstat, mkdir, readFile, readdir, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
+import type { SshDriverOptions } from '../../../src/environments/drivers/ssh-driver.ts';
 import { quote } from '../../../src/ssh/shell.ts';
 import { until } from '../../support/until.ts';
 import { failureOf } from '../../ssh/failures.ts';
 import { hostKinds, useHost } from '../../ssh/hosts.ts';
+import type { ConfigPart } from '../../ssh/hosts.ts';
 import { isInstalled } from '../../ssh/programs.ts';
 import { startSleeper } from '../../ssh/sleepers.ts';
 import { openEnvironment } from './ssh-fixture.ts';
 
 describe.each(hostKinds)('on %s', (kind) => {
   const host = useHost(kind);
-  const open = (part = {}) => openEnvironment(host(), part);
+  const open = (part: ConfigPart = {}, options: Partial<SshDriverOptions> = {}) =>
+    openEnvironment(host(), part, options);
 
   describe('acquiring', () => {
     test('makes a place that is nobody else’s, and repeating it changes nothing', async () => {
@@ -88,12 +91,13 @@ describe.each(hostKinds)('on %s', (kind) => {
     });
 
     test('does not make it again when it is released meanwhile', async () => {
-      const { root, newPlace, acquire } = await open();
+      const { root, newPlace, acquire } = await open({}, { graceSeconds: 20 });
       const { place } = await newPlace();
       const heard = join(root, 'heard');
       await startSleeper({
         place,
-        script: (command) => `heard=${quote(heard)}; trap ': >"$heard"' TERM; ${command} & while :; do sleep 0.1; done`,
+        script: (command) =>
+          `heard=${quote(heard)}; trap ': >"$heard"' TERM; ${command} & while [ -d "$LESSOR_PLACE" ]; do sleep 0.1; done`,
       });
       const taking = failureOf(acquire(randomUUID(), place), 'workspace_unusable');
       await until(() => existsSync(heard));

@@ -1,13 +1,14 @@
 import { randomUUID } from 'node:crypto';
 import { onTestFinished } from 'vitest';
 import { createSshDriver } from '../../../src/environments/drivers/ssh-driver.ts';
+import type { SshDriverOptions } from '../../../src/environments/drivers/ssh-driver.ts';
 import type { LeasePolicy } from '../../../src/contracts/index.ts';
 import type { ConfigPart, TestHost } from '../../ssh/hosts.ts';
 import { noAbort, secrets } from '../../ssh/hosts.ts';
 
 /** The driver, and an environment with a workspace path of its own on a host. */
-export async function openEnvironment(host: TestHost, part: ConfigPart = {}) {
-  const driver = createSshDriver({ secrets, graceSeconds: 1, keepAliveIntervalMs: 200 });
+export async function openEnvironment(host: TestHost, part: ConfigPart = {}, options: Partial<SshDriverOptions> = {}) {
+  const driver = createSshDriver({ secrets, graceSeconds: 1, keepAliveIntervalMs: 300, ...options });
   onTestFinished(() => driver.close());
   const root = await host.newWorkspace();
   const config = host.config({ remoteWorkspacePath: root, ...part });

@@ -9,6 +9,7 @@ import { describe, expect, onTestFinished, test } from 'vitest';
 import { freePort } from '../../queues/redis-server.ts';
 import { hostKinds, noAbort, useHost } from '../../ssh/hosts.ts';
 import type { ConfigPart, TestHost } from '../../ssh/hosts.ts';
+import { newKeyPair } from '../../ssh/keys.ts';
 import { openEnvironment } from './ssh-fixture.ts';
 
 const CHECKS = ['private key', 'connection', 'host key', 'authentication', 'shell', 'workspace', 'file transfer'];
@@ -32,11 +33,9 @@ function failedAt(name: string, said: string) {
   return { names, oks, latencyMs: null, detail: expect.stringContaining(said) as string };
 }
 
-const newPublicKey = () => ssh2.utils.generateKeyPairSync('ed25519').public.trim();
-
 /** A server that runs commands by a program, or not at all, and has no SFTP. */
 async function startServer(run: ((command: string, channel: ServerChannel) => void) | undefined): Promise<number> {
-  const hostKey = ssh2.utils.generateKeyPairSync('ed25519').private;
+  const hostKey = newKeyPair().private;
   const server = new ssh2.Server({ hostKeys: [hostKey] }, (client) => {
     client.on('error', () => undefined);
     client.on('authentication', (context) => context.accept());
@@ -81,7 +80,7 @@ describe.each(hostKinds)('a probe of %s', (kind) => {
   });
 
   test('says that the host key is another one', async () => {
-    const knownHosts = `[127.0.0.1]:${host().server.port} ${newPublicKey()}`;
+    const knownHosts = `[127.0.0.1]:${host().server.port} ${newKeyPair().public}`;
     expect(await probe(host(), { knownHosts })).toMatchObject(failedAt('host key', 'SHA256:'));
   });
 

@@ -55,6 +55,25 @@ describeOnEachSshServer('a command over SSH that is to end', (host) => {
     await expect(execution.prepareWorkspace()).rejects.toThrow(LeaseLostError);
   });
 
+  test('is ended also when there are as many as a connection has sessions', async () => {
+    const controller = new AbortController();
+    const execution = await open(await host.lease(), { signal: controller.signal });
+    const stdout = new PassThrough();
+    const output = collect(stdout);
+    const command = { argv: ['sh', '-c', 'echo ready; exec sleep 60'], env: {}, stdout, killAfterMs: 5_000 } as const;
+    const commands = Array.from({ length: 9 }, () =>
+      execution.execute({ ...command, stderr: new PassThrough() }).catch((error: unknown) => error),
+    );
+    await until(() => output().length >= 'ready\n'.length * 5, { what: 'five being ready' });
+    const reason = new Error('cancelled');
+    controller.abort(reason);
+    const ends = await Promise.all(commands);
+    expect(ends.filter((end) => end === reason).length).toBe(4);
+    expect(ends.filter((end) => end !== reason)).toEqual(
+      Array.from({ length: 5 }, () => ({ code: null, signal: 'SIGTERM' })),
+    );
+  });
+
   test('is sent the signals that are passed on to it, also one that came before it has begun', async () => {
     const execution = await open(await host.lease());
     const stdout = new PassThrough();

@@ -116,7 +116,8 @@ describeOnEachSshServer('a command over SSH', (host) => {
     await mkdir(place, { recursive: true });
     const here = await makeDirectory({ 'not sent': '' });
     const execution = await open({ ...lease, config, providerLeaseId: place }, { workspaceDirectory: here });
-    expect(await execution.prepareWorkspace()).toEqual({ files: 0, bytes: 0, skipped: [] });
+    const reason = `the environment works in place, on the checkout in ${checkout}`;
+    expect(await execution.prepareWorkspace()).toEqual({ files: 0, bytes: 0, skipped: [{ path: '.', reason }] });
     expect((await run(execution, ['cat', 'a b'])).stdout.toString()).toBe('text');
     expect(await execution.restoreWorkspace()).toMatchObject({ created: [], deleted: [] });
     expect(await readdir(here)).toEqual(['not sent']);

@@ -7,10 +7,10 @@ import { afterAll, beforeAll, describe, onTestFinished } from 'vitest';
 import type { GrantedLease } from '../../../src/contracts/index.ts';
 import { openSshServer } from '../../../src/embedded/ssh-server/index.ts';
 import type { SshServer, SshServerKind } from '../../../src/embedded/ssh-server/index.ts';
-import { findSshd } from '../../../src/embedded/ssh-server/sshd-program.ts';
 import type { Command, Execution, ExecutionOptions, ProcessEnd } from '../../../src/execution/driver.ts';
 import { createSshExecutionDriver } from '../../../src/execution/ssh/ssh-driver.ts';
 import { createSecretResolver } from '../../../src/secrets/resolver.ts';
+import { SSH_SERVER_KINDS } from '../../support/ssh-host.ts';
 import { makeDirectory } from '../directories.ts';
 
 /** A host with an SSH server, and what leases on it look like. */
@@ -24,12 +24,18 @@ export interface SshHost {
 
 type PlacedLease = GrantedLease & { providerLeaseId: string };
 
-const kinds: SshServerKind[] =
-  (await findSshd(process.env['PATH'] ?? '')) === undefined ? ['builtin'] : ['sshd', 'builtin'];
-
 /** The same tests on every kind of SSH server that is to be had here. */
 export function describeOnEachSshServer(name: string, body: (host: SshHost) => void): void {
-  describe.for(kinds)(`${name}, on %s`, (kind) => {
+  describeOn(SSH_SERVER_KINDS, name, body);
+}
+
+/** Tests that are too dear to be repeated: on sshd, where one is installed. */
+export function describeOnSshServer(name: string, body: (host: SshHost) => void): void {
+  describeOn(SSH_SERVER_KINDS.slice(0, 1), name, body);
+}
+
+function describeOn(servers: readonly SshServerKind[], name: string, body: (host: SshHost) => void): void {
+  describe.for(servers)(`${name}, on %s`, (kind) => {
     let directory: string;
     let server: SshServer;
     let shared: Promise<Execution> | undefined;
@@ -58,11 +64,21 @@ async function leaseOn(
   remoteWorkspacePath: string,
   config: Record<string, unknown> = {},
 ): Promise<PlacedLease> {
-  const id = randomUUID();
-  const place = join(remoteWorkspacePath, '.lessor', id);
+  const lease = leaseOf();
+  const place = join(remoteWorkspacePath, '.lessor', lease.id);
   await mkdir(join(place, 'workspace'), { recursive: true });
   await mkdir(join(place, 'commands'));
   const { host, port, username, knownHosts, privateKeyPath } = server;
+  return {
+    ...lease,
+    config: { host, port, username, knownHosts, privateKey: `file:${privateKeyPath}`, remoteWorkspacePath, ...config },
+    providerLeaseId: place,
+  };
+}
+
+/** A lease on an SSH environment, without a place. */
+export function leaseOf(): GrantedLease {
+  const id = randomUUID();
   return {
     id,
     companyId: randomUUID(),
@@ -76,8 +92,8 @@ async function leaseOn(
     expiresAt: '2026-01-01T00:05:00.000Z',
     failureReason: null,
     environment: { id: randomUUID(), name: 'box', driver: 'ssh', leaseId: id },
-    config: { host, port, username, knownHosts, privateKey: `file:${privateKeyPath}`, remoteWorkspacePath, ...config },
-    providerLeaseId: place,
+    config: {},
+    providerLeaseId: null,
   };
 }
 

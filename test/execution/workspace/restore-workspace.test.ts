@@ -254,7 +254,9 @@ describe('a restore that cannot bring back all', () => {
     const tree = treeOf({ '': [{ kind: 'file', path: `${deep}/${name}`, size: 1, mode: 0o644, mtime: 9_000 }] });
     await expect(sides.restore({ tree })).rejects.toMatchObject({
       code: 'workspace_unusable',
-      message: expect.stringMatching(/^x+.*cannot be changed on this machine: ENAMETOOLONG/) as unknown,
+      // A message is cut where it could not be stored.
+      message: expect.stringMatching(/^x{255}\//) as unknown,
+      cause: { code: 'ENAMETOOLONG' },
     });
   });
 });

@@ -96,7 +96,7 @@ async function manifestOf(directory: string): Promise<Manifest> {
       entries.set(path, { ...entry, sha256, remoteMode: entry.mode, remoteMtime: 1_000 });
     }
   }
-  return { entries, broughtAt: 2_000 };
+  return { entries, broughtAt: 2_000, leftOver: new Set() };
 }
 
 async function change(directory: string, changes: Changes): Promise<void> {

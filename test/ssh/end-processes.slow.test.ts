@@ -51,6 +51,13 @@ function endProcesses(place: string, { shell = ['sh'], proc = lookingAt[0]!, env
   });
 }
 
+/** A process of the place that does nothing until it is told to go on. */
+async function startHalted(place: string) {
+  const sleeper = await startSleeper({ place });
+  process.kill(sleeper.pid!, 'SIGSTOP');
+  return sleeper;
+}
+
 const everywhere = shells
   .flatMap((shell) => lookingAt.map((proc) => ({ shell, proc, name: shell.join(' ') })))
   // BusyBox has a ps of its own that shows no environment, and runs only where there is a /proc.
@@ -64,7 +71,7 @@ describe.each(everywhere)('in $name, looking at $proc,', ({ shell, proc }) => {
       startSleeper({ place, script: (command) => `${command} & wait` }),
       startSleeper({ place, script: (command) => `cd /; (${command} </dev/null >/dev/null 2>&1 &)` }),
       startSleeper({ place, script: (command) => `trap '' TERM HUP INT; exec ${command}` }),
-      startSleeper({ place, script: (command) => `kill -STOP $$ & exec ${command}` }),
+      startHalted(place),
       startSleeper({ place, script: (command) => `env -i ${command} & wait` }),
     ]);
     const others = await Promise.all([

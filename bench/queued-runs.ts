@@ -1,0 +1,65 @@
+import { jobIds } from '../src/queues/names.ts';
+import { runJobs } from '../src/queues/run-jobs.ts';
+import { openQueues } from '../src/queues/queues.ts';
+import type { LessorQueue } from '../src/queues/queues.ts';
+import { JOB_OPTIONS } from '../src/queues/retry-policy.ts';
+import type { Phase, Run } from './workload.ts';
+
+const JOBS_PER_COMMAND = 500;
+
+/** Lessor's queues of starts and of finishes, for publishing backlogs and for looking how far they are. */
+export type RunQueues = Readonly<Record<Phase, LessorQueue>>;
+
+/** Opens the queues, and closes them once the work has settled. */
+export async function withRunQueues<Result>(
+  queueUrl: string,
+  work: (queues: RunQueues) => Promise<Result>,
+): Promise<Result> {
+  const { queues, close } = openRunQueues(queueUrl);
+  try {
+    return await work(queues);
+  } finally {
+    await close();
+  }
+}
+
+export function openRunQueues(queueUrl: string): { queues: RunQueues; close: () => Promise<void> } {
+  const store = openQueues(queueUrl, { role: 'consumer', onError: (error) => process.emitWarning(error) });
+  const queues = { start: store.queue(queueNameOf('start')), finish: store.queue(queueNameOf('finish')) };
+  return {
+    queues,
+    async close() {
+      await Promise.all(Object.values(queues).map((queue) => queue.close()));
+      await store.close();
+    },
+  };
+}
+
+/** Puts a backlog into a queue of Lessor: the jobs that its producer would publish, many with one command. */
+export async function publishBacklog(queue: LessorQueue, phase: Phase, runs: readonly Run[]): Promise<void> {
+  const now = new Date();
+  for (let first = 0; first < runs.length; first += JOBS_PER_COMMAND) {
+    const page = runs.slice(first, first + JOBS_PER_COMMAND);
+    const jobs = page.map((run) =>
+      phase === 'start' ? runJobs.started(run, now) : runJobs.finished({ ...run, status: 'succeeded' }, now),
+    );
+    await queue.addBulk(
+      jobs.map(({ queue: name, jobId, payload }) => ({ name, data: payload, opts: { ...JOB_OPTIONS[name], jobId } })),
+    );
+  }
+}
+
+/** The name of the queue that is told of it. */
+export function queueNameOf(phase: Phase): 'run-started' | 'run-finished' {
+  return phase === 'start' ? 'run-started' : 'run-finished';
+}
+
+/** The id of the job that tells of it. */
+export function jobIdOf(phase: Phase, run: Run): string {
+  return phase === 'start' ? jobIds.runStarted(run) : jobIds.runFinished(run);
+}
+
+/** Jobs that are not done yet. */
+export function countUnfinished(queue: LessorQueue): Promise<number> {
+  return queue.getJobCountByTypes('waiting', 'active', 'prioritized', 'delayed');
+}

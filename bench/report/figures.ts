@@ -1,0 +1,47 @@
+import { CONTENDER_NAMES } from '../contenders/index.ts';
+import type { ContenderName } from '../contenders/index.ts';
+import type { BenchResults } from '../results.ts';
+import type { Throughput } from '../sections/throughput.ts';
+import { median, ratios, summarize } from '../statistics.ts';
+import type { Summary } from '../statistics.ts';
+
+/** Lessor's rate over another's, each pair from the same round. */
+export type RatioName = 'noop' | 'perJob' | 'graphileWorker' | 'pgBoss' | 'groupmq';
+
+const COMPARED: Readonly<Record<RatioName, ContenderName>> = {
+  noop: 'noop',
+  perJob: 'perJobTransaction',
+  graphileWorker: 'graphileWorker',
+  pgBoss: 'pgBoss',
+  groupmq: 'groupmq',
+};
+
+/** Rates of a contender, round by round; none for one that was not measured. */
+export function ratesOf(throughput: Throughput, name: ContenderName): number[] {
+  return throughput[name]?.map(({ rate }) => rate) ?? [];
+}
+
+/** Rates of the contenders that were measured. */
+export function summariesOf(throughput: Throughput): Map<ContenderName, Summary> {
+  const measured = CONTENDER_NAMES.map((name) => [name, ratesOf(throughput, name)] as const);
+  return new Map(measured.filter(([, rates]) => rates.length > 0).map(([name, rates]) => [name, summarize(rates)]));
+}
+
+export function ratioOf({ throughput: { many } }: BenchResults, name: RatioName): Summary | undefined {
+  return quotient(ratesOf(many, 'lessor'), ratesOf(many, COMPARED[name]));
+}
+
+/** Of one company's jobs over those of many. */
+export function oneCompanyOf(
+  { throughput: { many, one } }: BenchResults,
+  name: 'lessor' | 'lessorPostgres',
+): { rate: number; ratio: number | undefined } | undefined {
+  const rates = ratesOf(one, name);
+  if (rates.length === 0) return undefined;
+  return { rate: median(rates), ratio: quotient(rates, ratesOf(many, name))?.median };
+}
+
+function quotient(rates: readonly number[], others: readonly number[]): Summary | undefined {
+  const quotients = ratios(rates, others);
+  return quotients.length === 0 ? undefined : summarize(quotients);
+}

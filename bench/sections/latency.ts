@@ -1,0 +1,128 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { withinTime } from '../../src/queues/time-limit.ts';
+import { auditRuns } from '../audit.ts';
+import type { BenchContext } from '../context.ts';
+import { measureContender } from '../measure-contender.ts';
+import { openProbe } from '../run-probe.ts';
+import type { ProbedQueue, RunProbe } from '../run-probe.ts';
+import { median, percentile, ratios } from '../statistics.ts';
+import { planCompanies, planRuns } from '../workload.ts';
+import type { Run } from '../workload.ts';
+
+/** Milliseconds from publishing a run's start until its publisher hears that it has its lease. */
+export interface LatencyRound {
+  /** At a fifth of capacity. */
+  p50: number;
+  p99: number;
+  /** Of single runs while nothing else goes on. */
+  idleP50: number;
+  idleP99: number;
+}
+
+export interface LatencyResults {
+  /** Jobs a second of Lessor at full load, and how many of them were offered. */
+  capacity: number;
+  offered: number;
+  rounds: Readonly<Record<ProbedQueue, LatencyRound[]>>;
+  /** Medians of the quotients, round by round, of Lessor's and the empty processor's. */
+  ratio: { p50: number; p99: number };
+  /** Median of the differences of the medians, in milliseconds. */
+  idleAbove: number;
+}
+
+const SHARE_OF_CAPACITY = 0.2;
+
+/** How long the jobs may take, beyond the time in which they are published, before some are taken for lost. */
+const PATIENCE_MS = 60_000;
+
+/** Between two single runs, so that they do not fall into step with anything. */
+const IDLE_PAUSE_MS = { shortest: 5, longest: 25 };
+
+/** Measures Lessor on Redis beside BullMQ with an empty processor, at the same rate. */
+export async function measureLatency(context: BenchContext): Promise<LatencyResults> {
+  const { companies, latency, rounds } = context.scale;
+  context.tell('latency: capacity');
+  const { rate: capacity } = await measureContender(context, 'lessor', { pairs: latency.capacityPairs, companies });
+  const offered = capacity * SHARE_OF_CAPACITY;
+  const found: Record<ProbedQueue, LatencyRound[]> = { noop: [], lessor: [] };
+  for (let round = 1; round <= rounds; round += 1) {
+    for (const queue of ['noop', 'lessor'] as const) {
+      context.tell(`latency ${round}/${rounds}: ${queue}, ${Math.round(offered)} jobs a second`);
+      found[queue].push(await measureQueue(context, queue, offered));
+    }
+  }
+  const quotients = (of: 'p50' | 'p99') =>
+    ratios(
+      found.lessor.map((round) => round[of]),
+      found.noop.map((round) => round[of]),
+    );
+  return {
+    capacity,
+    offered,
+    rounds: found,
+    ratio: { p50: median(quotients('p50')), p99: median(quotients('p99')) },
+    idleAbove: median(found.lessor.map((round, number) => round.idleP50 - found.noop[number]!.idleP50)),
+  };
+}
+
+async function measureQueue(context: BenchContext, queue: ProbedQueue, offered: number): Promise<LatencyRound> {
+  const { stores, processes, scale } = context;
+  const { redisUrl } = stores;
+  const companies = planCompanies(scale.companies);
+  await stores.emptyRedis();
+  const databaseUrl = await stores.freshDatabase(companies);
+  const worker = processes.named(queue);
+  if (queue === 'lessor') await worker.call('startLessor', { databaseUrl, queueUrl: redisUrl });
+  else await worker.call('startNoop', redisUrl);
+  const probe = await openProbe(queue, redisUrl);
+  try {
+    // Half of what is offered are starts.
+    const runs = planRuns(Math.round((offered * scale.latency.seconds) / 2), companies);
+    const patienceMs = scale.latency.seconds * 1_000 + PATIENCE_MS;
+    const loaded = await withinTime(patienceMs, () => offerSteadily(probe, runs, offered));
+    const single = planRuns(scale.latency.idleRuns, companies);
+    const idle = await withinTime(PATIENCE_MS, () => runSingly(probe, single));
+    if (queue === 'lessor') context.note('latency', await auditRuns(databaseUrl, [...runs, ...single]));
+    return {
+      p50: percentile(loaded, 0.5),
+      p99: percentile(loaded, 0.99),
+      idleP50: percentile(idle, 0.5),
+      idleP99: percentile(idle, 0.99),
+    };
+  } finally {
+    await probe.close();
+    await worker.call('stopWorker');
+  }
+}
+
+/** Publishes starts and finishes in turns, whether or not those before were served, and waits for all of them. */
+async function offerSteadily(probe: RunProbe, runs: readonly Run[], perSecond: number): Promise<number[]> {
+  const latencies: number[] = [];
+  const published: Promise<void>[] = [];
+  const startedAt = performance.now();
+  for (let next = 0; next < runs.length;) {
+    const due = Math.floor(((performance.now() - startedAt) / 1_000) * (perSecond / 2)) + 1;
+    for (; next < Math.min(due, runs.length); next += 1) published.push(live(probe, runs[next]!, latencies));
+    await sleep(1);
+  }
+  await Promise.all(published);
+  return latencies;
+}
+
+async function runSingly(probe: RunProbe, runs: readonly Run[]): Promise<number[]> {
+  const latencies: number[] = [];
+  const { shortest, longest } = IDLE_PAUSE_MS;
+  for (const run of runs) {
+    await live(probe, run, latencies);
+    await sleep(shortest + Math.random() * (longest - shortest));
+  }
+  return latencies;
+}
+
+/** Starts a run, and finishes it once it has its lease. */
+async function live(probe: RunProbe, run: Run, latencies: number[]): Promise<void> {
+  const publishedAt = performance.now();
+  await probe.start(run);
+  latencies.push(performance.now() - publishedAt);
+  await probe.finish(run);
+}

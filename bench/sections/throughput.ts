@@ -1,0 +1,61 @@
+import type { BenchContext } from '../context.ts';
+import type { ContenderName } from '../contenders/index.ts';
+import { measureContender } from '../measure-contender.ts';
+import type { Measurement } from '../measure-contender.ts';
+
+/** Measurements, round by round, of each contender that could be measured. */
+export type Throughput = Partial<Record<ContenderName, Measurement[]>>;
+
+/** What contenders came to. */
+export interface ThroughputResults {
+  /** With the usual number of companies. */
+  many: Throughput;
+  /** With one company. */
+  one: Throughput;
+}
+
+/** What is measured once a round. */
+interface Entry {
+  results: Throughput;
+  name: ContenderName;
+  companies: number;
+}
+
+/**
+ * Measures all contenders once a round, so that what the machine does besides hits all alike. One that fails is left
+ * out from then on.
+ */
+export async function measureThroughput(
+  context: BenchContext,
+  names: readonly ContenderName[],
+  withOneCompany: readonly ContenderName[],
+): Promise<ThroughputResults> {
+  const { companies, pairs, rounds, warmUpPairs } = context.scale;
+  const found: ThroughputResults = { many: {}, one: {} };
+  const entries: Entry[] = [
+    ...names.map((name) => ({ results: found.many, name, companies })),
+    ...withOneCompany.map((name) => ({ results: found.one, name, companies: 1 })),
+  ];
+  const failed = new Set<Entry>();
+  const measure = async (entry: Entry, when: string, count: number): Promise<Measurement | undefined> => {
+    context.tell(`${when}: ${entry.name}, ${entry.companies === 1 ? 'one company' : `${entry.companies} companies`}`);
+    try {
+      return await measureContender(context, entry.name, { pairs: count, companies: entry.companies });
+    } catch (error) {
+      context.fail(entry.name, error);
+      failed.add(entry);
+      delete entry.results[entry.name];
+      return undefined;
+    }
+  };
+  if (warmUpPairs > 0) {
+    for (const entry of entries) await measure(entry, 'warming up', Math.min(warmUpPairs, pairs[entry.name]));
+  }
+  for (let round = 1; round <= rounds; round += 1) {
+    for (const entry of entries.filter((each) => !failed.has(each))) {
+      const measurement = await measure(entry, `round ${round}/${rounds}`, pairs[entry.name]);
+      if (measurement !== undefined) (entry.results[entry.name] ??= []).push(measurement);
+    }
+  }
+  return found;
+}

@@ -1,0 +1,44 @@
+import { randomUUID } from 'node:crypto';
+import type { RunFinished, RunStarted } from '../src/contracts/index.ts';
+
+/** A run that is started and finished. */
+export interface Run {
+  companyId: string;
+  runId: string;
+}
+
+/** What is told of a run: that it started, or that it finished. */
+export type Phase = 'start' | 'finish';
+
+/** Runs of so many companies, in turns. */
+export function planRuns(count: number, companyIds: readonly string[]): Run[] {
+  return Array.from({ length: count }, (_, number) => ({
+    companyId: companyIds[number % companyIds.length]!,
+    runId: randomUUID(),
+  }));
+}
+
+export function planCompanies(count: number): string[] {
+  return Array.from({ length: count }, () => randomUUID());
+}
+
+export function startOf(run: Run): RunStarted {
+  return { version: 1, ...run, startedAt: new Date().toISOString() };
+}
+
+export function finishOf(run: Run): RunFinished {
+  return { version: 1, ...run, status: 'succeeded', finishedAt: new Date().toISOString() };
+}
+
+/** Does so for each of the items, with so many under way at once, taken up in their order. */
+export async function forEachConcurrently<Item>(
+  items: Iterable<Item>,
+  concurrency: number,
+  work: (item: Item) => Promise<unknown>,
+): Promise<void> {
+  const rest = items[Symbol.iterator]();
+  const workOff = async () => {
+    for (let next = rest.next(); next.done !== true; next = rest.next()) await work(next.value);
+  };
+  await Promise.all(Array.from({ length: concurrency }, workOff));
+}

@@ -1,0 +1,46 @@
+import { Writable } from 'node:stream';
+import { expect, test } from 'vitest';
+import { executeInEnvironment } from '../../src/execution/execute-in-environment.ts';
+import { withLease } from '../../src/producers/with-lease.ts';
+import { companyWithDirectories, withDirectories } from '../consumers/driver-fixture.ts';
+import { openProducer, startWorker } from '../consumers/fixture.ts';
+import { directoryExecutionDriver } from '../support/directory-execution-driver.ts';
+import { describeOnEachBackend } from '../support/queues.ts';
+import { until } from '../support/until.ts';
+import { examplesOf } from './examples.ts';
+
+test('the drivers that docs/drivers.md shows are those that are tested, and have fifty lines at most', async () => {
+  const examples = await examplesOf('docs/drivers.md');
+  expect(examples.map(({ path }) => path)).toEqual([
+    'test/support/directory-driver.ts',
+    'test/support/directory-execution-driver.ts',
+  ]);
+  for (const { shown, file } of examples) {
+    expect(shown).toBe(file);
+    expect(shown.trimEnd().split('\n').length).toBeLessThanOrEqual(50);
+  }
+});
+
+describeOnEachBackend('with both halves of the example in docs/drivers.md', (backend) => {
+  test('a run executes in the directory that it is leased, which is gone after it', async () => {
+    await startWorker(backend, withDirectories());
+    const company = await companyWithDirectories(backend);
+    const printed: string[] = [];
+    const stdout = new Writable({
+      write(chunk: Buffer, _encoding, done) {
+        printed.push(chunk.toString());
+        done();
+      },
+    });
+    const command = ['sh', '-c', 'echo "$GREETING"; pwd; touch made-there'] as const;
+    const { end, place } = await withLease(openProducer(backend), company.run(), async (lease, signal) => {
+      const drivers = [directoryExecutionDriver];
+      const env = { GREETING: 'hello from there' };
+      const result = await executeInEnvironment(lease, { drivers, command, env, stdout, signal });
+      return { ...result, place: lease.providerLeaseId! };
+    });
+    expect(end).toEqual({ code: 0, signal: null });
+    expect(printed.join('')).toBe(`hello from there\n${place}\n`);
+    await until(async () => (await company.places()).length === 0, { what: 'the directory being gone' });
+  });
+});
