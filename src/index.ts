@@ -70,35 +70,6 @@ export { createSshExecutionDriver, type SshExecutionDriverOptions } from './exec
 export { createOutbox, type Outbox, type OutboxOptions } from './outbox/outbox.ts';
 export { createWorker, type Worker, type WorkerOptions } from './consumers/worker.ts';
 export type { WorkerSettings } from './consumers/worker-options.ts';
-export type {
-  Command,
-  Execution,
-  ExecutionDriver,
-  ExecutionOptions,
-  PrepareReport,
-  ProcessEnd,
-  RestoreConflict,
-  RestoreReport,
-  SkippedPath,
-  TransferProgress,
-} from './execution/driver.ts';
-export {
-  executeInEnvironment,
-  RestoreFailedError,
-  type ExecuteOptions,
-  type ExecutionPhase,
-  type ExecutionResult,
-} from './execution/execute-in-environment.ts';
-export { InvalidCommandError } from './execution/invalid-command.ts';
-export { createLocalExecutionDriver, type LocalExecutionDriverOptions } from './execution/local-driver.ts';
-export { CommandNotStartedError } from './execution/local-process.ts';
-export {
-  executionDrivers,
-  openExecution,
-  UnknownExecutionDriverError,
-  type OpenExecutionOptions,
-} from './execution/open-execution.ts';
-export { createSshExecutionDriver, type SshExecutionDriverOptions } from './execution/ssh/ssh-driver.ts';
 export {
   createHeartbeatProducer,
   type HeartbeatProducer,
