@@ -50,7 +50,7 @@ export interface LeaseRegister {
    * Ends a lease, `released` unless told otherwise, and tells it. A lease that has ended already is returned as it is.
    * One that a driver acquired, or is to, becomes `pending_cleanup`: it ends when a worker has cleaned up after it.
    * @throws {UnknownLeaseError} when there is no such lease
-   * @throws {InvalidTransitionError} for `expired` before it has lapsed, or `retained` when it is not live
+   * @throws {InvalidTransitionError} for `expired` before it has lapsed, or `retained` when it is not active
    */
   releaseLease(id: string, status?: ReleaseStatus, details?: ReleaseDetails): Promise<EnvironmentLease>;
   /** Ends all live leases of a run as {@link releaseLease} does, and returns those it ended. */

@@ -1,11 +1,6 @@
 import { sql } from 'drizzle-orm';
 import type { z } from 'zod';
-import {
-  ENDED_LEASE_STATUSES,
-  ENVIRONMENT_DRIVERS,
-  InvalidTransitionError,
-  LIVE_LEASE_STATUSES,
-} from '../contracts/index.ts';
+import { ENDED_LEASE_STATUSES, ENVIRONMENT_DRIVERS, InvalidTransitionError } from '../contracts/index.ts';
 import type { CleanupStatus, LeaseStatus } from '../contracts/index.ts';
 import { queryRows } from '../db/connection.ts';
 import type { Transaction } from '../db/connection.ts';
@@ -41,8 +36,8 @@ export async function endingAsAsked(
   if (isOneOf(ENDED_LEASE_STATUSES, lease.status)) return undefined;
   const cleanupStatus = details.cleanupStatus ?? (isOfDriver(lease) ? 'pending' : CLEANUP_BY_STATUS[status]);
   if (lease.status === 'pending_cleanup' && cleanupStatus === 'pending') return undefined;
-  if (status === 'retained' && !isOneOf(LIVE_LEASE_STATUSES, lease.status)) {
-    throw new InvalidTransitionError(lease.id, `is ${lease.status}, and only a live lease can be retained`);
+  if (status === 'retained' && lease.status !== 'active') {
+    throw new InvalidTransitionError(lease.id, `is ${lease.status}, and only an active lease can be retained`);
   }
   if (status === 'expired' && !(await hasLapsed(tx, lease.id))) {
     throw new InvalidTransitionError(

@@ -184,6 +184,33 @@ describe('a run that ends while its lease is acquired', () => {
     await driver.cleanedUp(lease);
   });
 
+  test('no-leak: is cleaned up again after a cleanup that failed for good, and ends as it was to end', async () => {
+    const { run, told } = await operations.remote();
+    const started = run();
+    const lease = await operations.pending(started);
+    await driver.begin(lease);
+    await operations.finish(runFinished(started));
+    await driver.notCleanedUp(lease, { attempt: 12, isFinal: true });
+    await driver.acquired(lease);
+    expect(await driver.cleanUp(lease)).toMatchObject({ kind: 'cleaning' });
+    await driver.cleanedUp(lease);
+    expect(await readLease(database.sql, lease.id)).toMatchObject({ status: 'released', failure_reason: null });
+    expect(await told()).toEqual(['lease_release_failed', 'lease_released']);
+  });
+
+  test('as failed has it cleaned up instead of retained: there is nothing to look at yet', async () => {
+    const { run, told } = await operations.remote();
+    const started = run({ leasePolicy: 'retain_on_failure' });
+    const lease = await operations.pending(started);
+    await operations.finish(runFinished(started, { status: 'failed', failureReason: 'tests are red' }));
+    expect(await readLease(database.sql, lease.id)).toMatchObject({
+      status: 'pending_cleanup',
+      ending_status: 'failed',
+    });
+    await driver.cleanedUp(lease);
+    expect(await told()).toEqual(['lease_failed']);
+  });
+
   test('is not begun any more, and its start delivered again grants nothing', async () => {
     const { run } = await operations.remote();
     const started = run();

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
-import { SSH_CONFIG, lapse, runFinished } from '../support/factories.ts';
+import { SSH_CONFIG, lapse, runFinished, runStarted } from '../support/factories.ts';
 import { operationsOn } from '../support/operations.ts';
 import { useEnvironmentService } from './service-fixture.ts';
 
@@ -93,7 +93,7 @@ describe('releaseLease', () => {
 const newHostLease = async () => {
   const { request, companyId, told } = await newLease();
   const host = await fixture.service.create(companyId, { name: 'Host', driver: 'ssh', config: SSH_CONFIG });
-  return { told, lease: await fixture.service.acquireLease({ ...request, environmentId: host.id }) };
+  return { companyId, told, lease: await fixture.service.acquireLease({ ...request, environmentId: host.id }) };
 };
 
 describe('releaseLease of a lease that a driver acquired', () => {
@@ -118,6 +118,16 @@ describe('releaseLease of a lease that a driver acquired', () => {
     expect(released).toMatchObject({ status: 'released', cleanupStatus: 'success' });
     expect(await told()).toContain('lease_released');
   });
+});
+
+test('a lease that a driver has not acquired yet can be released, and not retained', async () => {
+  const { companyId, lease } = await newHostLease();
+  const payload = runStarted({ companyId, environment: { issue: lease.environmentId } });
+  const started = await operations.start(payload);
+  if (started.kind !== 'acquiring') throw new Error(`no driver is asked: ${JSON.stringify(started)}`);
+  const { id } = started.lease;
+  await expect(fixture.service.releaseLease(id, 'retained')).rejects.toMatchObject({ code: 'invalid_transition' });
+  expect(await fixture.service.releaseLease(id)).toMatchObject({ status: 'pending_cleanup', endingStatus: 'released' });
 });
 
 describe('releaseLeasesForRun', () => {

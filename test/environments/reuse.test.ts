@@ -50,6 +50,15 @@ describe('reuse_by_environment', () => {
     await lapse(database.sql, before.id, -60);
   });
 
+  test('is not cleaned up after once it is taken over, though a second acquirer of it reports late', async () => {
+    const remote = await operations.remote();
+    const before = await retained(remote, { leasePolicy });
+    const lease = await operations.active(remote.run({ leasePolicy }));
+    await operations.driver.acquired(before, before.providerLeaseId!);
+    expect(await readLease(database.sql, before.id)).toMatchObject({ status: 'released', cleanup_status: 'success' });
+    expect(await readLease(database.sql, lease.id)).toMatchObject({ status: 'active' });
+  });
+
   test('same-company: is not taken over by a run of another company, nor on another environment', async () => {
     const [mine, theirs] = [await operations.remote(), await operations.remote()];
     await retained(mine, { leasePolicy });

@@ -8,7 +8,7 @@ test(
   { timeout: timeLimitMs() },
   async () => {
     const sequences = await sequencesAsModelled(database, {
-      cast: { companies: 3, runs: 9, workspaces: 2 },
+      cast: { companies: 3, runs: 9, workspaces: 2, onHosts: false },
       weights: {
         deliver: 20,
         retry: 2,
@@ -17,6 +17,7 @@ test(
         pass: 4,
         'write end': 1,
         'set environment': 1,
+        'make environment': 1,
         'set company': 1,
       },
     });

@@ -1,5 +1,5 @@
 import type { LeasePolicy, LeaseStatus } from '../../src/contracts/index.ts';
-import { hasEnded, hasLapsed, isLive } from './model.ts';
+import { hasEnded, hasLapsed, isLive, isOnHost } from './model.ts';
 import type { EnvironmentName, Model, ModelLease } from './model.ts';
 
 /** What a lease is granted for. */
@@ -12,23 +12,62 @@ export interface LeaseRequest {
   ttl: number;
 }
 
+/** How long a pending lease may be left untouched, and holds what it holds. */
+export const PENDING_SECONDS = 180;
+
+/** Grants a lease that is active at once. */
 export function grant(model: Model, request: LeaseRequest): ModelLease {
-  const ordinal = model.leases.filter((other) => other.company === request.company).length;
-  const lease: ModelLease = {
-    ...request,
-    id: `${request.company}.${ordinal}`,
-    status: 'active',
-    expiresAt: model.now + request.ttl,
-    failureReason: null,
-    cleanup: null,
-    told: ['acquired'],
-  };
-  model.leases.push(lease);
-  if (request.run !== null) model.runs.get(request.run)!.placedBy = lease.id;
+  return becomeActive(model, make(model, request));
+}
+
+/** Makes a lease that a driver is to acquire. It is not told before that is done. */
+export function prepare(model: Model, request: LeaseRequest, providerLeaseId: string | null): ModelLease {
+  const lease = make(model, request);
+  Object.assign(lease, { byDriver: true, providerLeaseId });
+  touch(model, lease);
   return lease;
 }
 
-/** Takes a lease from its status to another and tells it, once. */
+function make(model: Model, request: LeaseRequest): ModelLease {
+  const { environment } = request;
+  const ordinal = model.leases.filter((other) => other.environment === environment).length;
+  const lease: ModelLease = {
+    ...request,
+    id: `${environment} #${ordinal}`,
+    status: 'pending',
+    expiresAt: model.now + request.ttl,
+    failureReason: null,
+    cleanup: null,
+    told: [],
+    byDriver: false,
+    providerLeaseId: null,
+    acquiringUntil: null,
+    touchedAt: model.now,
+    ending: null,
+    endedTwice: false,
+  };
+  model.leases.push(lease);
+  if (request.run !== null) model.waits.delete(request.run);
+  return lease;
+}
+
+/** A sign of whoever is about to acquire a pending lease. */
+export function touch(model: Model, lease: ModelLease): void {
+  if (lease.status !== 'pending') return;
+  lease.touchedAt = model.now;
+  lease.expiresAt = Math.max(lease.expiresAt, model.now + PENDING_SECONDS);
+}
+
+/** Makes a pending lease active for its ttl, with the highest fencing token by now. */
+export function becomeActive(model: Model, lease: ModelLease): ModelLease {
+  model.leases = [...model.leases.filter((other) => other !== lease), lease];
+  if (lease.run !== null) model.runs.get(lease.run)!.placedBy = lease.id;
+  lease.told.push('acquired');
+  const expiresAt = model.now + lease.ttl;
+  return Object.assign(lease, { status: 'active', expiresAt, failureReason: null, acquiringUntil: null });
+}
+
+/** Takes a lease from its status to another and tells it, once. What is to be cleaned up is told when that is done. */
 export function endLease(
   model: Model,
   lease: ModelLease,
@@ -36,12 +75,20 @@ export function endLease(
   explained: Pick<ModelLease, 'failureReason' | 'cleanup'>,
 ): ModelLease {
   if (status === 'retained') lease.expiresAt = Math.max(lease.expiresAt, model.now + lease.ttl);
-  lease.told.push(status);
+  else if (explained.cleanup === 'pending') {
+    const ending = { status, reason: explained.failureReason };
+    return Object.assign(lease, { status: 'pending_cleanup', ending, ...explained });
+  }
+  const isGivenUp = lease.status === 'pending_cleanup' && explained.cleanup === 'failed';
+  lease.told.push(isGivenUp ? 'release_failed' : status);
   return Object.assign(lease, { status, ...explained });
 }
 
 /** Nothing is left to clean up of a lease on the local machine. */
-const cleanupOf = (lease: ModelLease) => (lease.environment.startsWith('local') ? 'success' : 'pending');
+const cleanupOf = (lease: ModelLease) => (isOnHost(lease) ? 'pending' : 'success');
+
+/** Whether the place of a lease is kept for the next run of its scope. */
+const isReused = (lease: ModelLease): boolean => isOnHost(lease) && lease.policy.startsWith('reuse_by_');
 
 /** Ends the live leases of a run the way the run ended, and returns them. */
 export function endLeasesOfRun(model: Model, run: number): ModelLease[] {
@@ -51,30 +98,21 @@ export function endLeasesOfRun(model: Model, run: number): ModelLease[] {
 
 export function endAsItsRun(model: Model, lease: ModelLease): ModelLease {
   const run = model.runs.get(lease.run!)!;
+  const isActive = lease.status === 'active';
   if (run.status === 'succeeded' || run.status === 'cancelled') {
+    const kept = { failureReason: null, cleanup: 'pending' } as const;
+    if (isActive && isReused(lease)) return endLease(model, lease, 'retained', kept);
     return endLease(model, lease, 'released', { failureReason: null, cleanup: cleanupOf(lease) });
   }
   const unexplained = run.status === 'failed' ? 'the run failed and gave no reason' : 'the run timed out';
   const failureReason = run.failureReason ?? unexplained;
-  if (lease.policy === 'retain_on_failure') {
+  if (isActive && lease.policy === 'retain_on_failure') {
     return endLease(model, lease, 'retained', { failureReason, cleanup: 'pending' });
   }
   return endLease(model, lease, 'failed', { failureReason, cleanup: cleanupOf(lease) });
 }
 
-/** A live lease whose run has ended, though the lease has not. */
-const isOrphaned = (model: Model, lease: ModelLease): boolean => isLive(lease) && hasEnded(model, lease.run);
-
-const canExpire = (model: Model, lease: ModelLease): boolean =>
-  (isLive(lease) || lease.status === 'retained') && hasLapsed(model, lease);
-
-export function expire(model: Model, lease: ModelLease): void {
-  const because = lease.status === 'retained' ? 'kept after its run until <instant>' : 'not renewed before <instant>';
-  const failureReason = lease.failureReason === null ? because : `${lease.failureReason}; ${because}`;
-  endLease(model, lease, 'expired', { failureReason, cleanup: cleanupOf(lease) });
-}
-
-/** Extends a live lease; one that had lapsed is saved, which is told. */
+/** Extends an active lease; one that had lapsed is saved, which is told. */
 export function renew(model: Model, lease: ModelLease, ttl: number | undefined): void {
   if (hasLapsed(model, lease)) lease.told.push('renewed');
   lease.expiresAt = Math.max(lease.expiresAt, model.now + (ttl ?? lease.ttl));
@@ -87,15 +125,23 @@ export function revive(model: Model, lease: ModelLease, ttl: number | undefined)
   lease.expiresAt = model.now + (ttl ?? lease.ttl);
 }
 
-/** Whether the sweep would end the lease. */
-export const isDue = (model: Model, lease: ModelLease): boolean => isOrphaned(model, lease) || canExpire(model, lease);
-
-/** Ends what should have ended by now: leases whose run has ended as it did, then those that have lapsed. */
-export function sweep(model: Model, only?: readonly string[]): { orphaned: number; expired: number } {
-  const leases = model.leases.filter(({ id }) => only === undefined || only.includes(id));
-  const orphaned = leases.filter((lease) => isOrphaned(model, lease));
-  for (const lease of orphaned) endAsItsRun(model, lease);
-  const lapsed = leases.filter((lease) => canExpire(model, lease));
-  for (const lease of lapsed) expire(model, lease);
-  return { orphaned: orphaned.length, expired: lapsed.length };
+export function expire(model: Model, lease: ModelLease): void {
+  const because = lease.status === 'retained' ? 'kept after its run until <instant>' : 'not renewed before <instant>';
+  const failureReason = lease.failureReason === null ? because : `${lease.failureReason}; ${because}`;
+  endLease(model, lease, 'expired', { failureReason, cleanup: cleanupOf(lease) });
 }
+
+/** Fails a lease whose acquisition nobody completes. */
+export function abandon(model: Model, lease: ModelLease): void {
+  const failureReason = 'acquisition never completed: not touched since <instant>';
+  endLease(model, lease, 'failed', { failureReason, cleanup: cleanupOf(lease) });
+}
+
+/** A live lease whose run has ended, though the lease has not. */
+export const isOrphaned = (model: Model, lease: ModelLease): boolean => isLive(lease) && hasEnded(model, lease.run);
+
+export const canExpire = (model: Model, lease: ModelLease): boolean =>
+  (isLive(lease) || lease.status === 'retained') && hasLapsed(model, lease);
+
+export const isAbandoned = (model: Model, lease: ModelLease): boolean =>
+  lease.status === 'pending' && model.now - lease.touchedAt >= PENDING_SECONDS;

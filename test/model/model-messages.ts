@@ -1,19 +1,25 @@
 import type { ErrorCode, LeasePolicy, TerminalRunStatus } from '../../src/contracts/index.ts';
-import { endLeasesOfRun, renew, revive } from './model-leases.ts';
+import { carryOutOnLease } from './model-drivers.ts';
+import type { LeaseMessage } from './model-drivers.ts';
+import { endLeasesOfRun, renew, revive, touch } from './model-leases.ts';
 import type { LeaseRequest } from './model-leases.ts';
-import { LEASE_WAIT_SECONDS, canBeRevived, inTheWay, noteWait, take, waitFor } from './model-workspaces.ts';
-import { ensureEnvironment, environmentOf, hasEnded, isLive, newestLease, registerCompany, viewOf } from './model.ts';
-import type { EnvironmentName, Model, ModelOutcome, Place } from './model.ts';
+import { LEASE_WAIT_SECONDS, canBeRevived, endHolder, inTheWay, noteWait } from './model-workspaces.ts';
+import { take, takeByDriver, waitFor } from './model-workspaces.ts';
+import { ensureEnvironment, environmentOf, hasEnded, isOnHost, newestLease } from './model.ts';
+import { registerCompany, viewOf } from './model.ts';
+import type { EnvironmentName, Model, ModelLease, ModelOutcome, Place } from './model.ts';
 
 /** Which environment a start names: none, one of its own company, another company's machine, or one that is not. */
 export type NamedEnvironment = Place | 'foreign' | 'unknown';
 
 /** What crosses the queue about a run, perhaps in the name of a company that it does not belong to. */
-export type Message = { company: number; run: number } & (
+export type RunMessage = { company: number; run: number } & (
   | { kind: 'start'; workspace?: number; policy?: LeasePolicy; ttl?: number; named?: NamedEnvironment }
   | { kind: 'renew'; ttl?: number }
   | { kind: 'finish'; status: TerminalRunStatus; reason?: string }
 );
+/** What is carried out together: messages about runs, and what is about leases. */
+export type Message = RunMessage | LeaseMessage;
 export type Start = Extract<Message, { kind: 'start' }>;
 type Renewal = Extract<Message, { kind: 'renew' }>;
 type Finish = Extract<Message, { kind: 'finish' }>;
@@ -23,9 +29,21 @@ export const DEFAULT_TTL_SECONDS = 300;
 /** The company whose machine is named by a start of the kind `foreign`. */
 export const foreignTo = (company: number, companies: number): number => (company + 1) % companies;
 
+/** In which order messages are carried out that are committed together. */
+const ORDER = [
+  'begin-acquiring',
+  'acquired',
+  'not-acquired',
+  'renew',
+  'finish',
+  'release',
+  'cleaned-up',
+  'not-cleaned-up',
+] as const satisfies Exclude<Message['kind'], 'start'>[];
+
 /**
- * Carries out messages that are committed together. Starts come before renewals and renewals before ends; what is
- * about one run twice is carried out twice, one after the other.
+ * Carries out messages that are committed together, starts before all others; what is about one run or lease twice is
+ * carried out twice, one after the other.
  */
 export function deliver(model: Model, messages: readonly Message[], companies: number): ModelOutcome[] {
   for (const { company } of messages) registerCompany(model, company);
@@ -33,10 +51,16 @@ export function deliver(model: Model, messages: readonly Message[], companies: n
   for (const round of roundsOf(messages)) {
     const starts = round.filter((message) => message.kind === 'start');
     startAll(model, starts, companies).forEach((outcome, position) => outcomes.set(starts[position]!, outcome));
-    for (const message of round) if (message.kind === 'renew') outcomes.set(message, renewRun(model, message));
-    for (const message of round) if (message.kind === 'finish') outcomes.set(message, finishRun(model, message));
+    for (const kind of ORDER) {
+      for (const message of round) if (message.kind === kind) outcomes.set(message, carryOut(model, message));
+    }
   }
   return messages.map((message) => outcomes.get(message)!);
+}
+
+function carryOut(model: Model, message: Exclude<Message, Start>): ModelOutcome {
+  if (message.kind === 'renew') return renewRun(model, message);
+  return message.kind === 'finish' ? finishRun(model, message) : carryOutOnLease(model, message);
 }
 
 /** Carries out messages among which one cannot be stored: by halves, until it is alone, in the order given. */
@@ -52,12 +76,16 @@ export function deliverInParts(
   return [batch.slice(0, middle), batch.slice(middle)].flatMap((half) => deliverInParts(model, half, companies));
 }
 
-/** The nth message of a kind about a run is in the nth round. */
+const subjectOf = (message: Message) => ('lease' in message ? message.lease : message.run);
+
+/** The nth message of a kind about a run or lease is in the nth round. */
 function roundsOf(messages: readonly Message[]): Message[][] {
   const rounds: Message[][] = [];
-  messages.forEach(({ kind, run }, position) => {
-    const earlier = messages.slice(0, position).filter((other) => other.kind === kind && other.run === run);
-    (rounds[earlier.length] ??= []).push(messages[position]!);
+  messages.forEach((message, position) => {
+    const earlier = messages
+      .slice(0, position)
+      .filter((other) => other.kind === message.kind && subjectOf(other) === subjectOf(message));
+    (rounds[earlier.length] ??= []).push(message);
   });
   return rounds;
 }
@@ -70,12 +98,17 @@ function startAll(model: Model, starts: readonly Start[], companies: number): Mo
     if (named === undefined) ensureEnvironment(model, environmentOf(company, 'local'));
   }
   const seen = structuredClone(model);
-  return starts.map((start) => {
+  const outcomes = starts.map((start) => {
     const outcome = startOne(model, seen, start, companies);
     if (outcome.kind === 'refused') deny(model, start, outcome.code);
     if (outcome.kind !== 'waiting') forgetWait(model, seen, start, companies);
     return outcome;
   });
+  for (const outcome of outcomes) {
+    const acquiring = outcome.kind === 'acquiring' && model.leases.find(({ id }) => id === outcome.lease.id);
+    if (acquiring) touch(model, acquiring);
+  }
+  return outcomes;
 }
 
 /** A company is told once that a run is denied its lease. */
@@ -105,21 +138,32 @@ function startOne(model: Model, seen: Model, start: Start, companies: number): M
   if (seen.runs.get(run)!.company !== company) return refused('foreign_run');
   const environment = environmentNamed(start, companies);
   const granted = environment && newestLease(seen, run, environment);
-  if (granted) return { kind: 'lease', lease: viewOf(granted) };
+  if (granted) return outcomeOf(seen, granted);
   if (environment === undefined || !seen.environments.has(environment)) return refused('unknown_environment');
   if (start.named === 'foreign') return refused('foreign_environment');
   if (seen.environments.get(environment)!.status === 'archived') return refused('environment_archived');
-  if (start.named === 'host') return refused('driver_unavailable');
+  if (start.named === 'host' && !seen.environmentsEnabled) return refused('environments_disabled');
   if (hasEnded(seen, run)) return { kind: 'lease', lease: null };
   return takeOrWait(model, seen, requestOf(start, environment));
+}
+
+/** What a run gets that has or had a lease there: one still to be acquired is gone on with, unless the run has ended. */
+function outcomeOf(model: Model, lease: ModelLease): ModelOutcome {
+  const isToBeEnded = lease.status === 'pending' || lease.status === 'pending_cleanup';
+  if (isToBeEnded && hasEnded(model, lease.run)) return { kind: 'lease', lease: null };
+  return { kind: lease.status === 'pending' ? 'acquiring' : 'lease', lease: viewOf(lease) };
 }
 
 function takeOrWait(model: Model, seen: Model, request: LeaseRequest): ModelOutcome {
   const [run, workspace] = [request.run!, request.workspace!];
   const heldBy = inTheWay(model, seen, request);
+  if (heldBy === undefined && isOnHost(request)) {
+    return { kind: 'acquiring', lease: viewOf(takeByDriver(model, seen, request)) };
+  }
   if (heldBy === undefined) return { kind: 'lease', lease: viewOf(take(model, request)) };
   const wait = waitFor(seen, run, request);
   if (wait && model.now - wait.since >= LEASE_WAIT_SECONDS) return { kind: 'refused', code: 'workspace_held' };
+  if (heldBy.as === 'cleanup') endHolder(model, request);
   noteWait(model, run, request);
   return { kind: 'waiting', workspace, heldBy };
 }
@@ -142,7 +186,7 @@ function renewRun(model: Model, { company, run, ttl }: Renewal): ModelOutcome {
   const recorded = model.runs.get(run);
   if (recorded && recorded.company !== company) return { kind: 'refused', code: 'foreign_run' };
   for (const lease of model.leases.filter((each) => each.run === run)) {
-    if (isLive(lease)) renew(model, lease, ttl);
+    if (lease.status === 'active') renew(model, lease, ttl);
     else if (canBeRevived(model, lease)) revive(model, lease, ttl);
   }
   return leasesOf(model, run);

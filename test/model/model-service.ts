@@ -3,8 +3,8 @@ import type { ReleaseStatus } from '../../src/environments/service-input.ts';
 import { endLease } from './model-leases.ts';
 import { DEFAULT_TTL_SECONDS, recordStart } from './model-messages.ts';
 import { inTheWay, take } from './model-workspaces.ts';
-import { ensureEnvironment, environmentOf, hasEnded, hasLapsed, isLive, newestLease } from './model.ts';
-import { registerCompany, viewOf } from './model.ts';
+import { ensureEnvironment, environmentOf, hasEnded, hasLapsed, isLive, isOnHost } from './model.ts';
+import { newestLease, registerCompany, viewOf } from './model.ts';
 import type { Model, ModelLease, ModelOutcome, Place } from './model.ts';
 
 /** What a service asks for that leases itself. Without a run, the lease is nobody's. */
@@ -64,10 +64,10 @@ export function acquire(model: Model, { company, place, run, workspace, policy }
 /** Whether the lease is held, with the token it was granted with (fenced). */
 export function assertCurrent(model: Model, leaseId: string): ModelOutcome {
   const lease = model.leases.find(({ id }) => id === leaseId)!;
-  return isLive(lease) && !hasLapsed(model, lease) ? { kind: 'current' } : refused('lease_stale');
+  return lease.status === 'active' && !hasLapsed(model, lease) ? { kind: 'current' } : refused('lease_stale');
 }
 
-/** Ends a lease as its service says; one that has ended stays as it is. */
+/** Ends a lease as its service says; one that has ended, or will once it is cleaned up after, stays as it is. */
 export function release(model: Model, leaseId: string, status: ReleaseStatus): ModelOutcome {
   return unlessRefused(model, (draft) => {
     const lease = draft.leases.find(({ id }) => id === leaseId)!;
@@ -86,11 +86,11 @@ export function releaseRun(model: Model, run: number, status: ReleaseStatus): Mo
 
 function releaseOne(model: Model, lease: ModelLease, status: ReleaseStatus): ModelOutcome | undefined {
   if (!isLive(lease) && lease.status !== 'retained') return undefined;
-  if (status === 'retained' && !isLive(lease)) return refused('invalid_transition');
+  if (status === 'retained' && lease.status !== 'active') return refused('invalid_transition');
   if (status === 'expired' && !hasLapsed(model, lease)) return refused('invalid_transition');
   endLease(model, lease, status, {
     failureReason: lease.failureReason ?? REASONS[status],
-    cleanup: status === 'retained' ? 'pending' : 'success',
+    cleanup: status === 'retained' || isOnHost(lease) ? 'pending' : 'success',
   });
   return undefined;
 }

@@ -1,6 +1,6 @@
-import { endLeasesOfRun, expire, grant } from './model-leases.ts';
+import { endLease, endLeasesOfRun, expire, grant, prepare } from './model-leases.ts';
 import type { LeaseRequest } from './model-leases.ts';
-import { hasEnded, hasLapsed, isLive, newestLease } from './model.ts';
+import { hasEnded, hasLapsed, isLive, isOnHost, newestLease } from './model.ts';
 import type { EnvironmentName, InTheWay, Model, ModelLease, ModelWait } from './model.ts';
 
 /** A run that has not asked for so long is passed over. */
@@ -19,18 +19,41 @@ export function inTheWay(model: Model, seen: Model, request: LeaseRequest): InTh
   if (grantedNow) return { as: 'holder', run: grantedNow.run, justNow: true };
   const holder = holderOf(seen, request);
   if (holder && !isOver(seen, holder)) return { as: 'holder', run: holder.run, justNow: false };
+  const uncleaned = isOnHost(request) ? (holder ?? lastToCleanUp(seen, request)) : undefined;
+  if (uncleaned) return { as: 'cleanup', run: uncleaned.run, justNow: false };
   const waiter = longestWaiter(seen, request);
   return waiter === undefined ? undefined : { as: 'waiter', run: waiter, justNow: false };
 }
 
-/** Grants a lease, ending that of a holder whose time is over; its run waits no more. */
+/** Grants a lease, ending that of a holder whose time is over. */
 export function take(model: Model, request: LeaseRequest): ModelLease {
-  const holder = request.policy === 'ephemeral' ? holderOf(model, request) : undefined;
-  if (holder && hasEnded(model, holder.run)) endLeasesOfRun(model, holder.run!);
-  else if (holder) expire(model, holder);
-  if (request.run !== null) model.waits.delete(request.run);
+  if (request.policy === 'ephemeral') endHolder(model, request);
   return grant(model, request);
 }
+
+/** Ends the lease of a holder whose time is over. */
+export function endHolder(model: Model, spot: Spot): void {
+  const holder = holderOf(model, spot);
+  if (holder && hasEnded(model, holder.run)) endLeasesOfRun(model, holder.run!);
+  else if (holder && hasLapsed(model, holder)) expire(model, holder);
+}
+
+/** Makes a lease that a driver is to acquire. What is kept for its scope is taken over, by one lease alone. */
+export function takeByDriver(model: Model, seen: Model, request: LeaseRequest): ModelLease {
+  const id = seen.leases.findLast((lease) => isKeptFor(seen, lease, request))?.id;
+  const kept = model.leases.find((lease) => lease.id === id && lease.status === 'retained');
+  if (kept) endLease(model, kept, 'released', { failureReason: null, cleanup: 'success' });
+  return prepare(model, request, kept?.providerLeaseId ?? null);
+}
+
+const isKeptFor = (model: Model, lease: ModelLease, { environment, workspace, policy }: LeaseRequest): boolean =>
+  lease.status === 'retained' &&
+  lease.environment === environment &&
+  lease.policy === policy &&
+  (policy === 'reuse_by_environment' ||
+    (policy === 'reuse_by_execution_workspace' && workspace !== null && lease.workspace === workspace)) &&
+  lease.providerLeaseId !== null &&
+  !hasLapsed(model, lease);
 
 /** Whether the run's place on the environment is as free as when its lease there expired. */
 export function canBeRevived(model: Model, lease: ModelLease): boolean {
@@ -42,7 +65,7 @@ export function canBeRevived(model: Model, lease: ModelLease): boolean {
     newestLease(model, run, environment) === lease &&
     !hasEnded(model, run) &&
     model.environments.get(environment)!.status === 'active' &&
-    environment.startsWith('local') &&
+    !isOnHost(lease) &&
     (lease.policy !== 'ephemeral' ||
       !model.leases.slice(model.leases.indexOf(lease) + 1).some((later) => isOn(later, lease)))
   );
@@ -58,6 +81,9 @@ const isOn = (lease: ModelLease, spot: Spot): boolean =>
   lease.workspace === spot.workspace;
 
 const holderOf = (model: Model, spot: Spot) => model.leases.find((lease) => isLive(lease) && isOn(lease, spot));
+
+const lastToCleanUp = (model: Model, spot: Spot) =>
+  model.leases.findLast((lease) => lease.status === 'pending_cleanup' && isOn(lease, spot));
 
 const isOver = (model: Model, lease: ModelLease) => hasLapsed(model, lease) || hasEnded(model, lease.run);
 

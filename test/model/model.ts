@@ -15,9 +15,11 @@ import type {
 export interface Model {
   now: number;
   companies: Map<number, CompanyStatus>;
+  /** Whether workers lease any environment but `Local`. */
+  environmentsEnabled: boolean;
   environments: Map<EnvironmentName, ModelEnvironment>;
   runs: Map<number, ModelRun>;
-  /** In the order in which they were granted. */
+  /** In the order of their fencing tokens: in which they became active, or were made where they are not yet. */
   leases: ModelLease[];
   /** By run, in the order in which they began. */
   waits: Map<number, ModelWait>;
@@ -25,7 +27,7 @@ export interface Model {
   denials: Map<`${number} ${number}`, ErrorCode>;
 }
 
-/** Every company can have two environments: its machine, and a host that only its own service can lease. */
+/** Every company can have two environments: its machine, and a host on which drivers acquire and clean up. */
 export type Place = 'local' | 'host';
 export type EnvironmentName = `${Place} of ${number}`;
 
@@ -43,7 +45,7 @@ export interface ModelRun {
 }
 
 export interface ModelLease {
-  /** The company, and the how manieth of its leases it is. */
+  /** The environment, and the how manieth of its leases it is. */
   id: string;
   company: number;
   environment: EnvironmentName;
@@ -56,6 +58,18 @@ export interface ModelLease {
   failureReason: string | null;
   cleanup: CleanupStatus | null;
   told: string[];
+  /** Whether a driver is to acquire it, or was. */
+  byDriver: boolean;
+  /** What the driver calls what it acquired, or is to take over. */
+  providerLeaseId: string | null;
+  /** Until when a driver may be at work acquiring it. */
+  acquiringUntil: number | null;
+  /** When somebody who acquires it last gave a sign. */
+  touchedAt: number;
+  /** How it ends, or has ended, once a driver has cleaned up after it. */
+  ending: { status: LeaseStatus; reason: string | null } | null;
+  /** Whether it was to be cleaned up after once more, after its end had been told. */
+  endedTwice: boolean;
 }
 
 export interface ModelWait {
@@ -69,6 +83,7 @@ export function newModel(): Model {
   return {
     now: 0,
     companies: new Map(),
+    environmentsEnabled: true,
     environments: new Map(),
     runs: new Map(),
     leases: [],
@@ -89,7 +104,9 @@ export function ensureEnvironment(model: Model, name: EnvironmentName): void {
   if (!model.environments.has(name)) model.environments.set(name, { status: 'active', told: ['created'] });
 }
 
-export const isLive = (lease: ModelLease): boolean => lease.status === 'active';
+export const isLive = ({ status }: ModelLease): boolean => status === 'pending' || status === 'active';
+
+export const isOnHost = ({ environment }: Pick<ModelLease, 'environment'>): boolean => environment.startsWith('host');
 
 export const hasLapsed = (model: Model, lease: ModelLease): boolean => lease.expiresAt <= model.now;
 
@@ -103,14 +120,14 @@ export function newestLease(model: Model, run: number, environment: EnvironmentN
 }
 
 /** A lease as its holder sees it. */
-export function viewOf({ id, status, policy, run, workspace, ttl, failureReason }: ModelLease) {
-  return { id, status, policy, run, workspace, ttl, failureReason };
+export function viewOf({ id, status, policy, run, workspace, ttl, failureReason, providerLeaseId }: ModelLease) {
+  return { id, status, policy, run, workspace, ttl, failureReason, providerLeaseId };
 }
 export type LeaseView = ReturnType<typeof viewOf>;
 
 /** Who keeps a run waiting: `justNow` when it was granted the workspace in the same transaction. */
 export interface InTheWay {
-  as: 'holder' | 'waiter';
+  as: 'holder' | 'cleanup' | 'waiter';
   run: number | null;
   justNow: boolean;
 }
@@ -118,6 +135,9 @@ export interface InTheWay {
 /** How an action comes out. */
 export type ModelOutcome =
   | { kind: 'lease'; lease: LeaseView | null }
+  | { kind: 'acquiring' | 'cleaning'; lease: LeaseView }
+  | { kind: 'postponed' }
+  | { kind: 'status'; lease: string; status: LeaseStatus }
   | { kind: 'leases'; runStatus?: RunStatus; leases: Pick<LeaseView, 'id' | 'status'>[] }
   | { kind: 'refused'; code: ErrorCode }
   | { kind: 'waiting'; workspace: number; heldBy: InTheWay }

@@ -13,10 +13,15 @@ export function nameOutcomes(transactions: readonly (readonly Raw[])[], names: N
 }
 
 function leasesIn(raw: Raw): NameableLease[] {
-  if (raw.kind === 'lease') return [raw.lease];
-  if (raw.kind !== 'operation' || raw.outcome.kind !== 'done') return [];
-  const { result } = raw.outcome;
-  return result && 'fencingToken' in result ? [result] : [];
+  if (raw.kind === 'lease') return [{ ...raw.lease, driver: raw.lease.provider }];
+  const lease = raw.kind === 'operation' ? leaseIn(raw.outcome) : undefined;
+  return lease === undefined ? [] : [{ ...lease, driver: lease.environment.driver }];
+}
+
+function leaseIn(outcome: OperationOutcome): GrantedLease | undefined {
+  if (outcome.kind === 'acquiring' || outcome.kind === 'cleaning') return outcome.lease;
+  const result = outcome.kind === 'done' ? outcome.result : null;
+  return result && 'fencingToken' in result ? result : undefined;
 }
 
 function nameOutcome(raw: Raw, names: Names): ModelOutcome {
@@ -30,15 +35,18 @@ function nameOperationOutcome(outcome: OperationOutcome, names: Names): ModelOut
   if (outcome.kind === 'refused') return { kind: 'refused', code: outcome.refusal.code };
   if (outcome.kind === 'waiting') {
     const { as, executionWorkspaceId, runId, since } = outcome.heldBy;
-    if (as === 'cleanup') throw new Error(`no sequence has a driver clean up: ${runId}`);
     const heldBy = { as, run: names.run(runId), justNow: since === null };
     return { kind: 'waiting', workspace: names.workspace(executionWorkspaceId)!, heldBy };
   }
-  if (outcome.kind !== 'done') throw new Error(`no sequence calls a driver: ${outcome.kind}`);
+  if (outcome.kind === 'acquiring' || outcome.kind === 'cleaning') {
+    return { kind: outcome.kind, lease: viewOfGranted(outcome.lease, names) };
+  }
+  if (outcome.kind === 'postponed') return { kind: 'postponed' };
+  if (outcome.kind !== 'done') throw new Error(`no operation on Postgres comes out so: ${outcome.kind}`);
   const { result } = outcome;
   if (result === null) return { kind: 'lease', lease: null };
   if ('fencingToken' in result) return { kind: 'lease', lease: viewOfGranted(result, names) };
-  if (!('leases' in result)) throw new Error(`no sequence releases a lease: ${result.leaseId}`);
+  if ('leaseId' in result) return { kind: 'status', lease: names.lease(result.leaseId), status: result.status };
   const leases = result.leases.map(({ id, status }) => ({ id: names.lease(id), status }));
   return { kind: 'leases', leases, ...('status' in result ? { runStatus: result.status } : {}) };
 }
@@ -49,7 +57,14 @@ function viewOfGranted(lease: GrantedLease, names: Names): LeaseView {
 
 type ViewedRow = Pick<
   EnvironmentLease,
-  'id' | 'status' | 'leasePolicy' | 'heartbeatRunId' | 'executionWorkspaceId' | 'ttlSeconds' | 'failureReason'
+  | 'id'
+  | 'status'
+  | 'leasePolicy'
+  | 'heartbeatRunId'
+  | 'executionWorkspaceId'
+  | 'ttlSeconds'
+  | 'failureReason'
+  | 'providerLeaseId'
 >;
 
 function viewOfRow(lease: ViewedRow, names: Names): LeaseView {
@@ -61,5 +76,6 @@ function viewOfRow(lease: ViewedRow, names: Names): LeaseView {
     workspace: names.workspace(lease.executionWorkspaceId),
     ttl: lease.ttlSeconds,
     failureReason: withoutInstants(lease.failureReason),
+    providerLeaseId: lease.providerLeaseId,
   };
 }

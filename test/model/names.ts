@@ -1,10 +1,19 @@
 import { randomUUID } from 'node:crypto';
+import { environmentOf } from './model.ts';
+import type { Place } from './model.ts';
 import type { Cast } from './steps.ts';
+
+/** The kinds of the environments. */
+export const DRIVERS = { local: 'local', host: 'ssh' } as const satisfies Record<Place, string>;
+
+export const placeOf = (driver: string | null): Place => (driver === DRIVERS.host ? 'host' : 'local');
 
 /** A lease as far as it takes to name it. */
 export interface NameableLease {
   id: string;
   companyId: string;
+  /** Of its environment. */
+  driver: string | null;
   fencingToken: number;
 }
 
@@ -13,34 +22,32 @@ export class Names {
   readonly companies: readonly string[];
   readonly runs: readonly string[];
   readonly workspaces: readonly string[];
-  readonly #leases = new Map<string, { name: string; fencingToken: number }>();
+  readonly #leases = new Map<string, string>();
 
   constructor({ companies, runs, workspaces }: Cast) {
     [this.companies, this.runs, this.workspaces] = [ids(companies), ids(runs), ids(workspaces)];
   }
 
-  /** Names leases that are new: by their company, and the order in which it granted them. */
+  /** Names leases that are new: by their environment, and the order in which they were made. */
   learn(leases: readonly NameableLease[]): void {
-    for (const { id, companyId, fencingToken } of leases.toSorted(
-      (one, other) => one.fencingToken - other.fencingToken,
-    )) {
+    for (const { id, companyId, driver } of leases.toSorted((one, other) => one.fencingToken - other.fencingToken)) {
       if (this.#leases.has(id)) continue;
-      const company = this.companies.indexOf(companyId);
-      const ordinal = [...this.#leases.values()].filter(({ name }) => name.startsWith(`${company}.`)).length;
-      this.#leases.set(id, { name: `${company}.${ordinal}`, fencingToken });
+      const environment = environmentOf(this.companies.indexOf(companyId), placeOf(driver));
+      const ordinal = [...this.#leases.values()].filter((name) => name.startsWith(`${environment} #`)).length;
+      this.#leases.set(id, `${environment} #${ordinal}`);
     }
   }
 
   /** The model's name of a lease. */
   lease(id: string): string {
-    return this.#leases.get(id)?.name ?? `a lease that nobody was given, ${id}`;
+    return this.#leases.get(id) ?? `a lease that nobody was given, ${id}`;
   }
 
-  /** The id and the fencing token of a lease that the model has a name for. */
-  leaseNamed(name: string): { id: string; fencingToken: number } {
-    const found = [...this.#leases].find(([, known]) => known.name === name);
+  /** The id of a lease that the model has a name for. */
+  leaseNamed(name: string): string {
+    const found = [...this.#leases].find(([, known]) => known === name);
     if (found === undefined) throw new Error(`the model has a lease ${name} that Postgres never granted`);
-    return { id: found[0], fencingToken: found[1].fencingToken };
+    return found[0];
   }
 
   /** The model's number of a run or workspace. */

@@ -2,21 +2,23 @@ import { randomUUID } from 'node:crypto';
 import type { Sql } from 'postgres';
 import { Coalescer } from '../../src/consumers/coalescer.ts';
 import { sweepLeases } from '../../src/consumers/lease-sweep.ts';
+import type { LeaseSweepResult } from '../../src/consumers/lease-sweep.ts';
 import { LessorError } from '../../src/contracts/index.ts';
-import type { ErrorCode, RunStarted } from '../../src/contracts/index.ts';
+import type { ErrorCode } from '../../src/contracts/index.ts';
 import type { EnvironmentLease } from '../../src/environments/lease-register.ts';
 import type { Operation, OperationOutcome } from '../../src/environments/operations.ts';
 import { environmentService } from '../../src/environments/service.ts';
 import type { EnvironmentService } from '../../src/environments/service.ts';
 import { silentLogger } from '../consumers/fixture.ts';
 import type { TestDatabase } from '../support/database.ts';
-import { runFinished, runHeartbeat, runStarted } from '../support/factories.ts';
-import { finish, operationsOn, renew, start } from '../support/operations.ts';
-import { foreignTo } from './model-messages.ts';
-import type { Message, Start } from './model-messages.ts';
+import { SSH_CONFIG, runStarted } from '../support/factories.ts';
+import { operationsOn, start } from '../support/operations.ts';
+import { operationOf } from './message-as-operation.ts';
+import type { Message } from './model-messages.ts';
 import type { Acquisition } from './model-service.ts';
 import { LEASE_WAIT_SECONDS } from './model-workspaces.ts';
 import type { Place } from './model.ts';
+import { DRIVERS } from './names.ts';
 import type { Names } from './names.ts';
 
 /** How an action came out in Postgres, before its ids are named. */
@@ -29,11 +31,12 @@ export type Raw =
   | { kind: 'failed' };
 
 const ACTOR = { type: 'system', id: 'model' } as const;
-export const DRIVERS = { local: 'local', host: 'ssh' } as const satisfies Record<Place, string>;
 
 /** The code under test on a real Postgres, asked in the words of the model. */
 export class PostgresSide {
   readonly service: EnvironmentService;
+  /** Whether workers lease any environment but `Local`. */
+  environmentsEnabled = true;
   readonly #database: TestDatabase;
   readonly #names: Names;
   readonly #operations: ReturnType<typeof operationsOn>;
@@ -97,7 +100,7 @@ export class PostgresSide {
   }
 
   release(leaseName: string, status: Parameters<EnvironmentService['releaseLease']>[1]): Promise<Raw> {
-    const { id } = this.#names.leaseNamed(leaseName);
+    const id = this.#names.leaseNamed(leaseName);
     return this.#asked(async () => ({ kind: 'lease', lease: await this.service.releaseLease(id, status) }));
   }
 
@@ -109,24 +112,25 @@ export class PostgresSide {
     }));
   }
 
-  assertCurrent(leaseName: string): Promise<Raw> {
-    const { id, fencingToken } = this.#names.leaseNamed(leaseName);
+  /** With the token that the lease has by now: one still to be acquired gets another one then. */
+  async assertCurrent(leaseName: string): Promise<Raw> {
+    const id = this.#names.leaseNamed(leaseName);
+    const { fencingToken } = (await this.service.getLeaseById(id))!;
     return this.#asked(async () => {
       await this.service.assertCurrent(id, fencingToken);
       return { kind: 'current' };
     });
   }
 
-  async sweep(): Promise<{ orphaned: number; expired: number; failed: number }> {
-    const { orphaned, expired, failed } = await sweepLeases({
+  sweep(): Promise<LeaseSweepResult> {
+    return sweepLeases({
       db: this.#database.db,
       actor: ACTOR,
       logger: silentLogger,
-      // Few, so that a sweep has several pages.
       requestReleases: async () => undefined,
+      // Few, so that a sweep has several pages.
       batchSize: 3,
     });
-    return { orphaned, expired, failed };
   }
 
   /** A service makes an environment for a company, where it has none of the kind. */
@@ -134,7 +138,7 @@ export class PostgresSide {
     const companyId = this.#names.companies[company]!;
     if (place === 'local') await this.service.ensureLocalEnvironment(companyId);
     else if ((await this.environmentId(company, place)) === undefined) {
-      await this.service.create(companyId, { name: 'Host', driver: DRIVERS[place] });
+      await this.service.create(companyId, { name: 'Host', driver: DRIVERS[place], config: SSH_CONFIG });
     }
   }
 
@@ -146,32 +150,16 @@ export class PostgresSide {
   }
 
   #apply(operations: readonly Operation[]): Promise<OperationOutcome[]> {
-    return this.#operations.apply(operations, { leaseWaitMs: LEASE_WAIT_SECONDS * 1_000 });
+    return this.#operations.apply(operations, {
+      leaseWaitMs: LEASE_WAIT_SECONDS * 1_000,
+      leasable: { enabled: this.environmentsEnabled, drivers: new Set([DRIVERS.host]) },
+    });
   }
 
   #operationsOf(messages: readonly Message[]): Promise<Operation[]> {
-    return Promise.all(messages.map((message) => this.#operationOf(message)));
-  }
-
-  async #operationOf(message: Message): Promise<Operation> {
-    const about = { companyId: this.#names.companies[message.company]!, runId: this.#names.runs[message.run]! };
-    if (message.kind === 'start') return start(runStarted({ ...about, ...(await this.#wishesOf(message)) }));
-    if (message.kind === 'renew') {
-      return renew(runHeartbeat(about, message.ttl === undefined ? {} : { ttlSeconds: message.ttl }));
-    }
-    const { status, reason } = message;
-    return finish(runFinished(about, { status, ...(reason === undefined ? {} : { failureReason: reason }) }));
-  }
-
-  async #wishesOf({ company, workspace, policy, ttl, named }: Start): Promise<Partial<RunStarted>> {
-    const wishes: Partial<RunStarted> = {};
-    if (workspace !== undefined) wishes.executionWorkspaceId = this.#names.workspaces[workspace]!;
-    if (policy !== undefined) wishes.leasePolicy = policy;
-    if (ttl !== undefined) wishes.ttlSeconds = ttl;
-    if (named === undefined) return wishes;
-    const owner = named === 'foreign' ? foreignTo(company, this.#names.companies.length) : company;
-    const known =
-      named === 'unknown' ? undefined : await this.environmentId(owner, named === 'host' ? 'host' : 'local');
-    return { ...wishes, environment: { issue: known ?? randomUUID() } };
+    const environmentId = (company: number, place: Place) => this.environmentId(company, place);
+    return Promise.all(
+      messages.map((message) => operationOf(message, { names: this.#names, sql: this.sql, environmentId })),
+    );
   }
 }

@@ -8,7 +8,7 @@ test(
   { timeout: timeLimitMs() },
   async () => {
     const sequences = await sequencesAsModelled(database, {
-      cast: { companies: 2, runs: 12, workspaces: 1 },
+      cast: { companies: 2, runs: 12, workspaces: 1, onHosts: false },
       weights: {
         race: 8,
         'race with sweep': 4,

@@ -1,7 +1,8 @@
 import type { Sql } from 'postgres';
 import type { CleanupStatus, EntityType, LeasePolicy, LeaseStatus } from '../../src/contracts/index.ts';
 import { environmentOf } from './model.ts';
-import type { Model, Place } from './model.ts';
+import type { Model, ModelLease } from './model.ts';
+import { placeOf } from './names.ts';
 import type { NameableLease, Names } from './names.ts';
 import { UNIT_SECONDS } from './steps.ts';
 
@@ -9,14 +10,17 @@ import { UNIT_SECONDS } from './steps.ts';
 export type State = Record<'companies' | 'environments' | 'runs' | 'leases' | 'waits' | 'denials', object>;
 
 export function stateOfModel(model: Model): State {
-  const remaining = (expiresAt: number) => expiresAt - model.now;
   return {
     companies: Object.fromEntries(model.companies),
-    environments: Object.fromEntries(model.environments),
-    runs: Object.fromEntries(model.runs),
-    leases: Object.fromEntries(
-      model.leases.map(({ id, expiresAt, ...lease }) => [id, { ...lease, remaining: remaining(expiresAt) }]),
+    environments: Object.fromEntries(
+      [...model.environments].map(([name, environment]) => [
+        name,
+        // In the order of their fencing tokens.
+        { ...environment, leases: model.leases.filter((lease) => lease.environment === name).map(({ id }) => id) },
+      ]),
     ),
+    runs: Object.fromEntries(model.runs),
+    leases: Object.fromEntries(model.leases.map((lease) => [lease.id, leaseStateOfModel(lease, model.now)])),
     // In the order in which they began.
     waits: [...model.waits].map(([run, { environment, workspace, since, lastAsked }]) => ({
       run,
@@ -29,8 +33,20 @@ export function stateOfModel(model: Model): State {
   };
 }
 
+function leaseStateOfModel(lease: ModelLease, now: number) {
+  const {
+    id: _id,
+    expiresAt,
+    acquiringUntil,
+    touchedAt: _touchedAt,
+    byDriver: _by,
+    endedTwice: _twice,
+    ...rest
+  } = lease;
+  return { ...rest, remaining: expiresAt - now, acquiring: acquiringUntil && acquiringUntil - now };
+}
+
 interface LeaseRow extends NameableLease {
-  driver: string;
   runId: string | null;
   workspaceId: string | null;
   status: LeaseStatus;
@@ -40,14 +56,21 @@ interface LeaseRow extends NameableLease {
   failureReason: string | null;
   cleanup: CleanupStatus | null;
   told: string[];
+  providerLeaseId: string | null;
+  /** For how many seconds a driver may be at work acquiring it. */
+  acquiring: number | null;
+  endingStatus: LeaseStatus | null;
+  endingReason: string | null;
 }
 
 /** The same of what stands in Postgres, where there is nothing but the sequence's. */
 export async function stateOfPostgres(sql: Sql, names: Names): Promise<State> {
   const [companies, environments, runs, leases, waits, denials] = await Promise.all([
     sql<{ id: string; status: string }[]>`select id, status from lessor.companies`,
-    sql<{ companyId: string; driver: string; status: string; told: string[] }[]>`
-      select company_id as "companyId", driver, status, ${toldOf(sql, 'environment')} from lessor.environments entity`,
+    sql<{ companyId: string; driver: string; status: string; told: string[]; leases: string[] }[]>`
+      select company_id as "companyId", driver, status, ${toldOf(sql, 'environment')},
+        array(select id from lessor.environment_leases where environment_id = entity.id order by fencing_token) as leases
+      from lessor.environments entity`,
     sql<{ id: string; companyId: string; status: string; failureReason: string | null; placedBy: string | null }[]>`
       select id, company_id as "companyId", status, failure_reason as "failureReason",
         context_snapshot -> 'paperclipEnvironment' ->> 'leaseId' as "placedBy"
@@ -56,7 +79,9 @@ export async function stateOfPostgres(sql: Sql, names: Names): Promise<State> {
       select entity.id, entity.company_id as "companyId", driver, heartbeat_run_id as "runId",
         execution_workspace_id as "workspaceId", entity.status, lease_policy as policy, ttl_seconds as ttl,
         extract(epoch from expires_at - now())::float8 as remaining, failure_reason as "failureReason",
-        cleanup_status as cleanup, fencing_token::float8 as "fencingToken", ${toldOf(sql, 'environment_lease')}
+        cleanup_status as cleanup, fencing_token::float8 as "fencingToken", ${toldOf(sql, 'environment_lease')},
+        provider_lease_id as "providerLeaseId", extract(epoch from acquiring_until - now())::float8 as acquiring,
+        ending_status as "endingStatus", ending_reason as "endingReason"
       from lessor.environment_leases entity join lessor.environments environment on environment.id = environment_id`,
     sql<{ runId: string; companyId: string; driver: string; workspaceId: string; waited: number; asked: number }[]>`
       select run_id as "runId", wait.company_id as "companyId", driver, execution_workspace_id as "workspaceId",
@@ -73,7 +98,10 @@ export async function stateOfPostgres(sql: Sql, names: Names): Promise<State> {
   return {
     companies: Object.fromEntries(companies.map(({ id, status }) => [company(id), status])),
     environments: Object.fromEntries(
-      environments.map(({ companyId, driver, ...rest }) => [environmentOf(company(companyId), placeOf(driver)), rest]),
+      environments.map(({ companyId, driver, leases: ids, ...rest }) => [
+        environmentOf(company(companyId), placeOf(driver)),
+        { ...rest, leases: ids.map((id) => names.lease(id)) },
+      ]),
     ),
     runs: Object.fromEntries(
       runs.map(({ id, companyId, placedBy, ...rest }) => [
@@ -97,6 +125,7 @@ export async function stateOfPostgres(sql: Sql, names: Names): Promise<State> {
 
 function leaseState(lease: LeaseRow, names: Names) {
   const { status, policy, ttl, remaining, failureReason, cleanup, told } = lease;
+  const { providerLeaseId, acquiring, endingStatus, endingReason } = lease;
   const company = names.companies.indexOf(lease.companyId);
   return {
     company,
@@ -110,6 +139,9 @@ function leaseState(lease: LeaseRow, names: Names) {
     told,
     remaining: wholeUnits(Math.ceil, remaining),
     failureReason: withoutInstants(failureReason),
+    providerLeaseId,
+    acquiring: acquiring === null ? null : wholeUnits(Math.ceil, acquiring),
+    ending: endingStatus && { status: endingStatus, reason: withoutInstants(endingReason) },
   };
 }
 
@@ -120,8 +152,6 @@ const toldOf = (sql: Sql, type: EntityType) => sql`
     where event.company_id = entity.company_id and event.entity_id = entity.id and event.entity_type = ${type}
     order by event.id
   ) as told`;
-
-const placeOf = (driver: string): Place => (driver === 'ssh' ? 'host' : 'local');
 
 /** The time that a sequence takes is less than a unit, and makes a distance smaller to the future, and to the past larger. */
 const wholeUnits = (round: (units: number) => number, seconds: number): number =>

@@ -3,10 +3,10 @@ import { isDeepStrictEqual } from 'node:util';
 import { pre } from 'fast-check';
 import { audit } from '../support/audit.ts';
 import type { TestDatabase } from '../support/database.ts';
-import { isDue, sweep } from './model-leases.ts';
 import { deliver, deliverInParts, leasesOf } from './model-messages.ts';
 import type { Message } from './model-messages.ts';
 import { makeEnvironment, setEnvironmentStatus, writeEnd } from './model-service.ts';
+import { isDue, sweep } from './model-sweep.ts';
 import { newModel } from './model.ts';
 import type { Model, ModelLease, ModelOutcome } from './model.ts';
 import { nameOutcomes } from './named-outcome.ts';
@@ -38,10 +38,29 @@ export class Sequence {
 
   async run(steps: readonly Step[]): Promise<void> {
     await surroundings.clear(this.#postgres.sql);
+    if (this.#cast.onHosts) await this.#makeHosts();
     for (const step of steps) await this.#take(step);
     await this.#sweep();
     this.#compare(await this.#state(), stateOfModel(this.#model));
-    this.#compare(await audit(this.#postgres.sql, { companyIds: this.#names.companies }), []);
+    this.#compare(await this.#violations(), []);
+  }
+
+  async #makeHosts(): Promise<void> {
+    for (const company of this.#names.companies.keys()) {
+      await this.#take({ step: 'make environment', company, place: 'host' });
+    }
+  }
+
+  /** The audit wants each lease to be told to have ended once, which one is not that had to be cleaned up once more. */
+  async #violations() {
+    const endedTwice = this.#model.leases
+      .filter((lease) => lease.endedTwice)
+      .map(({ id }) => this.#names.leaseNamed(id));
+    const violations = await audit(this.#postgres.sql, { companyIds: this.#names.companies });
+    return violations.filter(
+      ({ invariant, detail }) =>
+        invariant !== 'always-told' || !endedTwice.some((id) => detail.startsWith(`lease ${id} `)),
+    );
   }
 
   async #take(step: Step): Promise<void> {
@@ -84,6 +103,10 @@ export class Sequence {
         if (id !== undefined) await service.update(id, { status: step.status });
         return;
       }
+      case 'enable environments':
+        this.#model.environmentsEnabled = step.enabled;
+        this.#postgres.environmentsEnabled = step.enabled;
+        return;
       case 'set company':
         if (this.#model.companies.has(step.company)) this.#model.companies.set(step.company, step.status);
         return surroundings.setCompanyStatus(sql, this.#names.companies[step.company]!, step.status);
@@ -108,7 +131,8 @@ export class Sequence {
 
   /**
    * The sweep leaves alone whatever is locked, so each lease that is due is swept before the message is carried out or
-   * after it. A heartbeat reads its result last, and may see what was swept in between.
+   * after it. A heartbeat reads its result last, and may see what was swept in between; a start that goes on with a
+   * pending lease has read it first, and may not see it.
    */
   async #raceWithSweep([message]: readonly Message[]): Promise<void> {
     if (message === undefined) return;
@@ -119,20 +143,22 @@ export class Sequence {
     const outcomes = nameOutcomes([delivered], this.#names);
     const due = this.#model.leases.filter((lease) => isDue(this.#model, lease) && concerns(message, lease));
     const sweeps = subsets(due.map(({ id }) => id));
-    await this.#adopt(
-      outcomes,
-      sweeps
-        .flatMap((early) => (message.kind === 'renew' ? sweeps.map((late) => ({ early, late })) : { early, late: [] }))
-        .map(({ early, late }) => (model) => {
-          sweep(model, early);
-          const [outcome] = deliver(model, [message], this.#cast.companies);
-          sweep(model, late);
-          const result =
-            message.kind === 'renew' && outcome!.kind === 'leases' ? leasesOf(model, message.run) : outcome!;
-          sweep(model);
-          return [[result]];
-        }),
+    const orders = sweeps.flatMap((early) =>
+      (message.kind === 'renew' ? sweeps : [[]]).map((late) => (model: Model) => {
+        sweep(model, early);
+        const [outcome] = deliver(model, [message], this.#cast.companies);
+        sweep(model, late);
+        const result = message.kind === 'renew' && outcome!.kind === 'leases' ? leasesOf(model, message.run) : outcome!;
+        sweep(model);
+        return [[result]];
+      }),
     );
+    const sweptUnseen = (model: Model) => {
+      const outcome = deliver(structuredClone(model), [message], this.#cast.companies);
+      sweep(model);
+      return [outcome];
+    };
+    await this.#adopt(outcomes, message.kind === 'start' ? [...orders, sweptUnseen] : orders);
     this.#post.noteOutcomes([message], outcomes[0]!);
   }
 
@@ -189,5 +215,8 @@ function valueOf<T>(settled: PromiseSettledResult<T>): T {
 const valuesOf = <T>(settled: readonly PromiseSettledResult<T>[]): T[] => settled.map((each) => valueOf(each));
 
 /** Whether it can matter to the message if the lease was swept before. */
-const concerns = (message: Message, { company, run, workspace }: ModelLease): boolean =>
-  run === message.run || (message.kind === 'start' && company === message.company && workspace === message.workspace);
+function concerns(message: Message, { id, company, run, workspace }: ModelLease): boolean {
+  if ('lease' in message) return id === message.lease;
+  const isOnWorkspace = message.kind === 'start' && workspace === message.workspace;
+  return run === message.run || (company === message.company && isOnWorkspace);
+}

@@ -1,10 +1,10 @@
-import { array, constant, constantFrom, nat, oneof, option, record as recordOf, tuple } from 'fast-check';
+import { array, boolean, constant, constantFrom, nat, oneof, option, record as recordOf, tuple } from 'fast-check';
 import type { Arbitrary } from 'fast-check';
 import { LEASE_POLICIES, TERMINAL_RUN_STATUSES } from '../../src/contracts/index.ts';
 import type { TerminalRunStatus } from '../../src/contracts/index.ts';
 import { RELEASE_STATUSES } from '../../src/environments/service-input.ts';
 import type { ReleaseStatus } from '../../src/environments/service-input.ts';
-import type { Message } from './model-messages.ts';
+import type { Message, RunMessage, Start } from './model-messages.ts';
 import type { Acquisition } from './model-service.ts';
 import type { Place } from './model.ts';
 
@@ -13,10 +13,21 @@ export interface Cast {
   companies: number;
   runs: number;
   workspaces: number;
+  /** Whether most runs are to be on their company's host, which is there from the outset then. */
+  onHosts: boolean;
 }
 
-/** A message; the nth of those sent before, once more; or a heartbeat of the run of the nth lease. Counted round. */
-export type Posted = Message | { again: number } | { heartbeatOfLease: number };
+/**
+ * A message; the nth of those sent before, once more; a heartbeat of the run of the nth lease; or what is about the nth
+ * lease that a driver was to acquire, from the latest one. Counted round.
+ */
+export type Posted = Message | { again: number } | { heartbeatOfLease: number } | { report: Report; ofLatest: number };
+
+type WithoutSubject<T> = T extends Message ? Omit<T, 'company' | 'run' | 'lease'> : never;
+
+/** What can be sent about a lease and its run; a release also in the name of another company. */
+export type Report =
+  WithoutSubject<Exclude<Message, Start | { kind: 'release' }>> | { kind: 'release'; astray: boolean };
 
 /** What happens in one transaction. */
 export type Action =
@@ -30,7 +41,7 @@ export type Action =
 /** What a sequence is made of. It is plain data: a printed sequence can be read, and pasted into a test. */
 export type Step =
   | Action
-  /** The nth start that waits, counted round, is tried again. */
+  /** The nth start that was granted nothing yet, counted round, is tried again. */
   | { step: 'retry'; waiting: number }
   /** Messages submitted in one go with one among them that Postgres cannot store. */
   | { step: 'poison'; messages: Posted[]; poisonAt: number }
@@ -43,6 +54,8 @@ export type Step =
   | { step: 'write end'; lease: number; status: TerminalRunStatus }
   | { step: 'make environment'; company: number; place: Place }
   | { step: 'set environment'; company: number; place: Place; status: 'active' | 'archived' }
+  /** Workers are run with ENABLE_ENVIRONMENTS, or without. */
+  | { step: 'enable environments'; enabled: boolean }
   | { step: 'set company'; company: number; status: 'active' | 'archived' };
 
 /** All instants of a sequence are multiples of this, so that the real time it takes decides nothing. */
@@ -70,7 +83,7 @@ function stepsOf(cast: Cast): { [Kind in Step['step']]: Arbitrary<Extract<Step, 
   const releaseRun = record({ step: constant('release run' as const), run, status: releaseStatus });
   const assertCurrent = record({ step: constant('assert current' as const), lease: nth });
   // Batches of different companies about the same runs may deadlock, and are then replayed one by one.
-  const racing = delivered(oneOrMore(posted, message(cast, 'never astray')));
+  const racing = delivered(oneOrMore(posted, oneof(message(cast, 'never astray'), reported(nat(2)))));
   const action = oneof(
     { weight: 6, arbitrary: racing },
     { weight: 2, arbitrary: acquire },
@@ -96,6 +109,7 @@ function stepsOf(cast: Cast): { [Kind in Step['step']]: Arbitrary<Extract<Step, 
         { weight: 2, arbitrary: array(action, { minLength: 2, maxLength: 3 }) },
         contest(cast),
         twins(cast),
+        { weight: cast.onHosts ? 4 : 1, arbitrary: crossing },
       ),
     }),
     'race with sweep': record({ step: constant('race with sweep'), message: posted }),
@@ -104,6 +118,10 @@ function stepsOf(cast: Cast): { [Kind in Step['step']]: Arbitrary<Extract<Step, 
     'write end': record({ step: constant('write end'), lease: nth, status: terminalStatus }),
     'make environment': record({ step: constant('make environment'), company, place }),
     'set environment': record({ step: constant('set environment'), company, place, status: placeStatus }),
+    'enable environments': record({
+      step: constant('enable environments'),
+      enabled: constantFrom(true, true, true, false),
+    }),
     'set company': record({ step: constant('set company'), company, status: placeStatus }),
   };
 }
@@ -137,6 +155,7 @@ function wordsOf(cast: Cast) {
     placeStatus: constantFrom('active', 'archived'),
     posted: oneof(
       { weight: 4, arbitrary: message(cast, 'seldom astray') },
+      { weight: cast.onHosts ? 8 : 1, arbitrary: reported(oneof(nat(2), nat(99))) },
       record({ again: nth }),
     ) as Arbitrary<Posted>,
   };
@@ -144,16 +163,51 @@ function wordsOf(cast: Cast) {
 
 const workspace = ({ workspaces }: Cast) => option(nat(workspaces - 1), { nil: undefined, freq: 8 });
 
+const renew = record({ kind: constant('renew' as const), ttl });
+const reason = option(constantFrom('out of memory', 'exit 1'), { nil: undefined });
+const finish = record({ kind: constant('finish' as const), status: terminalStatus, reason });
+
+/** Mostly as it should be: a driver begins, and is done sooner or later; the same with the cleanup. */
+const report = oneof(
+  { weight: 3, arbitrary: record({ kind: constant('begin-acquiring') }) },
+  { weight: 6, arbitrary: record({ kind: constant('acquired') }) },
+  {
+    weight: 2,
+    arbitrary: record({
+      kind: constant('not-acquired'),
+      isOver: constantFrom(true, true, false),
+      isFinal: boolean(),
+      isRefused: boolean(),
+    }),
+  },
+  {
+    weight: 3,
+    arbitrary: record({
+      kind: constant('release'),
+      astray: oneof({ weight: 9, arbitrary: constant(false) }, constant(true)),
+    }),
+  },
+  { weight: 4, arbitrary: record({ kind: constant('cleaned-up') }) },
+  { weight: 1, arbitrary: record({ kind: constant('not-cleaned-up'), isFinal: boolean() }) },
+  { weight: 1, arbitrary: renew },
+  { weight: 3, arbitrary: finish },
+).map((each) => defined(each) as Report);
+
+const reported = (ofLatest: Arbitrary<number>): Arbitrary<Posted> => record({ report, ofLatest });
+
+/** Two or three things at once about one lease that a driver was to acquire. */
+const crossing: Arbitrary<Action[]> = tuple(nat(2), array(report, { minLength: 2, maxLength: 3 })).map(
+  ([ofLatest, reports]) => reports.map((each) => ({ step: 'deliver', messages: [{ report: each, ofLatest }] })),
+);
+
 /** About any run. A message astray is in the name of a company that the run may not belong to. */
-function message(cast: Cast, astray: 'never astray' | 'seldom astray'): Arbitrary<Message> {
+function message(cast: Cast, astray: 'never astray' | 'seldom astray'): Arbitrary<RunMessage> {
   const named = oneof(
-    { weight: 20, arbitrary: constant(undefined) },
-    constantFrom('local', 'host', 'foreign', 'unknown'),
+    { weight: 20, arbitrary: constant(cast.onHosts ? 'host' : undefined) },
+    constantFrom(undefined, 'local', 'host', 'foreign', 'unknown'),
   );
-  const start = record({ kind: constant('start'), workspace: workspace(cast), policy, ttl, named });
-  const renew = record({ kind: constant('renew'), ttl });
-  const reason = option(constantFrom('out of memory', 'exit 1'), { nil: undefined });
-  const finish = record({ kind: constant('finish'), status: terminalStatus, reason });
+  const policies = cast.onHosts ? oneof(policy, constantFrom(...LEASE_POLICIES)) : policy;
+  const start = record({ kind: constant('start'), workspace: workspace(cast), policy: policies, ttl, named });
   const content = oneof(
     { weight: 5, arbitrary: start },
     { weight: 3, arbitrary: renew },
@@ -164,7 +218,7 @@ function message(cast: Cast, astray: 'never astray' | 'seldom astray'): Arbitrar
     { weight: astray === 'never astray' ? 0 : 1, arbitrary: nat(cast.companies - 1) },
   );
   return tuple(nat(cast.runs - 1), stray, content).map(
-    ([run, company, rest]) => defined({ run, company: company ?? homeOf(run, cast), ...rest }) as Message,
+    ([run, company, rest]) => defined({ run, company: company ?? homeOf(run, cast), ...rest }) as RunMessage,
   );
 }
 
@@ -174,7 +228,8 @@ function contest(cast: Cast): Arbitrary<Action[]> {
   return tuple(nat(cast.companies - 1), nat(cast.workspaces - 1), runs).map(([company, onWorkspace, ofCompany]) =>
     ofCompany.map((nth) => {
       const run = company + nth * cast.companies;
-      return { step: 'deliver', messages: [{ kind: 'start', company, run, workspace: onWorkspace }] };
+      const start = { kind: 'start', company, run, workspace: onWorkspace } as const;
+      return { step: 'deliver', messages: [cast.onHosts ? { ...start, named: 'host' } : start] };
     }),
   );
 }

@@ -24,7 +24,7 @@ export async function letTimePass(sql: Sql, seconds: number): Promise<void> {
     with leases as (
       update lessor.environment_leases set acquired_at = acquired_at - ${passed}, expires_at = expires_at - ${passed},
         last_used_at = last_used_at - ${passed}, updated_at = updated_at - ${passed},
-        released_at = released_at - ${passed}
+        released_at = released_at - ${passed}, acquiring_until = acquiring_until - ${passed}
     ), runs as (
       update lessor.heartbeat_runs set created_at = created_at - ${passed}, updated_at = updated_at - ${passed}
     )

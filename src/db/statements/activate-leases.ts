@@ -59,19 +59,22 @@ export async function activateLeases(tx: Transaction, acquired: readonly Acquire
 /**
  * Says of leases that ended while their driver acquired them that it is done now, so that their cleanup can begin. One
  * that has been cleaned up already, since its acquirer was held to be dead, waits for its cleanup anew: the acquirer
- * may have made something since (no-leak).
+ * may have made something since (no-leak). It ends as it did, or was to. One that was taken over is left alone: what was
+ * acquired is another lease's by now.
  */
 export async function recordSupersededAcquisitions(tx: Transaction, leaseIds: readonly string[]): Promise<void> {
   await tx.execute(sql`
     update lessor.environment_leases set
       acquiring_until = null,
-      ending_status = case status when 'pending_cleanup' then ending_status else status end,
-      ending_reason = case status when 'pending_cleanup' then ending_reason else failure_reason end,
+      ending_status = case when ending_status is null and status <> 'pending_cleanup' then status else ending_status end,
+      ending_reason = case when ending_status is null and status <> 'pending_cleanup' then failure_reason
+        else ending_reason end,
       status = 'pending_cleanup',
       cleanup_status = 'pending',
       released_at = null,
       updated_at = statement_timestamp()
-    where id = any(${uuidArray(leaseIds)}) and status in ('pending_cleanup', 'released', 'failed', 'expired')`);
+    where id = any(${uuidArray(leaseIds)}) and status in ('pending_cleanup', 'released', 'failed', 'expired')
+      and not (status = 'released' and ending_status is null and provider_lease_id is not null)`);
 }
 
 /** Reads leases, by id. The companies' locks must be held. */

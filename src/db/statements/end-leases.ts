@@ -71,16 +71,19 @@ const cleanupOfEndedLease = sql.raw(`case lease.provider when 'local' then 'succ
 const keptForReuse = sql.raw(`lease.status = 'active' and lease.provider <> 'local'
   and lease.lease_policy in ('reuse_by_environment', 'reuse_by_execution_workspace')`);
 
+const keptOnFailure = sql.raw(`lease.status = 'active' and lease.lease_policy = 'retain_on_failure'`);
+
 /**
  * How a run's end ends its leases (DESIGN: released, failed with the run's reason, or retained on failure). What a run
- * that did not fail leaves for reuse is retained until the next run of its scope takes it over.
+ * that did not fail leaves for reuse is retained until the next run of its scope takes it over. One that was never active
+ * is not retained: there is nothing to look at.
  */
 function endingOfEndedRuns(leases: SQL): SQL {
   return sql`
     select lease.id as lease_id, lease.status as from_status,
       case
         when run.status in ('succeeded', 'cancelled') then case when ${keptForReuse} then 'retained' else 'released' end
-        when lease.lease_policy = 'retain_on_failure' then 'retained'
+        when ${keptOnFailure} then 'retained'
         else 'failed'
       end as status,
       case run.status
@@ -88,7 +91,7 @@ function endingOfEndedRuns(leases: SQL): SQL {
         when 'timed_out' then coalesce(nullif(run.failure_reason, ''), 'the run timed out')
       end as failure_reason,
       case
-        when run.status in ('failed', 'timed_out') and lease.lease_policy = 'retain_on_failure' then 'pending'
+        when run.status in ('failed', 'timed_out') and ${keptOnFailure} then 'pending'
         when ${keptForReuse} then 'pending'
         else ${cleanupOfEndedLease}
       end as cleanup_status

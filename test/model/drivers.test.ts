@@ -1,0 +1,30 @@
+import { expect, test } from 'vitest';
+import { sequencesAsModelled, timeLimitMs, useModelDatabase } from './property.ts';
+
+const database = useModelDatabase();
+
+test(
+  'no-leak: leases that drivers acquire and clean up after, whatever comes between, come to what the model says',
+  { timeout: timeLimitMs() },
+  async () => {
+    const sequences = await sequencesAsModelled(database, {
+      cast: { companies: 2, runs: 8, workspaces: 1, onHosts: true },
+      weights: {
+        deliver: 20,
+        race: 3,
+        'race with sweep': 2,
+        retry: 3,
+        pass: 5,
+        sweep: 2,
+        acquire: 1,
+        release: 1,
+        'release run': 1,
+        'assert current': 1,
+        'write end': 1,
+        poison: 1,
+        'enable environments': 1,
+      },
+    });
+    expect(sequences).toBeGreaterThan(0);
+  },
+);
