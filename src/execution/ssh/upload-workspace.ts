@@ -32,14 +32,14 @@ const CONCURRENT_FILES = 16;
 
 /** Makes the workspace on the host what it is on this machine. Repeating it after a crash is harmless. */
 export async function uploadWorkspace(options: UploadOptions): Promise<{ manifest: Manifest; report: PrepareReport }> {
-  const { files, place, workspacePath } = options;
+  const { files, place, workspacePath, signal } = options;
   const record = `${place}/uploaded.json`;
   const last = await LastUpload.read(files, record);
   // Until this upload has come to its end, nothing there is sure.
   await removeIfThere(files, record);
   const broughtAt = await readClock(files, `${place}/clock`);
-  const survey = await surveyWorkspace(new LocalTree(options.directory));
-  const there = await makeWay(files, workspacePath, survey);
+  const survey = await surveyWorkspace(new LocalTree(options.directory), signal);
+  const there = await makeWay(files, workspacePath, survey, signal);
 
   const upload = new Upload(options, last, there);
   const byKind = sorted(survey.entries.values());
@@ -49,7 +49,8 @@ export async function uploadWorkspace(options: UploadOptions): Promise<{ manifes
   await upload.setModes(byKind.directories);
 
   const tree = new RemoteTree(files, workspacePath);
-  const manifest = { ...(await verifyUpload(tree, survey, upload.brought, workspacePath)), broughtAt };
+  const verified = await verifyUpload(tree, survey, upload.brought, { location: workspacePath, signal });
+  const manifest = { ...verified, broughtAt };
   await LastUpload.write(files, record, manifest);
   return { manifest, report: reportOf(manifest, [...survey.skipped, ...upload.skipped]) };
 }

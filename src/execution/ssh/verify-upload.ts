@@ -1,5 +1,6 @@
 import { EnvironmentFailedError } from '../../contracts/index.ts';
 import type { Manifest, ManifestEntry } from '../workspace/manifest.ts';
+import { rulesOfSurvey } from '../workspace/survey-workspace.ts';
 import type { Survey } from '../workspace/survey-workspace.ts';
 import { walkWorkspace } from '../workspace/walk-workspace.ts';
 import type { WorkspaceEntry, WorkspaceTree } from '../workspace/workspace-entry.ts';
@@ -10,14 +11,13 @@ import type { WorkspaceEntry, WorkspaceTree } from '../workspace/workspace-entry
  */
 export async function verifyUpload(
   tree: WorkspaceTree,
-  { rules }: Pick<Survey, 'rules'>,
+  survey: Pick<Survey, 'rules'>,
   brought: ReadonlyMap<string, ManifestEntry>,
-  location: string,
+  { location, signal }: { location: string; signal: AbortSignal },
 ): Promise<Pick<Manifest, 'entries' | 'leftOver'>> {
   const verified = new Map<string, ManifestEntry>();
   const leftOver = new Set<string>();
-  const walk = walkWorkspace(tree, (directory, around) => rules.get(directory) ?? around.within(directory, undefined));
-  for await (const found of walk) {
+  for await (const found of walkWorkspace(tree, rulesOfSurvey(survey), signal)) {
     if (found.kind === 'ignored' || found.kind === 'skipped') continue;
     const sent = brought.get(found.path);
     const entry = sent && asFound(sent, found);

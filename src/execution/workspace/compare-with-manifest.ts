@@ -1,7 +1,7 @@
 import type { Manifest, ManifestEntry } from './manifest.ts';
 import { rulesOf, walkWorkspace } from './walk-workspace.ts';
 import { directoriesAbove } from './workspace-entry.ts';
-import type { DirectoryEntry, FileEntry, SymlinkEntry, WorkspaceTree } from './workspace-entry.ts';
+import type { DirectoryEntry, FileEntry, SymlinkEntry, WorkspaceEntry, WorkspaceTree } from './workspace-entry.ts';
 
 /** How the environment's files differ from what was brought to it. */
 export interface Differences {
@@ -20,32 +20,26 @@ export interface Differences {
  */
 export async function compareWithManifest(
   tree: WorkspaceTree,
-  { entries, broughtAt, leftOver }: Manifest,
+  manifest: Manifest,
+  signal: AbortSignal,
 ): Promise<Differences> {
   const differences: Differences = { files: [], symlinks: [], directories: [], gone: [], skipped: [] };
   const seen = new Set<string>();
   const passedOver = new Set<string>();
-  for await (const encounter of walkWorkspace(tree, rulesOf(tree))) {
-    const { kind, path } = encounter;
-    const known = entries.get(path);
-    if (kind === 'ignored') passedOver.add(path);
-    else if (kind === 'skipped') {
+  for await (const encounter of walkWorkspace(tree, rulesOf(tree), signal)) {
+    const { path } = encounter;
+    if (encounter.kind === 'ignored') passedOver.add(path);
+    else if (encounter.kind === 'skipped') {
       passedOver.add(path);
       differences.skipped.push({ path, reason: encounter.reason });
     } else if (seen.has(path)) differences.skipped.push({ path, reason: 'the host lists it twice' });
     else {
       seen.add(path);
-      if (kind === 'file') {
-        if (known?.kind !== kind || mayHaveChanged(known, encounter, broughtAt) || known.remoteMode !== encounter.mode)
-          differences.files.push(encounter);
-      } else if (kind === 'symlink') {
-        if (known?.kind !== kind || known.target !== encounter.target) differences.symlinks.push(encounter);
-      } else if (!leftOver.has(path) && (known?.kind !== kind || known.remoteMode !== encounter.mode))
-        differences.directories.push(encounter);
+      if (differs(encounter, manifest)) add(encounter, differences);
     }
   }
   const isPassedOver = (path: string) => [...directoriesAbove(path), path].some((above) => passedOver.has(above));
-  differences.gone = [...entries.keys()].filter((path) => !seen.has(path) && !isPassedOver(path));
+  differences.gone = [...manifest.entries.keys()].filter((path) => !seen.has(path) && !isPassedOver(path));
   return differences;
 }
 
@@ -56,4 +50,19 @@ export function mayHaveChanged(
   broughtAt: number,
 ): boolean {
   return size !== known.size || mtime !== known.remoteMtime || mtime >= broughtAt;
+}
+
+function differs(entry: WorkspaceEntry, { entries, broughtAt, leftOver }: Manifest): boolean {
+  const known = entries.get(entry.path);
+  if (known === undefined) return entry.kind !== 'directory' || !leftOver.has(entry.path);
+  if (entry.kind === 'file' && known.kind === 'file')
+    return mayHaveChanged(known, entry, broughtAt) || known.remoteMode !== entry.mode;
+  if (entry.kind === 'directory' && known.kind === 'directory') return known.remoteMode !== entry.mode;
+  return entry.kind !== 'symlink' || known.kind !== 'symlink' || known.target !== entry.target;
+}
+
+function add(entry: WorkspaceEntry, { files, symlinks, directories }: Differences): void {
+  if (entry.kind === 'file') files.push(entry);
+  else if (entry.kind === 'symlink') symlinks.push(entry);
+  else directories.push(entry);
 }

@@ -46,6 +46,7 @@ export async function restoreWorkspace(options: RestoreOptions): Promise<Restore
   const { files, symlinks, directories, gone, skipped } = await compareWithManifest(
     options.source.tree,
     options.manifest,
+    options.signal,
   );
   const meter = new TransferMeter(
     {

@@ -39,11 +39,16 @@ interface Visit {
  * Walks all of a workspace that is to cross: each directory before what is in it, symlinks not followed. `.git` crosses
  * as it is, whatever the .gitignore files say, as they do for git.
  */
-export async function* walkWorkspace(tree: WorkspaceTree, rulesWithin: RulesWithin): AsyncGenerator<Encounter> {
+export async function* walkWorkspace(
+  tree: WorkspaceTree,
+  rulesWithin: RulesWithin,
+  signal: AbortSignal,
+): AsyncGenerator<Encounter> {
   let visits: Visit[] = [{ directory: '', around: IgnoreRules.none }];
   while (visits.length > 0) {
     const deeper: Visit[] = [];
     for (let start = 0; start < visits.length; start += CONCURRENT_LISTINGS) {
+      signal.throwIfAborted();
       const listings = await Promise.all(
         visits.slice(start, start + CONCURRENT_LISTINGS).map((visit) => look(tree, rulesWithin, visit)),
       );

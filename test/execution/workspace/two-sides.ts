@@ -83,7 +83,7 @@ export class TwoSides {
 
 /** As after a transfer: all of it is older than the upload. */
 async function manifestOf(directory: string): Promise<Manifest> {
-  const { entries: found } = await surveyWorkspace(new LocalTree(directory));
+  const { entries: found } = await surveyWorkspace(new LocalTree(directory), new AbortController().signal);
   const entries = new Map<string, ManifestEntry>();
   for (const [path, entry] of found) {
     if (entry.kind === 'symlink') entries.set(path, entry);

@@ -195,7 +195,8 @@ describe('.gitignore files leave out what git leaves out', () => {
 async function walk(directory: string): Promise<Encounter[]> {
   const tree = new LocalTree(directory);
   const met: Encounter[] = [];
-  for await (const encounter of walkWorkspace(tree, rulesOf(tree))) met.push(encounter);
+  const { signal } = new AbortController();
+  for await (const encounter of walkWorkspace(tree, rulesOf(tree), signal)) met.push(encounter);
   return met;
 }
 
