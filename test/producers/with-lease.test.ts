@@ -107,7 +107,7 @@ describeOnEachBackend(
     });
 
     test('no-leak: work that lasts longer than its ttl keeps its lease', async () => {
-      const run = newRun(2);
+      const run = newRun(4);
       const status = await withLease(openProducer(backend), run, async (lease, signal) => {
         await until(() => Date.now() > Date.parse(lease.expiresAt) + 200);
         expect(signal.aborted).toBe(false);

@@ -5,6 +5,7 @@ import { dirname, join } from 'node:path';
 import ssh2 from 'ssh2';
 import type { Attributes, SFTPWrapper } from 'ssh2';
 import { expect, onTestFinished, test } from 'vitest';
+import { generateKeyPair } from '../../../src/embedded/ssh-server/keys.ts';
 import { RemoteRestoreSource } from '../../../src/execution/ssh/remote-restore-source.ts';
 import { RemoteTree } from '../../../src/execution/ssh/remote-tree.ts';
 import { SftpFiles } from '../../../src/execution/ssh/sftp-files.ts';
@@ -127,7 +128,7 @@ async function restoreFrom(lies: Lies) {
 }
 
 async function connectTo(lies: Lies) {
-  const key = ssh2.utils.generateKeyPairSync('ed25519');
+  const key = generateKeyPair();
   const server = new ssh2.Server({ hostKeys: [key.private] }, (client) => {
     client.on('authentication', (context) => context.accept());
     client.on('error', () => undefined);
