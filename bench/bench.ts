@@ -51,9 +51,10 @@ async function bench(): Promise<void> {
       found.violations.push(...violations.map((violation) => `${where}: ${violation}`));
     },
     fail(where, error) {
-      const reason = error instanceof Error ? (error.stack ?? error.message) : String(error);
-      progress.fail(`${where}: ${reason}`);
-      found.failures.push(`${where}: ${reason.split('\n')[0]}`);
+      const { message, stack }: { message: string; stack?: string } =
+        error instanceof Error ? error : { message: String(error) };
+      progress.fail(`${where}: ${stack ?? message}`);
+      found.failures.push(`${where}: ${message.split('\n')[0]}`);
     },
   };
   const measured = await measureAll(context);

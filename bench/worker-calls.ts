@@ -33,4 +33,4 @@ export interface CallMessage {
   method: keyof WorkerCalls;
   args: unknown[];
 }
-export type AnswerMessage = { call: number } & ({ result: unknown } | { error: string });
+export type AnswerMessage = { call: number } & ({ result: unknown } | { error: string; stack?: string });

@@ -64,7 +64,8 @@ async function carryOut({ call, method, args }: CallMessage): Promise<void> {
     const result = await (calls[method] as (...given: unknown[]) => Promise<unknown>)(...args);
     answer({ call, result });
   } catch (error) {
-    answer({ call, error: error instanceof Error ? (error.stack ?? error.message) : String(error) });
+    if (error instanceof Error) answer({ call, error: error.message, stack: error.stack ?? '' });
+    else answer({ call, error: String(error) });
   }
 }
 

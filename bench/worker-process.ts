@@ -49,7 +49,7 @@ export class WorkerProcess {
   #settle(answer: AnswerMessage): void {
     const pending = this.#pending.get(answer.call);
     this.#pending.delete(answer.call);
-    if ('error' in answer) pending?.reject(new Error(answer.error));
+    if ('error' in answer) pending?.reject(Object.assign(new Error(answer.error), { stack: answer.stack }));
     else pending?.resolve(answer.result);
   }
 

@@ -12,8 +12,8 @@ import { inTransaction, openPool, writeRun } from './statements.ts';
  */
 const QUEUE = { policy: 'key_strict_fifo', partition: true } as const;
 const WORK = {
-  batchSize: Number(process.env['PB_BATCH'] ?? 50),
-  localConcurrency: Number(process.env['PB_LOCAL'] ?? 2),
+  batchSize: 50,
+  localConcurrency: 2,
   burstWhenBatchFull: true,
   pollingIntervalSeconds: 0.5,
   perJobResults: true,
