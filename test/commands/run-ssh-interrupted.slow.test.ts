@@ -1,4 +1,4 @@
-import { readFile, writeFile } from 'node:fs/promises';
+import { readFile, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { describeOnEachBackend } from '../support/queues.ts';
@@ -70,6 +70,26 @@ describeOnEachBackend(
       expect(stderr).toMatch(/^error: the command exited with code 0, but what it changed could not all [^\n]*\n$/);
       for (const said of [stderr, reason]) expect(said).toContain(`@127.0.0.1:${host.server.port}:${place}`);
       expect(await readFile(join(workspace, 'a'), 'utf8')).toBe('one');
+    });
+
+    test('goes on bringing back after a signal, and gives up after another one', async () => {
+      const host = await openSshHost(kind);
+      await startSshWorker(backend);
+      const { id, args, env } = await runOn(backend, host);
+      const workspace = await workspaceOf({ a: 'one' });
+      const script = 'dd if=/dev/zero of=large bs=1 count=0 seek=200000000 2>/dev/null; echo done';
+      const running = spawnLessor([...args, '--workspace-dir', workspace, '--', 'sh', '-c', script], { env });
+      const isBringingBack = async () => (await readdir(workspace)).some((name) => name.includes('unfinished'));
+      await until(isBringingBack, { what: 'the file being brought back' });
+      running.child.kill('SIGINT');
+      await until(() => running.stderr().includes('another signal ends that'), { what: 'the answer to the signal' });
+      running.child.kill('SIGINT');
+
+      const { exit, stderr } = await running.ended();
+      expect(exit).toBe(125);
+      expect(stderr).toContain('SIGINT was received twice');
+      expect(await readdir(workspace)).toEqual(['a']);
+      expect(await untilEnded(backend.database.sql, id)).toMatchObject({ run: 'failed' });
     });
 
     test('exits with 125 when the connection is lost, as nobody knows how the command ends', async () => {
