@@ -23,7 +23,7 @@ const CONNECTIONS = 20;
 export const graphileWorker: Contender = {
   title: 'graphile-worker, a named queue per company',
   packages: ['graphile-worker', 'pg'],
-  settings: { ...OPTIONS, connections: CONNECTIONS, statements: 'prepared' },
+  settings: { ...OPTIONS, connections: CONNECTIONS, statements: 'parameterized' },
   writesRows: true,
 
   async open({ databaseUrl }, runs) {

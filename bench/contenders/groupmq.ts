@@ -15,7 +15,7 @@ const PUBLISHERS = 250;
 export const groupmq: Contender = {
   title: 'groupmq, a group per company',
   packages: ['groupmq', 'ioredis', 'pg'],
-  settings: { concurrency: CONCURRENCY, connections: CONNECTIONS, statements: 'prepared' },
+  settings: { concurrency: CONCURRENCY, connections: CONNECTIONS, statements: 'parameterized' },
   writesRows: true,
 
   async open({ databaseUrl, redisUrl }, runs) {

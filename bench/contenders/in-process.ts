@@ -12,7 +12,7 @@ const CONCURRENCY = 20;
 export const inProcess: Contender = {
   title: 'calls in sequence in one process, no queue',
   packages: ['pg'],
-  settings: { concurrency: CONCURRENCY, connections: CONCURRENCY, statements: 'prepared' },
+  settings: { concurrency: CONCURRENCY, connections: CONCURRENCY, statements: 'parameterized' },
   writesRows: true,
   // Two leases of an environment can be granted at once: nothing orders their tokens and their instants.
   notPromised: ['fenced'],

@@ -8,7 +8,7 @@ const CONNECTIONS = 20;
 export const perJobTransaction: Contender = {
   title: 'BullMQ, one transaction per job with a company lock',
   packages: ['bullmq', 'ioredis', 'pg'],
-  settings: { concurrency: CONCURRENCY, connections: CONNECTIONS, statements: 'prepared' },
+  settings: { concurrency: CONCURRENCY, connections: CONNECTIONS, statements: 'parameterized' },
   writesRows: true,
 
   async open({ databaseUrl, redisUrl }, runs) {

@@ -24,7 +24,7 @@ const JOBS_PER_INSERT = 1_000;
 export const pgBoss: Contender = {
   title: 'pg-boss, strict order per company',
   packages: ['pg-boss', 'pg'],
-  settings: { ...QUEUE, ...WORK, connections: CONNECTIONS, statements: 'prepared' },
+  settings: { ...QUEUE, ...WORK, connections: CONNECTIONS, statements: 'parameterized' },
   writesRows: true,
 
   async open({ databaseUrl }, runs) {

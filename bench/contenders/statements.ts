@@ -6,7 +6,8 @@ import type { Phase, Run } from '../workload.ts';
 
 /**
  * The rows of one run, written statement by statement, as a service would do it that has no set-based statements: the
- * same rows as Lessor's, under the same constraints, through prepared statements. Companies are known already.
+ * same rows as Lessor's, under the same constraints, with the parameters that node-postgres' documentation shows.
+ * Companies are known already.
  */
 
 type Connection = Pick<PoolClient, 'query'>;
@@ -39,7 +40,7 @@ export async function inTransaction(pool: Pool, work: (connection: Connection) =
 
 /** Until the transaction ends, nobody else works on the company. */
 export async function lockCompany(connection: Connection, companyId: string): Promise<void> {
-  await run(connection, 'lock-company', 'select id from lessor.companies where id = $1 for update', [companyId]);
+  await run(connection, 'select id from lessor.companies where id = $1 for update', [companyId]);
 }
 
 /** Writes all that belongs to a run's start, or to its end. */
@@ -53,14 +54,12 @@ async function startRun(connection: Connection, target: Run): Promise<void> {
   const environmentId = await ensureLocalEnvironment(connection, companyId);
   await run(
     connection,
-    'insert-run',
     `insert into lessor.heartbeat_runs (id, company_id, status, started_at) values ($1, $2, 'running', $3)
      on conflict (id) do nothing`,
     [runId, companyId, startedAt],
   );
   const [lease] = await run<{ id: string; fencing_token: string; expires_at: Date }>(
     connection,
-    'insert-lease',
     `insert into lessor.environment_leases (company_id, environment_id, heartbeat_run_id, status, lease_policy, provider,
        ttl_seconds, acquired_at, last_used_at, expires_at, metadata)
      values ($1, $2, $3, 'active', 'ephemeral', 'local', $4::int, statement_timestamp(), statement_timestamp(),
@@ -70,7 +69,6 @@ async function startRun(connection: Connection, target: Run): Promise<void> {
   );
   await run(
     connection,
-    'update-context',
     `update lessor.heartbeat_runs set context_snapshot = context_snapshot || $2, updated_at = now() where id = $1`,
     [
       runId,
@@ -92,14 +90,12 @@ async function finishRun(connection: Connection, target: Run): Promise<void> {
   const { runId, status, finishedAt } = finishOf(target);
   await run(
     connection,
-    'end-run',
     `update lessor.heartbeat_runs set status = $2, finished_at = $3, updated_at = now()
      where id = $1 and status in ('queued', 'running')`,
     [runId, status, finishedAt],
   );
   const [lease] = await run<{ id: string; environment_id: string; fencing_token: string }>(
     connection,
-    'release-lease',
     `update lessor.environment_leases set status = 'released', cleanup_status = 'success',
        released_at = statement_timestamp(), last_used_at = statement_timestamp(), updated_at = statement_timestamp()
      where heartbeat_run_id = $1 and status in ('pending', 'active')
@@ -120,17 +116,13 @@ const SELECTION = {
 
 async function ensureLocalEnvironment(connection: Connection, companyId: string): Promise<string> {
   const find = () =>
-    run<{ id: string }>(
-      connection,
-      'find-local',
-      `select id from lessor.environments where company_id = $1 and driver = 'local'`,
-      [companyId],
-    );
+    run<{ id: string }>(connection, `select id from lessor.environments where company_id = $1 and driver = 'local'`, [
+      companyId,
+    ]);
   const [found] = await find();
   if (found !== undefined) return found.id;
   const [created] = await run<{ id: string }>(
     connection,
-    'create-local',
     `insert into lessor.environments (company_id, name, driver) values ($1, 'Local', 'local')
      on conflict (company_id) where driver = 'local' do nothing returning id`,
     [companyId],
@@ -138,7 +130,6 @@ async function ensureLocalEnvironment(connection: Connection, companyId: string)
   if (created === undefined) return (await find())[0]!.id;
   await run(
     connection,
-    'tell-local',
     `insert into lessor.activity_log (company_id, actor_type, actor_id, action, entity_type, entity_id, details)
      values ($1, $2, $3, 'environment.created', 'environment', $4, $5)`,
     [companyId, ...ACTOR, created.id, { name: 'Local', driver: 'local' }],
@@ -155,19 +146,13 @@ async function insertActivity(
 ): Promise<void> {
   await run(
     connection,
-    'insert-activity',
     `insert into lessor.activity_log (company_id, actor_type, actor_id, action, entity_type, entity_id, run_id, details)
      values ($1, $2, $3, $4, 'environment_lease', $5, $6, $7)`,
     [companyId, ...ACTOR, action, leaseId, runId, details],
   );
 }
 
-async function run<Row extends object>(
-  connection: Connection,
-  name: string,
-  text: string,
-  values: unknown[],
-): Promise<Row[]> {
-  const { rows } = await connection.query<Row>({ name, text, values });
+async function run<Row extends object>(connection: Connection, text: string, values: unknown[]): Promise<Row[]> {
+  const { rows } = await connection.query<Row>(text, values);
   return rows;
 }
