@@ -44,8 +44,9 @@ interface RunFlags {
 const EXIT_LESSOR_FAILED = 125;
 
 const EXPLANATION = `
-On Local the command is given all variables of this process; elsewhere only those that --env names, and what tells it of
-its lease: LESSOR_RUN_ID, LESSOR_LEASE_ID, LESSOR_FENCING_TOKEN, and PAPERCLIP_ENVIRONMENT with the workspacePath there.
+On Local the command is given all variables of this process but LESSOR_SECRET_KEY, elsewhere only those that --env names,
+and what tells it of its lease: LESSOR_RUN_ID, LESSOR_LEASE_ID, LESSOR_FENCING_TOKEN, and PAPERCLIP_ENVIRONMENT with the
+workspacePath there.
 Over SSH, unless its config says in_place, --workspace-dir is brought to the host, without what .gitignore files leave
 out, and what changed there is brought back: a file that changed on both sides is left as it is, and the other version
 put under .lessor/conflicts. Private keys that the environment refers to are read here: from variables, from files, or

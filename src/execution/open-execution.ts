@@ -25,12 +25,13 @@ export class UnknownExecutionDriverError extends LessorError {
 /**
  * The drivers that come with Lessor: `local` and `ssh`.
  * @param env what commands on `local` are given, and what secrets are got from: variables that environments refer to,
- * and `LESSOR_SECRET_KEY`
+ * and `LESSOR_SECRET_KEY`, which no command is given: it opens what is sealed of every company
  * @throws {InvalidConfigurationError} when LESSOR_SECRET_KEY is no key
  */
 export function executionDrivers(env: Readonly<Record<string, string | undefined>>): ExecutionDriver[] {
-  const secrets = createSecretResolver({ env, secretKey: env['LESSOR_SECRET_KEY'] });
-  return [createLocalExecutionDriver({ env }), createSshExecutionDriver({ secrets })];
+  const { LESSOR_SECRET_KEY: secretKey, ...ofCommands } = env;
+  const secrets = createSecretResolver({ env, secretKey });
+  return [createLocalExecutionDriver({ env: ofCommands }), createSshExecutionDriver({ secrets })];
 }
 
 /**

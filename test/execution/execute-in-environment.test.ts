@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import { randomUUID } from 'node:crypto';
 import { readFile, readdir, realpath } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -99,7 +100,8 @@ describeOnEachSshServer('a command in an SSH environment', (host) => {
 });
 
 describe('a command on Local', () => {
-  test('is given all variables there are and those that are named, and works in the directory itself', async () => {
+  test('is given all variables but the key of secrets, and those that are named, and works in the directory itself', async () => {
+    const LESSOR_SECRET_KEY = randomBytes(32).toString('hex');
     const workspaceDirectory = await realpath(await makeDirectory({ a: 'one' }));
     const lease = local();
     const { result, stdout } = await execute(lease, {
@@ -107,8 +109,9 @@ describe('a command on Local', () => {
       env: { NAMED: 'yes', BASE: 'overridden' },
       stdin: Readable.from(['from stdin\n']),
       workspaceDirectory,
-      drivers: executionDrivers({ PATH: process.env['PATH'], BASE: 'base', OTHER: 'other' }),
+      drivers: executionDrivers({ PATH: process.env['PATH'], BASE: 'base', OTHER: 'other', LESSOR_SECRET_KEY }),
     });
+    expect(stdout).not.toContain(LESSOR_SECRET_KEY);
     expect(result).toMatchObject({ end: { code: 3, signal: null }, restored: { changed: [] } });
     for (const line of [
       `${workspaceDirectory}\nfrom stdin\n`,
