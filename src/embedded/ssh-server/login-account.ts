@@ -22,10 +22,14 @@ export function readLoginAccount(surroundings: Readonly<Record<string, string | 
   const { username, homedir, shell: shellOfAccount } = readUser();
   const shell = shellOfAccount || '/bin/sh';
   const { PATH = DEFAULT_PATH, LANG } = surroundings;
-  // As if it were not the user's first shell: bash would read all of .bashrc for each command that a socket brings.
-  const SHLVL = '1';
   const environment = {
-    ...{ PATH, HOME: homedir, USER: username, LOGNAME: username, SHELL: shell, SHLVL },
+    PATH,
+    HOME: homedir,
+    USER: username,
+    LOGNAME: username,
+    SHELL: shell,
+    // As if it were not the user's first shell: bash would read all of .bashrc for each command that a socket brings.
+    SHLVL: '1',
     ...(LANG && { LANG }),
   };
   return { username, home: isDirectoryToEnter(homedir) ? homedir : '/', shell, environment };
