@@ -8,6 +8,8 @@ export interface Surroundings {
 
 /** One way to write the starts and the ends of runs into Postgres, or the limit of one. */
 export interface Contender {
+  /** Its name in plots. */
+  readonly label: string;
   /** What it is, in words. */
   readonly title: string;
   /** The npm packages that it is made of, besides Lessor's own. */

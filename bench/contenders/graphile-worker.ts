@@ -21,6 +21,7 @@ const OPTIONS = {
 const CONNECTIONS = 20;
 
 export const graphileWorker: Contender = {
+  label: 'graphile-worker',
   title: 'graphile-worker, a named queue per company',
   packages: ['graphile-worker', 'pg'],
   settings: { ...OPTIONS, connections: CONNECTIONS, statements: 'parameterized' },

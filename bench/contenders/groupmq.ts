@@ -13,6 +13,7 @@ const CONNECTIONS = 20;
 const PUBLISHERS = 250;
 
 export const groupmq: Contender = {
+  label: 'groupmq',
   title: 'groupmq, a group per company',
   packages: ['groupmq', 'ioredis', 'pg'],
   settings: { concurrency: CONCURRENCY, connections: CONNECTIONS, statements: 'parameterized' },

@@ -10,6 +10,7 @@ const CONCURRENCY = 20;
  * committed by itself. When it dies between two of them, a lease leaks.
  */
 export const inProcess: Contender = {
+  label: 'calls in sequence',
   title: 'calls in sequence in one process, no queue',
   packages: ['pg'],
   settings: { concurrency: CONCURRENCY, connections: CONCURRENCY, statements: 'parameterized' },

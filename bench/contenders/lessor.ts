@@ -11,6 +11,7 @@ const PACKAGES = ['bullmq', 'ioredis', 'pg', 'drizzle-orm'];
 
 /** Lessor as it is: the jobs that its producer publishes are worked off by its worker, both with their defaults. */
 export const lessor: Contender = {
+  label: 'Lessor on Redis',
   title: 'Lessor on Redis',
   packages: PACKAGES,
   settings: defaultSettings(),
@@ -19,7 +20,8 @@ export const lessor: Contender = {
 };
 
 export const lessorPostgres: Contender = {
-  title: 'Lessor on Postgres alone',
+  label: 'Lessor on Postgres',
+  title: 'Lessor, queue and all in one Postgres',
   packages: PACKAGES,
   settings: defaultSettings(),
   writesRows: true,

@@ -4,6 +4,7 @@ import type { Contender } from './contender.ts';
 export const CONCURRENCY = 200;
 
 export const noop: Contender = {
+  label: 'BullMQ, empty processor',
   title: 'BullMQ, empty processor',
   packages: ['bullmq', 'ioredis'],
   settings: { concurrency: CONCURRENCY },

@@ -6,6 +6,7 @@ const CONCURRENCY = 50;
 const CONNECTIONS = 20;
 
 export const perJobTransaction: Contender = {
+  label: 'one transaction per job',
   title: 'BullMQ, one transaction per job with a company lock',
   packages: ['bullmq', 'ioredis', 'pg'],
   settings: { concurrency: CONCURRENCY, connections: CONNECTIONS, statements: 'parameterized' },

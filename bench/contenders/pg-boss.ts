@@ -22,6 +22,7 @@ const CONNECTIONS = 20;
 const JOBS_PER_INSERT = 1_000;
 
 export const pgBoss: Contender = {
+  label: 'pg-boss',
   title: 'pg-boss, strict order per company',
   packages: ['pg-boss', 'pg'],
   settings: { ...QUEUE, ...WORK, connections: CONNECTIONS, statements: 'parameterized' },

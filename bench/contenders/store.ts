@@ -20,6 +20,7 @@ const SETTINGS: OperationSettings = {
 
 /** The limit of the store: batches that are always full, two at once that never wait for each other's locks. */
 export const store: Contender = {
+  label: 'set-based SQL, no queue',
   title: 'set-based SQL straight into Postgres, no queue',
   packages: ['pg', 'drizzle-orm'],
   settings: { batchSize: BATCH_SIZE, batchesInFlight: BATCHES_IN_FLIGHT },

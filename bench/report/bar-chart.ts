@@ -20,7 +20,7 @@ export interface BarChart {
 }
 
 const WIDTH = 760;
-const LEFT = 290;
+const LEFT = 220;
 const RIGHT = 80;
 const TOP = 44;
 const ROW = 30;

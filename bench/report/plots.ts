@@ -31,7 +31,7 @@ function plotThroughput({ throughput }: BenchResults): string | undefined {
     unit: 'jobs a second',
     bars: [...summaries].map(([name, { values }]) => {
       const isOurs = name === 'lessor' || name === 'lessorPostgres';
-      return barOf(shortTitle(CONTENDERS[name].title), values, isOurs ? 0 : 1);
+      return barOf(CONTENDERS[name].label, values, isOurs ? 0 : 1);
     }),
   });
 }
@@ -46,7 +46,7 @@ function plotCosts(results: BenchResults): string | undefined {
     bars: names.map((name) => {
       const { nodeMs = 0, postgresMs = 0, redisMs = 0 } = medianCosts(results, name);
       return {
-        label: shortTitle(CONTENDERS[name].title),
+        label: CONTENDERS[name].label,
         parts: [nodeMs, postgresMs, redisMs].map((milliseconds) => milliseconds * 1_000),
       };
     }),
@@ -132,9 +132,4 @@ function plotMemory({ memory }: BenchResults): string | undefined {
 /** A bar for the median of several measurements. */
 function barOf(label: string, values: readonly number[], color = 0): Bar {
   return { label, parts: [median(values)], color, points: values };
-}
-
-/** What fits beside a bar. */
-function shortTitle(title: string): string {
-  return title.length <= 42 ? title : `${title.slice(0, 41).trimEnd()}…`;
 }

@@ -41,6 +41,7 @@ export async function measureMemory(context: BenchContext): Promise<MemoryResult
   let jobs = 0;
   try {
     await worker.call('startLessor', { databaseUrl, queueUrl });
+    samples.push({ jobs, bytes: (await worker.call('usage')).rss });
     await withRunQueues(queueUrl, async (queues) => {
       while (jobs < scale.memory.jobs) {
         const pairs = Math.min(PAIRS_PER_STEP, Math.ceil((scale.memory.jobs - jobs) / 2));
