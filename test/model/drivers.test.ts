@@ -8,8 +8,9 @@ test(
   { timeout: timeLimitMs() },
   async () => {
     const sequences = await sequencesAsModelled(database, {
-      cast: { companies: 2, runs: 8, workspaces: 1, onHosts: true },
+      cast: { companies: 2, runs: 16, workspaces: 2, onHosts: true },
       weights: {
+        'deliver in turn': 8,
         deliver: 20,
         race: 3,
         'race with sweep': 2,

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { environmentOf } from './model.ts';
 import type { Place } from './model.ts';
-import type { Cast } from './steps.ts';
+import type { Cast } from './posted.ts';
 
 /** The kinds of the environments. */
 export const DRIVERS = { local: 'local', host: 'ssh' } as const satisfies Record<Place, string>;

@@ -1,7 +1,7 @@
 import { environmentNamed, foreignTo } from './model-messages.ts';
 import type { Message, Start } from './model-messages.ts';
 import type { Model, ModelOutcome } from './model.ts';
-import type { Posted, Report } from './steps.ts';
+import type { Posted, Report } from './posted.ts';
 
 /** What a sequence has sent so far, and which of it is to be tried again. */
 export class Post {

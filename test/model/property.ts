@@ -3,8 +3,9 @@ import { beforeAll } from 'vitest';
 import { useDatabase } from '../support/database.ts';
 import type { TestDatabase } from '../support/database.ts';
 import { Sequence } from './sequence.ts';
+import type { Cast } from './posted.ts';
 import { anyStep } from './steps.ts';
-import type { Cast, Weights } from './steps.ts';
+import type { Weights } from './steps.ts';
 
 /** A database of the test file's own, which is not crashed: it need not wait for the disk. */
 export function useModelDatabase(): TestDatabase {

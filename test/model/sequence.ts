@@ -13,10 +13,11 @@ import { nameOutcomes } from './named-outcome.ts';
 import { Names } from './names.ts';
 import { permutations, subsets } from './orders.ts';
 import { Post } from './post.ts';
+import type { Cast } from './posted.ts';
 import { PostgresSide } from './postgres-side.ts';
 import { stateOfModel, stateOfPostgres } from './recorded-state.ts';
 import { UNIT_SECONDS } from './steps.ts';
-import type { Action, Cast, Step } from './steps.ts';
+import type { Action, Step } from './steps.ts';
 import * as surroundings from './surroundings.ts';
 import { transactionsOf } from './transactions.ts';
 
@@ -72,6 +73,9 @@ export class Sequence {
       case 'release run':
       case 'assert current':
         return this.#race([step]);
+      case 'deliver in turn':
+        for (const message of step.messages) await this.#race([{ step: 'deliver', messages: [message] }]);
+        return;
       case 'race':
         return this.#race(step.actions);
       case 'retry': {
