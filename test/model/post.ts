@@ -29,18 +29,16 @@ export class Post {
   #written(post: Posted, model: Model): Message | undefined {
     if ('again' in post) return this.#sent[post.again % this.#sent.length];
     if ('report' in post) return this.#reported(post, model);
-    if (!('heartbeatOfLease' in post)) return this.#addressed(post, model);
-    const lease = model.leases[post.heartbeatOfLease % model.leases.length];
-    if (lease === undefined || lease.run === null) return undefined;
-    return { kind: 'renew', company: lease.company, run: lease.run };
+    return this.#addressed(post, model);
   }
 
   #reported({ report, ofLatest }: { report: Report; ofLatest: number }, model: Model): Message | undefined {
-    const leases = model.leases.filter(({ byDriver }) => byDriver);
+    const isOfRun = report.kind === 'renew' || report.kind === 'finish';
+    const leases = model.leases.filter(({ byDriver, run }) => (isOfRun ? run !== null : byDriver));
     const lease = leases.at(-1 - (ofLatest % leases.length));
     if (lease === undefined) return undefined;
     const { company, id, run, ending } = lease;
-    if (report.kind === 'renew' || report.kind === 'finish') return { company, run: run!, ...report };
+    if (isOfRun) return { company, run: run!, ...report };
     // A driver is asked to clean up only after a lease that waits for it.
     const isTooEarly = ending === null && (report.kind === 'cleaned-up' || report.kind === 'not-cleaned-up');
     if (isTooEarly) return undefined;

@@ -13,10 +13,10 @@ export interface Cast {
 }
 
 /**
- * A message; the nth of those sent before, once more; a heartbeat of the run of the nth lease; or what is about the nth
- * lease that a driver was to acquire, from the latest one. Counted round.
+ * A message; the nth of those sent before, once more; or what is about the nth lease from the latest one, of those that it
+ * can be about. Counted round.
  */
-export type Posted = Message | { again: number } | { heartbeatOfLease: number } | { report: Report; ofLatest: number };
+export type Posted = Message | { again: number } | { report: Report; ofLatest: number };
 
 type WithoutSubject<T> = T extends Message ? Omit<T, 'company' | 'run' | 'lease'> : never;
 
@@ -93,11 +93,11 @@ export function message(cast: Cast, astray: 'never astray' | 'seldom astray'): A
   );
 }
 
-/** The life of a lease that a driver acquires, or the first part of it. */
+/** The life of a lease that a driver acquires, or the first part of it, perhaps with something missed. */
 export const life = (cast: Cast): Arbitrary<Posted[]> =>
-  tuple(nat(cast.runs - 1), start(cast), finish, nat(5)).map(([run, wishes, end, more]) => {
+  tuple(nat(cast.runs - 1), start(cast), finish, nat(5), nat(9)).map(([run, wishes, end, more, missed]) => {
     const reports = [{ kind: 'begin-acquiring' }, { kind: 'acquired' }, end, { kind: 'release', astray: false }];
-    const rest = [...reports, { kind: 'cleaned-up' }].slice(0, more) as Report[];
+    const rest = [...reports, { kind: 'cleaned-up' }].slice(0, more).toSpliced(missed, 1) as Report[];
     const started = defined({ run, company: homeOf(run, cast), ...wishes }) as RunMessage;
     return [started, ...rest.map((each) => ({ report: defined(each) as Report, ofLatest: 0 }))];
   });

@@ -85,12 +85,12 @@ export class Sequence {
       case 'poison':
         return this.#poison(this.#post.send(step.messages, this.#model), step.poisonAt);
       case 'race with sweep':
+        await this.#pass(step.after);
         return this.#raceWithSweep(this.#post.send([step.message], this.#model));
       case 'sweep':
         return this.#sweep();
       case 'pass':
-        this.#model.now += step.seconds;
-        return surroundings.letTimePass(sql, step.seconds);
+        return this.#pass(step.seconds);
       case 'write end': {
         const { leases } = this.#model;
         const run = leases[step.lease % leases.length]?.run ?? undefined;
@@ -115,6 +115,11 @@ export class Sequence {
         if (this.#model.companies.has(step.company)) this.#model.companies.set(step.company, step.status);
         return surroundings.setCompanyStatus(sql, this.#names.companies[step.company]!, step.status);
     }
+  }
+
+  #pass(seconds: number): Promise<void> {
+    this.#model.now += seconds;
+    return surroundings.letTimePass(this.#postgres.sql, seconds);
   }
 
   /** Carries out actions at once: they must come to the same as they do one after the other in some order. */

@@ -29,7 +29,8 @@ export type Step =
   | { step: 'poison'; messages: Posted[]; poisonAt: number }
   /** At once, each on a connection of its own. */
   | { step: 'race'; actions: Action[] }
-  | { step: 'race with sweep'; message: Posted }
+  /** After some seconds, in which leases can have lapsed. */
+  | { step: 'race with sweep'; message: Posted; after: number }
   | { step: 'sweep' }
   | { step: 'pass'; seconds: number }
   /** Of the run of the nth lease that was granted so far, counted round, by a control plane that knows no leases. */
@@ -94,7 +95,11 @@ function stepsOf(cast: Cast): { [Kind in Step['step']]: Arbitrary<Extract<Step, 
         { weight: cast.onHosts ? 4 : 1, arbitrary: crossing },
       ),
     }),
-    'race with sweep': record({ step: constant('race with sweep'), message: posted }),
+    'race with sweep': record({
+      step: constant('race with sweep'),
+      message: oneof(posted, reported(nat(2))),
+      after: constantFrom(0, 60, 300),
+    }),
     sweep: record({ step: constant('sweep') }),
     pass: record({ step: constant('pass'), seconds: constantFrom(15, 15, 15, 30, 60, 180, 300) }),
     'write end': record({ step: constant('write end'), lease: nth, status: terminalStatus }),
