@@ -1,9 +1,10 @@
-import type { CompanyStatus, LeaseRelease, LeaseReleaseResult } from '../contracts/index.ts';
+import type { CompanyStatus, GrantedLease, LeaseRelease, LeaseReleaseResult } from '../contracts/index.ts';
 import type { Transaction } from '../db/connection.ts';
 import type { Actor } from '../db/statements/activity.ts';
 import { endLeasesAsTold } from '../db/statements/end-leases.ts';
 import type { LeaseEnding } from '../db/statements/end-leases.ts';
 import {
+  beginCleanups,
   readLeasesToCleanUp,
   recordFailedCleanups,
   reopenFailedCleanups,
@@ -47,20 +48,26 @@ export async function cleanUpLeases(
     tx,
     own.filter(hasFailedForGood).map(({ lease }) => lease.id),
   );
+  await beginCleanups(
+    tx,
+    own.filter((found) => isForDriver(found) && found.acquiringForMs === 0).map(({ lease }) => lease.id),
+  );
 
   return releases.map((release) => {
     const refusal = refusalOfUnknownCompany(companies, release.companyId);
     if (refusal !== undefined) return { kind: 'refused', refusal };
     const found = leaseOf(release, leases);
     if (found === undefined) return refusedAsUnknown(release);
-    const { lease, acquiringForMs } = found;
+    const { lease } = found;
     if (!isForDriver(found)) return done({ leaseId: lease.id, status: statuses.get(lease.id) ?? lease.status });
-    if (acquiringForMs > 0) return { kind: 'postponed', reason: `lease ${lease.id} may still be being acquired` };
-    return { kind: 'cleaning', lease, provider: found.provider };
+    return isBeingAcquired(found) ? postponed(lease) : { kind: 'cleaning', lease, provider: found.provider };
   });
 }
 
-/** Ends leases that their drivers have cleaned up after, as each was to end. Outcomes are in the order given. */
+/**
+ * Ends leases that their drivers have cleaned up after, as each was to end. One of which an acquisition was reported since
+ * its cleanup began is to be cleaned up once more. Outcomes are in the order given.
+ */
 export async function finishCleanups(
   tx: Transaction,
   releases: readonly LeaseSubject[],
@@ -68,8 +75,12 @@ export async function finishCleanups(
 ): Promise<Outcome<LeaseReleaseResult>[]> {
   const leases = await readLeasesToCleanUp(tx, idsOf(releases));
   const waiting = releases.flatMap((release) => leaseOf(release, leases) ?? []).filter(isWaiting);
-  const ended = await endLeasesAsTold(tx, waiting.map(endingAfterCleanup), actor);
-  return resultsOf(releases, leases, ended);
+  const ending = waiting.filter((found) => found.acquiringForMs === null);
+  const ended = await endLeasesAsTold(tx, ending.map(endingAfterCleanup), actor);
+  return resultsOf(releases, leases, ended).map((outcome, position) => {
+    const found = leaseOf(releases[position]!, leases);
+    return found !== undefined && waiting.includes(found) && !ending.includes(found) ? postponed(found.lease) : outcome;
+  });
 }
 
 /** Records why drivers could not clean up after leases, and ends those that nobody will try again as failed. */
@@ -108,6 +119,14 @@ function hasFailedForGood({ lease, cleanupStatus, endingStatus }: LeaseToCleanUp
 
 function isForDriver(found: LeaseToCleanUp): boolean {
   return (isWaiting(found) && !isWithoutOutsideEffects(found.provider)) || hasFailedForGood(found);
+}
+
+function isBeingAcquired({ acquiringForMs }: LeaseToCleanUp): boolean {
+  return acquiringForMs !== null && acquiringForMs > 0;
+}
+
+function postponed({ id }: GrantedLease): Outcome<never> {
+  return { kind: 'postponed', reason: `lease ${id} may have been acquired meanwhile, or still be so` };
 }
 
 /** A lease that failed before its cleanup says so still (always-explained). */

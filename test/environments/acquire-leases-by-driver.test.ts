@@ -171,6 +171,9 @@ describe('a run that ends while its lease is acquired', () => {
     const lease = await operations.pending(started);
     await driver.begin(lease);
     await operations.finish(runFinished(started));
+    await database.sql`
+      update lessor.environment_leases set acquiring_until = now() - interval '1 s' where id = ${lease.id}`;
+    await driver.cleanUp(lease);
     await driver.cleanedUp(lease);
     expect(await readLease(database.sql, lease.id)).toMatchObject({ status: 'released' });
     await driver.acquired(lease);
@@ -209,6 +212,24 @@ describe('a run that ends while its lease is acquired', () => {
     });
     await driver.cleanedUp(lease);
     expect(await told()).toEqual(['lease_failed']);
+  });
+
+  test('no-leak: what is acquired after its cleanup began is cleaned up before the lease ends', async () => {
+    const { run, told } = await operations.remote();
+    const started = run();
+    const lease = await operations.pending(started);
+    await driver.begin(lease);
+    await operations.finish(runFinished(started));
+    await database.sql`
+      update lessor.environment_leases set acquiring_until = now() - interval '1 s' where id = ${lease.id}`;
+    for (const late of [driver.acquired, (late: typeof lease) => driver.notAcquired(late)]) {
+      expect(await driver.cleanUp(lease)).toMatchObject({ kind: 'cleaning' });
+      await late(lease);
+      expect(await driver.cleanedUp(lease)).toMatchObject({ kind: 'postponed' });
+    }
+    expect(await driver.cleanUp(lease)).toMatchObject({ kind: 'cleaning' });
+    expect(await driver.cleanedUp(lease)).toMatchObject({ kind: 'done', result: { status: 'released' } });
+    expect(await told()).toEqual(['lease_released']);
   });
 
   test('is not begun any more, and its start delivered again grants nothing', async () => {

@@ -52,17 +52,17 @@ function acquired(model: Model, lease: ModelLease): ModelOutcome {
   if (lease.status === 'pending') {
     lease.providerLeaseId ??= placeFor(lease.id);
     becomeActive(model, lease);
-  } else cleanUpSuperseded(lease);
+  } else cleanUpSuperseded(model, lease);
   return resultOf(model, lease);
 }
 
 /** A driver acquired for a lease that had ended meanwhile: what it made is to be cleaned up, perhaps once more. */
-function cleanUpSuperseded(lease: ModelLease): void {
+function cleanUpSuperseded(model: Model, lease: ModelLease): void {
   const { status, failureReason } = lease;
   if (status === 'active' || status === 'retained' || isTakenOver(lease)) return;
   lease.endedTwice ||= lease.told.includes(status);
   lease.ending ??= { status, reason: failureReason };
-  Object.assign(lease, { status: 'pending_cleanup', cleanup: 'pending', acquiringUntil: null });
+  Object.assign(lease, { status: 'pending_cleanup', cleanup: 'pending', acquiringUntil: model.now });
 }
 
 /** Another lease has what its driver acquired. */
@@ -70,7 +70,7 @@ const isTakenOver = ({ status, ending }: ModelLease): boolean => status === 'rel
 
 function notAcquired(model: Model, lease: ModelLease, { isOver, isFinal, isRefused }: NotAcquired): ModelOutcome {
   if (lease.status !== 'pending' && lease.status !== 'pending_cleanup') return statusOf(lease);
-  if (isOver) lease.acquiringUntil = null;
+  if (isOver) lease.acquiringUntil = lease.status === 'pending' ? null : model.now;
   if (lease.status === 'pending') {
     const { reason } = DRIVER_FAILURE;
     Object.assign(lease, { touchedAt: model.now, failureReason: reason });
@@ -89,13 +89,17 @@ function release(model: Model, lease: ModelLease): ModelOutcome {
   if (isGivenUp(lease)) Object.assign(lease, { status: 'pending_cleanup', cleanup: 'pending' });
   if (lease.status !== 'pending_cleanup') return statusOf(lease);
   const isBeingAcquired = lease.acquiringUntil !== null && model.now < lease.acquiringUntil;
-  return isBeingAcquired ? { kind: 'postponed' } : { kind: 'cleaning', lease: before };
+  if (isBeingAcquired) return { kind: 'postponed' };
+  lease.acquiringUntil = null;
+  return { kind: 'cleaning', lease: before };
 }
 
 const isGivenUp = ({ status, cleanup }: ModelLease): boolean => status === 'failed' && cleanup === 'failed';
 
 function cleanedUp(model: Model, lease: ModelLease): ModelOutcome {
   if (lease.status === 'pending_cleanup') {
+    // What was acquired since the cleanup began is not cleaned up.
+    if (lease.acquiringUntil !== null) return { kind: 'postponed' };
     const { status, reason } = lease.ending!;
     endLease(model, lease, status, { failureReason: reason, cleanup: 'success' });
   }

@@ -43,7 +43,7 @@ function leaseStateOfModel(lease: ModelLease, now: number) {
     endedTwice: _twice,
     ...rest
   } = lease;
-  return { ...rest, remaining: expiresAt - now, acquiring: acquiringUntil && acquiringUntil - now };
+  return { ...rest, remaining: expiresAt - now, acquiring: acquiringUntil === null ? null : acquiringUntil - now };
 }
 
 interface LeaseRow extends NameableLease {

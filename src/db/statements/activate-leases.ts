@@ -57,7 +57,8 @@ export async function activateLeases(tx: Transaction, acquired: readonly Acquire
 }
 
 /**
- * Says of leases that ended while their driver acquired them that it is done now, so that their cleanup can begin. One
+ * Says of leases that ended while their driver acquired them that it is done now, so that their cleanup can begin, or
+ * begin anew. One
  * that has been cleaned up already, since its acquirer was held to be dead, waits for its cleanup anew: the acquirer
  * may have made something since (no-leak). It ends as it did, or was to. One that was taken over is left alone: what was
  * acquired is another lease's by now.
@@ -65,7 +66,7 @@ export async function activateLeases(tx: Transaction, acquired: readonly Acquire
 export async function recordSupersededAcquisitions(tx: Transaction, leaseIds: readonly string[]): Promise<void> {
   await tx.execute(sql`
     update lessor.environment_leases set
-      acquiring_until = null,
+      acquiring_until = statement_timestamp(),
       ending_status = case when ending_status is null and status <> 'pending_cleanup' then status else ending_status end,
       ending_reason = case when ending_status is null and status <> 'pending_cleanup' then failure_reason
         else ending_reason end,

@@ -16,8 +16,11 @@ export interface LeaseToCleanUp {
   /** What it becomes once it is cleaned up, and why; null for one whose cleanup was asked for by hand. */
   endingStatus: Extract<LeaseStatus, 'released' | 'expired' | 'failed'> | null;
   endingReason: string | null;
-  /** How long its driver may still be at work acquiring it, in milliseconds; 0 when it is not. */
-  acquiringForMs: number;
+  /**
+   * How long its driver may still be at work acquiring it, in milliseconds: 0 when it is done with that, or has had its
+   * time; null when nothing was heard of that since its cleanup began.
+   */
+  acquiringForMs: number | null;
 }
 
 /** Reads leases, by id. The companies' locks must be held. */
@@ -31,13 +34,24 @@ export async function readLeasesToCleanUp(
     select ${grantedLeaseJson} as lease, lease.company_id as "companyId",
       coalesce(lease.provider, environment.driver) as provider, lease.cleanup_status as "cleanupStatus",
       lease.ending_status as "endingStatus", lease.ending_reason as "endingReason",
-      greatest(0, coalesce(extract(epoch from lease.acquiring_until - statement_timestamp()) * 1000, 0))::float8
-        as "acquiringForMs"
+      case when lease.acquiring_until is not null then
+        greatest(0, extract(epoch from lease.acquiring_until - statement_timestamp()) * 1000)::float8
+      end as "acquiringForMs"
     from lessor.environment_leases lease
     join lessor.environments environment on environment.id = lease.environment_id
     where lease.id = any(${uuidArray(leaseIds)})`,
   );
   return new Map(leases.map((found) => [found.lease.id, found]));
+}
+
+/**
+ * Says of leases that their cleanup begins: an acquisition that is reported from now on has made something that it may
+ * have missed (no-leak).
+ */
+export async function beginCleanups(tx: Transaction, leaseIds: readonly string[]): Promise<void> {
+  await tx.execute(sql`
+    update lessor.environment_leases set acquiring_until = null
+    where id = any(${uuidArray(leaseIds)}) and acquiring_until <= statement_timestamp()`);
 }
 
 /** Takes up the cleanup of leases again that had failed for good, as an operator asks for. */

@@ -110,7 +110,11 @@ export async function recordFailedAcquisitions(
 ): Promise<void> {
   await tx.execute(sql`
     update lessor.environment_leases lease set
-      acquiring_until = case when not "isOver" then lease.acquiring_until end,
+      acquiring_until = case
+        when not "isOver" then lease.acquiring_until
+        -- it may have made something since its cleanup began
+        when lease.status = 'pending_cleanup' then statement_timestamp()
+      end,
       failure_reason = case lease.status when 'pending' then reason else lease.failure_reason end,
       metadata = coalesce(lease.metadata, '{}') || jsonb_build_object('acquireAttempts', attempt),
       last_used_at = statement_timestamp(),
