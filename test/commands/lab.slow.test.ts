@@ -1,8 +1,9 @@
-import { chmod, mkdtemp, readdir, rm } from 'node:fs/promises';
+import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, onTestFinished, test, vi } from 'vitest';
 import { SSH_SERVER_KINDS } from '../support/ssh-host.ts';
+import { filesLeftIn } from './files-left.ts';
 import { lessor } from './lessor.ts';
 
 const ROWS = [
@@ -31,7 +32,6 @@ test.for(SSH_SERVER_KINDS)(
     expect(report).toMatchObject({ server: kind, ok: true });
     expect(report.rows.map(({ name, ok, seen }) => (ok ? name : `${name}: ${seen}`))).toEqual(ROWS);
     expect(exit).toBe(0);
-    // Where source is run, its compiler keeps a directory.
-    expect((await readdir(directory)).filter((name) => !name.startsWith('tsx-'))).toEqual([]);
+    expect(await filesLeftIn(directory)).toEqual([]);
   },
 );

@@ -2,6 +2,7 @@ import { chmod, mkdtemp, readdir, rm, symlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
+import { filesLeftIn } from '../commands/files-left.ts';
 import { spawnLessor } from '../commands/lessor.ts';
 import { runningProcesses } from '../support/processes.ts';
 import { until } from '../support/until.ts';
@@ -14,9 +15,6 @@ async function scratchDirectory(): Promise<string> {
   await chmod(directory, 0o755);
   return directory;
 }
-
-/** Where source is run, its compiler keeps a directory. */
-const filesIn = async (directory: string) => (await readdir(directory)).filter((name) => !name.startsWith('tsx-'));
 
 const processesIn = (directory: string) =>
   runningProcesses()
@@ -32,7 +30,7 @@ test('the lab ends on Ctrl-C, and leaves neither a file nor a process', async ()
   const { exit, stdout } = await running.ended();
   expect(exit).toBe(130);
   expect(stdout).toMatch(/│ release, server back +│ failed │ not tried: interrupted +│/);
-  expect(await filesIn(directory)).toEqual([]);
+  expect(await filesLeftIn(directory)).toEqual([]);
   await until(() => processesIn(directory).length === 0, { what: 'the end of everything that was started' });
 });
 
@@ -47,7 +45,7 @@ test('a row of the lab that fails is told with its reason, hides no other, and m
     { name: 'release', seen: expect.stringContaining('no process could be left running') as unknown },
   ]);
   expect(rows).toHaveLength(8);
-  expect(await filesIn(directory)).toEqual([]);
+  expect(await filesLeftIn(directory)).toEqual([]);
 });
 
 /** A directory of all programs that a shell is likely to need, but for one. */
