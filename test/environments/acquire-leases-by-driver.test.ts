@@ -222,9 +222,9 @@ describe('a run that ends while its lease is acquired', () => {
     await operations.finish(runFinished(started));
     await database.sql`
       update lessor.environment_leases set acquiring_until = now() - interval '1 s' where id = ${lease.id}`;
-    for (const late of [driver.acquired, (late: typeof lease) => driver.notAcquired(late)]) {
+    for (const report of [driver.acquired, () => driver.notAcquired(lease)]) {
       expect(await driver.cleanUp(lease)).toMatchObject({ kind: 'cleaning' });
-      await late(lease);
+      await report(lease);
       expect(await driver.cleanedUp(lease)).toMatchObject({ kind: 'postponed' });
     }
     expect(await driver.cleanUp(lease)).toMatchObject({ kind: 'cleaning' });
