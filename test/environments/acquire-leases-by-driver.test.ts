@@ -37,14 +37,14 @@ describe('a lease that a driver acquires', () => {
     const started = run({ ttlSeconds: 60 });
     const pending = await operations.pending(started);
     expect(await driver.begin(pending)).toMatchObject({ kind: 'acquiring', lease: { id: pending.id } });
-    const lease = leaseOf(await driver.acquired(pending, '/work/place'));
-    expect(lease).toMatchObject({ id: pending.id, status: 'active', providerLeaseId: '/work/place', ttlSeconds: 60 });
+    const lease = leaseOf(await driver.acquired(pending, '/srv/place'));
+    expect(lease).toMatchObject({ id: pending.id, status: 'active', providerLeaseId: '/srv/place', ttlSeconds: 60 });
     expect(Date.parse(lease.expiresAt) - Date.parse(lease.acquiredAt)).toBe(60_000);
     expect(await contextOf(started.runId)).toEqual({
       paperclipEnvironment: { id: environmentId, name: 'box', driver: 'ssh', leaseId: lease.id },
       lessorFencingToken: lease.fencingToken,
     });
-    expect(await driver.acquired(pending, '/work/place')).toEqual({ kind: 'done', result: lease });
+    expect(await driver.acquired(pending, '/srv/place')).toEqual({ kind: 'done', result: lease });
     expect(await told()).toEqual(['lease_acquired']);
   });
 

@@ -59,7 +59,7 @@ export function driverOperationsOn(database: TestDatabase) {
     async active(run: RunStarted): Promise<GrantedLease> {
       const lease = await this.pending(run);
       await driver.begin(lease);
-      return leaseOf(await driver.acquired(lease, lease.providerLeaseId ?? `/work/${randomUUID()}`));
+      return leaseOf(await driver.acquired(lease, lease.providerLeaseId ?? `/srv/${randomUUID()}`));
     },
   };
 }
