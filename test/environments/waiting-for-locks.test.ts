@@ -61,10 +61,13 @@ describe('what waited for a lock', () => {
     const lease = await operations.granted(payload);
     await lapse(database.sql, lease.id);
     const sweeping = new EventEmitter();
+    const swept = once(sweeping, 'swept');
     const sweep = database.db.transaction(async (tx) => {
       await expireLapsedLeases(tx, [lease.id], 'skip locked', { type: 'system', id: 'sweep' });
+      sweeping.emit('swept');
       await once(sweeping, 'done');
     });
+    await Promise.race([swept, sweep]);
     const end = operations.finish(runFinished(payload));
     await untilWaitingForLocks(database, 1);
     sweeping.emit('done');
