@@ -15,6 +15,7 @@ import { createDb, createHeartbeatProducer, environmentService } from '../src/in
 import type { HeartbeatProducer, RunStart } from '../src/index.ts';
 import { Closers } from '../test/support/closers.ts';
 import { TcpProxy } from '../test/support/tcp-proxy.ts';
+import { median, percentile } from './statistics.ts';
 
 /**
  * Whether runs on slow hosts delay those on `Local`: 500 local runs at once, alone and beside 50 runs on two SSH hosts
@@ -138,22 +139,16 @@ function print(rounds: readonly Round[]): void {
     return;
   }
   const table = new Table({ head: ['', 'median', 'spread'], style: { head: [], border: [] } });
-  const row = (name: string, values: readonly number[]) => [
-    name,
-    `${median(values).toFixed(0)} ms`,
-    `${Math.min(...values).toFixed(0)} to ${Math.max(...values).toFixed(0)} ms`,
-  ];
   table.push(row('p99 of local runs, alone', alone!), row('p99 of local runs, beside SSH runs', beside!));
   table.push(row('p50 of SSH runs', ssh!), ['local p99 beside SSH, over alone', ratio.toFixed(2), `at most ${BAR}`]);
   process.stdout.write(`${LOCAL_RUNS} local runs at once, and ${SSH_RUNS} on two SSH hosts ${SSH_DELAY_MS} ms away\n`);
   process.stdout.write(`${table.toString()}\n`);
 }
 
-function percentile(values: readonly number[], part: number): number {
-  const sorted = values.toSorted((a, b) => a - b);
-  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * part))]!;
-}
-
-function median(values: readonly number[]): number {
-  return percentile(values, 0.5);
+function row(name: string, values: readonly number[]): string[] {
+  return [
+    name,
+    `${median(values).toFixed(0)} ms`,
+    `${Math.min(...values).toFixed(0)} to ${Math.max(...values).toFixed(0)} ms`,
+  ];
 }
