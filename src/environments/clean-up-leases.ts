@@ -44,14 +44,12 @@ export async function cleanUpLeases(
   const ending = own.filter((found) => isWaiting(found) && isWithoutOutsideEffects(found.provider));
   const ended = await endLeasesAsTold(tx, ending.map(endingAfterCleanup), actor);
   const statuses = new Map(ended.map(({ id, status }) => [id, status]));
-  await reopenFailedCleanups(
-    tx,
-    own.filter(hasFailedForGood).map(({ lease }) => lease.id),
-  );
-  await beginCleanups(
-    tx,
-    own.filter((found) => isForDriver(found) && found.acquiringForMs === 0).map(({ lease }) => lease.id),
-  );
+  const forDriver = own.filter(isForDriver);
+  if (forDriver.length > 0) {
+    const ids = forDriver.map(({ lease }) => lease.id);
+    await reopenFailedCleanups(tx, ids);
+    await beginCleanups(tx, ids);
+  }
 
   return releases.map((release) => {
     const refusal = refusalOfUnknownCompany(companies, release.companyId);
@@ -75,11 +73,11 @@ export async function finishCleanups(
 ): Promise<Outcome<LeaseReleaseResult>[]> {
   const leases = await readLeasesToCleanUp(tx, idsOf(releases));
   const waiting = releases.flatMap((release) => leaseOf(release, leases) ?? []).filter(isWaiting);
-  const ending = waiting.filter((found) => found.acquiringForMs === null);
+  const ending = waiting.filter((found) => !isAcquiredSince(found));
   const ended = await endLeasesAsTold(tx, ending.map(endingAfterCleanup), actor);
   return resultsOf(releases, leases, ended).map((outcome, position) => {
     const found = leaseOf(releases[position]!, leases);
-    return found !== undefined && waiting.includes(found) && !ending.includes(found) ? postponed(found.lease) : outcome;
+    return found !== undefined && isWaiting(found) && isAcquiredSince(found) ? postponed(found.lease) : outcome;
   });
 }
 
@@ -123,6 +121,11 @@ function isForDriver(found: LeaseToCleanUp): boolean {
 
 function isBeingAcquired({ acquiringForMs }: LeaseToCleanUp): boolean {
   return acquiringForMs !== null && acquiringForMs > 0;
+}
+
+/** Whether an acquisition was begun or reported of which the cleanup may have missed something. */
+function isAcquiredSince({ acquiringForMs }: LeaseToCleanUp): boolean {
+  return acquiringForMs !== null;
 }
 
 function postponed({ id }: GrantedLease): Outcome<never> {

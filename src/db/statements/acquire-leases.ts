@@ -3,6 +3,7 @@ import type { GrantedLease, LeasePolicy, Metadata } from '../../contracts/index.
 import { queryRows } from '../connection.ts';
 import type { Transaction } from '../connection.ts';
 import type { Actor } from './activity.ts';
+import { placedInContext, tellAcquired } from './granted-leases.ts';
 import { grantedLeaseJson } from './lease-json.ts';
 import { jsonRows } from './parameters.ts';
 
@@ -56,26 +57,10 @@ export async function acquireLeases(
       join lessor.environments environment on environment.id = "environmentId"
       order by ordinal
       returning *
-    ), placed as (
-      update lessor.heartbeat_runs run set
-        context_snapshot = run.context_snapshot || jsonb_build_object('paperclipEnvironment', jsonb_build_object(
-          'id', environment.id, 'name', environment.name, 'driver', environment.driver, 'leaseId', lease.id),
-          'lessorFencingToken', lease.fencing_token),
-        updated_at = now()
-      from lease join lessor.environments environment on environment.id = lease.environment_id
-      where run.id = lease.heartbeat_run_id
-      returning run.id, run.agent_id
+    ), placed as (${placedInContext}
     ), served as (
       delete from lessor.workspace_waits wait using lease where wait.run_id = lease.heartbeat_run_id
-    ), told as (
-      insert into lessor.activity_log
-        (company_id, actor_type, actor_id, action, entity_type, entity_id, agent_id, run_id, details)
-      select lease.company_id, ${actor.type}, ${actor.id}, 'environment.lease_acquired', 'environment_lease', lease.id,
-        placed.agent_id, lease.heartbeat_run_id, jsonb_strip_nulls(jsonb_build_object(
-          'environmentId', lease.environment_id, 'executionWorkspaceId', lease.execution_workspace_id,
-          'leasePolicy', lease.lease_policy, 'fencingToken', lease.fencing_token, 'expiresAt', lease.expires_at))
-      from lease left join placed on placed.id = lease.heartbeat_run_id
-      order by lease.fencing_token
+    ), told as (${tellAcquired(actor)}
     )
     select ${grantedLeaseJson} as lease
     from lease join lessor.environments environment on environment.id = lease.environment_id

@@ -3,6 +3,7 @@ import type { GrantedLease } from '../../contracts/index.ts';
 import { queryRows } from '../connection.ts';
 import type { Transaction } from '../connection.ts';
 import type { Actor } from './activity.ts';
+import { placedInContext, tellAcquired } from './granted-leases.ts';
 import { grantedLeaseJson } from './lease-json.ts';
 import { jsonRows, uuidArray } from './parameters.ts';
 
@@ -36,32 +37,15 @@ export async function activateLeases(tx: Transaction, acquired: readonly Acquire
       from jsonb_to_recordset(${jsonRows(acquired)}) as acquired ("leaseId" uuid, "providerLeaseId" text)
       where lease.id = "leaseId" and lease.status = 'pending'
       returning lease.*
-    ), placed as (
-      update lessor.heartbeat_runs run set
-        context_snapshot = run.context_snapshot || jsonb_build_object('paperclipEnvironment', jsonb_build_object(
-          'id', environment.id, 'name', environment.name, 'driver', environment.driver, 'leaseId', lease.id),
-          'lessorFencingToken', lease.fencing_token),
-        updated_at = now()
-      from lease join lessor.environments environment on environment.id = lease.environment_id
-      where run.id = lease.heartbeat_run_id
-      returning run.id, run.agent_id
-    )
-    insert into lessor.activity_log
-      (company_id, actor_type, actor_id, action, entity_type, entity_id, agent_id, run_id, details)
-    select lease.company_id, ${actor.type}, ${actor.id}, 'environment.lease_acquired', 'environment_lease', lease.id,
-      placed.agent_id, lease.heartbeat_run_id, jsonb_strip_nulls(jsonb_build_object(
-        'environmentId', lease.environment_id, 'executionWorkspaceId', lease.execution_workspace_id,
-        'leasePolicy', lease.lease_policy, 'fencingToken', lease.fencing_token, 'expiresAt', lease.expires_at))
-    from lease left join placed on placed.id = lease.heartbeat_run_id
-    order by lease.fencing_token`);
+    ), placed as (${placedInContext}
+    )${tellAcquired(actor)}`);
 }
 
 /**
  * Says of leases that ended while their driver acquired them that it is done now, so that their cleanup can begin, or
- * begin anew. One
- * that has been cleaned up already, since its acquirer was held to be dead, waits for its cleanup anew: the acquirer
- * may have made something since (no-leak). It ends as it did, or was to. One that was taken over is left alone: what was
- * acquired is another lease's by now.
+ * begin anew. One that has been cleaned up already, since its acquirer was held to be dead, waits for its cleanup anew:
+ * the acquirer may have made something since (no-leak). It ends as it did, or was to. One that was taken over is left
+ * alone: what was acquired is another lease's by now.
  */
 export async function recordSupersededAcquisitions(tx: Transaction, leaseIds: readonly string[]): Promise<void> {
   await tx.execute(sql`
