@@ -1,3 +1,4 @@
+import { FairQueue } from '../src/queues/fair-queue.ts';
 import { jobIds } from '../src/queues/names.ts';
 import { runJobs } from '../src/queues/run-jobs.ts';
 import { openQueues } from '../src/queues/queues.ts';
@@ -38,14 +39,22 @@ export function openRunQueues(queueUrl: string): { queues: RunQueues; close: () 
 /** Puts a backlog into a queue of Lessor: the jobs that its producer would publish, many with one command. */
 export async function publishBacklog(queue: LessorQueue, phase: Phase, runs: readonly Run[]): Promise<void> {
   const now = new Date();
+  const fairQueue = new FairQueue(queue);
   for (let first = 0; first < runs.length; first += JOBS_PER_COMMAND) {
     const page = runs.slice(first, first + JOBS_PER_COMMAND);
     const jobs = page.map((run) =>
       phase === 'start' ? runJobs.started(run, now) : runJobs.finished({ ...run, status: 'succeeded' }, now),
     );
+    const placed = [];
+    for (const job of jobs) {
+      placed.push({ ...job, place: await fairQueue.place(job.payload.companyId, job.jobId) });
+    }
     await queue.addBulk(
-      jobs.map(({ queue: name, jobId, payload }) => ({ name, data: payload, opts: { ...JOB_OPTIONS[name], jobId } })),
+      placed.map(({ queue: name, jobId, payload, place: { priority } }) => {
+        return { name, data: payload, opts: { ...JOB_OPTIONS[name], jobId, priority } };
+      }),
     );
+    for (const { place } of placed) place.settle(true);
   }
 }
 

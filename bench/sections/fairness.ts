@@ -45,6 +45,7 @@ export async function measureFairness(context: BenchContext): Promise<Record<Bac
   const found: Record<Backend, FairnessRound[]> = { redis: [], postgres: [] };
   for (let round = 1; round <= rounds; round += 1) {
     for (const backend of BACKENDS) {
+      if (backend === 'postgres' && round > fairness.roundsOnPostgres) continue;
       context.tell(`fairness ${round}/${rounds}: company A alone, queue on ${backend}`);
       const alone = await measureBacklog(context, backend, false);
       context.tell(`fairness ${round}/${rounds}: company A beside B, queue on ${backend}`);

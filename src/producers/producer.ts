@@ -99,7 +99,7 @@ export function createHeartbeatProducer(options: HeartbeatProducerOptions): Hear
   const buffer = new PublishBuffer(bufferLimit);
   const now = options.now ?? (() => new Date());
   const publish = async (
-    { queue, jobId, payload }: RunJob<PayloadQueueName, { runId: string }>,
+    { queue, jobId, payload }: RunJob<PayloadQueueName, { companyId: string; runId: string }>,
     { timeoutMs = Number.POSITIVE_INFINITY, signal }: WaitOptions = {},
   ): Promise<PublishedJob> => {
     const send = (givenUp?: AbortSignal) => publisher.publish(queue, jobId, payload, givenUp);

@@ -1,18 +1,25 @@
 import { EventEmitter } from 'node:events';
 import { LessorError, QueueUnreachableError } from '../contracts/index.ts';
+import { FairQueue } from './fair-queue.ts';
 import type { OperationQueueName } from './names.ts';
 import type { LessorQueue, Queues } from './queues.ts';
 import { JOB_OPTIONS } from './retry-policy.ts';
 import { withinTime } from './time-limit.ts';
 
+/** What every job says of itself. */
+export interface OfCompany {
+  companyId: string;
+}
+
 /**
- * Publishes jobs, each with one atomic command, and fails within its timeout when the queue cannot be reached: what
- * was not sent by then is not sent later.
+ * Publishes jobs, each with one atomic command and at its company's turn, and fails within its timeout when the queue
+ * cannot be reached: what was not sent by then is not sent later.
  */
 export class Publisher {
   readonly #queues: Queues;
   readonly #timeoutMs: number;
   readonly #opened = new Map<OperationQueueName, Promise<LessorQueue>>();
+  readonly #fairQueues = new Map<OperationQueueName, FairQueue>();
   #closed = false;
 
   constructor(queues: Queues, timeoutMs: number) {
@@ -24,7 +31,7 @@ export class Publisher {
    * @param givenUp aborted when the caller waits no longer: what was not sent by then is not sent later
    * @throws {QueueUnreachableError}
    */
-  async publish(name: OperationQueueName, jobId: string, payload: object, givenUp?: AbortSignal): Promise<void> {
+  async publish(name: OperationQueueName, jobId: string, payload: OfCompany, givenUp?: AbortSignal): Promise<void> {
     try {
       await withinTime(this.#timeoutMs, (overdue) => {
         const signal = givenUp === undefined ? overdue : AbortSignal.any([overdue, givenUp]);
@@ -36,10 +43,25 @@ export class Publisher {
     }
   }
 
-  async #send(name: OperationQueueName, jobId: string, payload: object, signal: AbortSignal): Promise<void> {
+  async #send(name: OperationQueueName, jobId: string, payload: OfCompany, signal: AbortSignal): Promise<void> {
     const queue = await this.queue(name, signal);
-    signal.throwIfAborted();
-    await queue.add(name, payload, { ...JOB_OPTIONS[name], jobId });
+    const { priority, settle } = await this.#fairQueue(name, queue).place(payload.companyId, jobId);
+    let isPublished = false;
+    try {
+      signal.throwIfAborted();
+      await queue.add(name, payload, { ...JOB_OPTIONS[name], jobId, priority });
+      isPublished = true;
+    } finally {
+      settle(isPublished);
+    }
+  }
+
+  #fairQueue(name: OperationQueueName, queue: LessorQueue): FairQueue {
+    const known = this.#fairQueues.get(name);
+    if (known !== undefined) return known;
+    const fairQueue = new FairQueue(queue);
+    this.#fairQueues.set(name, fairQueue);
+    return fairQueue;
   }
 
   /** The queue, once it can be reached. One that could not be opened is opened anew the next time. */

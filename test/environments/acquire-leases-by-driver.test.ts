@@ -136,13 +136,19 @@ describe('an acquisition that fails', () => {
   });
 });
 
+/** A run that has ended since its lease's driver began. */
+async function endedWhileAcquiring() {
+  const { run, told } = await operations.remote();
+  const started = run();
+  const lease = await operations.pending(started);
+  await driver.begin(lease);
+  await operations.finish(runFinished(started));
+  return { started, lease, told };
+}
+
 describe('a run that ends while its lease is acquired', () => {
   test('has it cleaned up instead of activated, and not before its driver is done', async () => {
-    const { run, told } = await operations.remote();
-    const started = run();
-    const lease = await operations.pending(started);
-    await driver.begin(lease);
-    await operations.finish(runFinished(started));
+    const { started, lease, told } = await endedWhileAcquiring();
     expect(await readLease(database.sql, lease.id)).toMatchObject({ status: 'pending_cleanup' });
     expect(await driver.cleanUp(lease)).toMatchObject({ kind: 'postponed' });
 
@@ -166,11 +172,7 @@ describe('a run that ends while its lease is acquired', () => {
   });
 
   test('no-leak: what an acquirer that was held to be dead makes after the cleanup is cleaned up again', async () => {
-    const { run } = await operations.remote();
-    const started = run();
-    const lease = await operations.pending(started);
-    await driver.begin(lease);
-    await operations.finish(runFinished(started));
+    const { lease } = await endedWhileAcquiring();
     await database.sql`
       update lessor.environment_leases set acquiring_until = now() - interval '1 s' where id = ${lease.id}`;
     await driver.cleanUp(lease);
@@ -188,11 +190,7 @@ describe('a run that ends while its lease is acquired', () => {
   });
 
   test('no-leak: is cleaned up again after a cleanup that failed for good, and ends as it was to end', async () => {
-    const { run, told } = await operations.remote();
-    const started = run();
-    const lease = await operations.pending(started);
-    await driver.begin(lease);
-    await operations.finish(runFinished(started));
+    const { lease, told } = await endedWhileAcquiring();
     await driver.notCleanedUp(lease, { attempt: 12, isFinal: true });
     await driver.acquired(lease);
     expect(await driver.cleanUp(lease)).toMatchObject({ kind: 'cleaning' });
@@ -215,11 +213,7 @@ describe('a run that ends while its lease is acquired', () => {
   });
 
   test('no-leak: what is acquired after its cleanup began is cleaned up before the lease ends', async () => {
-    const { run, told } = await operations.remote();
-    const started = run();
-    const lease = await operations.pending(started);
-    await driver.begin(lease);
-    await operations.finish(runFinished(started));
+    const { lease, told } = await endedWhileAcquiring();
     await database.sql`
       update lessor.environment_leases set acquiring_until = now() - interval '1 s' where id = ${lease.id}`;
     for (const report of [driver.acquired, () => driver.notAcquired(lease)]) {

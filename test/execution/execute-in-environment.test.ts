@@ -47,25 +47,17 @@ describeOnEachSshServer('a command in an SSH environment', (host) => {
   });
 
   test('brings back what it did when the run is cancelled or timed out', async () => {
-    const controller = new AbortController();
     const workspaceDirectory = await makeDirectory();
-    const { result } = await executeUntilReady(
-      await host.lease(),
-      workspaceDirectory,
-      controller,
-      new Error('timed out'),
-    );
+    const { result } = await executeUntilReady(await host.lease(), workspaceDirectory, new Error('timed out'));
     expect(result).toMatchObject({ end: { signal: 'SIGTERM' }, restored: { created: ['done'] } });
     expect(await readdir(workspaceDirectory)).toEqual(['done']);
   });
 
   test("brings back nothing when the lease is lost: what is there may be another run's", async () => {
-    const controller = new AbortController();
     const workspaceDirectory = await makeDirectory();
     const { result } = await executeUntilReady(
       await host.lease(),
       workspaceDirectory,
-      controller,
       new LeaseLostError('a lease', 'it lapsed'),
     );
     expect(result).toMatchObject({ end: { signal: 'SIGTERM' }, restored: null });
@@ -199,12 +191,8 @@ async function execute(lease: GrantedLease, options: Omit<ExecuteOptions, 'signa
 }
 
 /** Executes a command that would never end, and aborts it once it has done something. */
-async function executeUntilReady(
-  lease: GrantedLease,
-  workspaceDirectory: string,
-  controller: AbortController,
-  reason: Error,
-) {
+async function executeUntilReady(lease: GrantedLease, workspaceDirectory: string, reason: Error) {
+  const controller = new AbortController();
   const stdout = new Collector();
   const executing = execute(lease, {
     command: ['sh', '-c', 'touch done; echo ready; exec sleep 60'],

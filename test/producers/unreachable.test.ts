@@ -1,11 +1,11 @@
 import { randomUUID } from 'node:crypto';
-import { once } from 'node:events';
 import { createServer } from 'node:net';
-import type { AddressInfo, Socket } from 'node:net';
-import { describe, expect, onTestFinished, test } from 'vitest';
+import type { Socket } from 'node:net';
+import { describe, expect, test } from 'vitest';
 import { QueueUnreachableError } from '../../src/contracts/index.ts';
 import { openProducer } from '../consumers/fixture.ts';
 import { freePort, startRedisServer, whyNoRedisServer } from '../queues/redis-server.ts';
+import { listenOnLoopback } from '../support/listen-on-loopback.ts';
 import { until } from '../support/until.ts';
 
 const PUBLISH_TIMEOUT_MS = 1_000;
@@ -40,14 +40,9 @@ async function startSilentServer(): Promise<number> {
     sockets.add(socket);
     socket.on('error', () => undefined);
   });
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  onTestFinished(async () => {
+  return listenOnLoopback(server, () => {
     for (const socket of sockets) socket.destroy();
-    server.close();
-    await once(server, 'close');
   });
-  return (server.address() as AddressInfo).port;
 }
 
 describe.each(['redis', 'postgres'] as const)('publishing to %s fails in time', (kind) => {

@@ -1,12 +1,11 @@
-import { once } from 'node:events';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import ssh2 from 'ssh2';
 import { expect, onTestFinished, test } from 'vitest';
 import { sshConfigSchema } from '../../src/ssh/config.ts';
 import { SshConnection } from '../../src/ssh/connection.ts';
+import { listenOnLoopback } from '../support/listen-on-loopback.ts';
 import { noAbort, secrets } from './hosts.ts';
 import { newKeyPair } from './keys.ts';
 
@@ -24,13 +23,7 @@ async function startServer(): Promise<number> {
     client.on('error', () => undefined);
     client.on('authentication', (context) => context.accept());
   });
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  onTestFinished(async () => {
-    server.close();
-    await once(server, 'close');
-  });
-  return (server.address() as AddressInfo).port;
+  return listenOnLoopback(server);
 }
 
 test.each(Object.keys(keyPairs) as (keyof typeof keyPairs)[])(

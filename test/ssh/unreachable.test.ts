@@ -1,9 +1,9 @@
-import { once } from 'node:events';
 import { createServer } from 'node:net';
-import type { AddressInfo, Socket } from 'node:net';
-import { describe, expect, onTestFinished, test } from 'vitest';
+import type { Socket } from 'node:net';
+import { describe, expect, test } from 'vitest';
 import { SshConnection } from '../../src/ssh/connection.ts';
 import { freePort } from '../queues/redis-server.ts';
+import { listenOnLoopback } from '../support/listen-on-loopback.ts';
 import { until } from '../support/until.ts';
 import { failureOf } from './failures.ts';
 import { hostKinds, noAbort, secrets, useHost } from './hosts.ts';
@@ -22,14 +22,10 @@ async function startServer(onConnection: (socket: Socket) => void) {
     socket.resume();
     onConnection(socket);
   });
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  onTestFinished(async () => {
+  const port = await listenOnLoopback(server, () => {
     for (const socket of sockets) socket.destroy();
-    server.close();
-    await once(server, 'close');
   });
-  return { port: (server.address() as AddressInfo).port, sockets };
+  return { port, sockets };
 }
 
 describe('a host is unreachable, in time,', () => {

@@ -1,15 +1,14 @@
 import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { chmod, mkdir, readdir, rm, writeFile } from 'node:fs/promises';
-import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import ssh2 from 'ssh2';
 import type { ServerChannel } from 'ssh2';
-import { describe, expect, onTestFinished, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { freePort } from '../../queues/redis-server.ts';
 import { hostKinds, noAbort, useHost } from '../../ssh/hosts.ts';
 import type { ConfigPart, TestHost } from '../../ssh/hosts.ts';
 import { newKeyPair } from '../../ssh/keys.ts';
+import { listenOnLoopback } from '../../support/listen-on-loopback.ts';
 import { openEnvironment } from './ssh-fixture.ts';
 
 const CHECKS = ['private key', 'connection', 'host key', 'authentication', 'shell', 'workspace', 'file transfer'];
@@ -44,13 +43,7 @@ async function startServer(run: ((command: string, channel: ServerChannel) => vo
       if (run !== undefined) session.on('exec', (acceptExec, _reject, { command }) => run(command, acceptExec()));
     });
   });
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  onTestFinished(async () => {
-    server.close();
-    await once(server, 'close');
-  });
-  return (server.address() as AddressInfo).port;
+  return listenOnLoopback(server);
 }
 
 describe.each(hostKinds)('a probe of %s', (kind) => {

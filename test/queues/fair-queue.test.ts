@@ -1,0 +1,192 @@
+import { randomUUID } from 'node:crypto';
+import { expect, onTestFinished, test } from 'vitest';
+import { jobInState, openProducer, useQueues } from '../consumers/fixture.ts';
+import { FairQueue } from '../../src/queues/fair-queue.ts';
+import { JOBS_PER_TURN } from '../../src/queues/fair-turns.ts';
+import { openQueues } from '../../src/queues/queues.ts';
+import type { LessorQueue } from '../../src/queues/queues.ts';
+import { describeOnEachBackend } from '../support/queues.ts';
+import type { Backend } from '../support/queues.ts';
+import { until } from '../support/until.ts';
+
+const newRun = (companyId: string = randomUUID()) => ({ companyId, runId: randomUUID() });
+
+const runsOf = (companyId: string, count: number) => Array.from({ length: count }, () => newRun(companyId));
+
+/** Takes so many jobs, one after the other, and returns the runs they were about. Those are done then. */
+async function serve({ queueUrl, prefix }: Backend, jobs: number): Promise<string[]> {
+  const queues = openQueues(queueUrl, { role: 'consumer', prefix, onError: () => undefined });
+  const served: string[] = [];
+  const worker = queues.worker(
+    'run-started',
+    async ({ data }) => {
+      served.push((data as { runId: string }).runId);
+      if (served.length === jobs) void worker.pause(true);
+    },
+    { concurrency: 1 },
+  );
+  await until(() => served.length >= jobs, { what: `${jobs} jobs being served` });
+  await worker.close();
+  await queues.close();
+  return served.slice(0, jobs);
+}
+
+const countWaiting = (queue: LessorQueue) => queue.getJobCountByTypes('waiting', 'prioritized');
+
+/** Publishes heartbeats as producers do, with a clock to set: what they know of the queue grows old when a test says so. */
+async function onEmptyQueue(queue: LessorQueue) {
+  await queue.drain();
+  let now = 0;
+  const newPublisher = () => {
+    const fairQueue = new FairQueue(queue, () => now);
+    return async (companyId: string, jobs = 1): Promise<number[]> => {
+      const priorities: number[] = [];
+      for (let job = 0; job < jobs; job += 1) {
+        const jobId = randomUUID();
+        const { priority, settle } = await fairQueue.place(companyId, jobId);
+        await queue.add('run-heartbeat', { companyId }, { jobId, priority });
+        settle(true);
+        priorities.push(priority);
+      }
+      return priorities;
+    };
+  };
+  return { newPublisher, pass: (milliseconds: number) => (now += milliseconds) };
+}
+
+describeOnEachBackend('fair', (backend) => {
+  const queueOf = useQueues(backend);
+
+  test("a company's single run passes another company's backlog, and that company's runs keep their order", async () => {
+    const producer = openProducer(backend);
+    const backlog = runsOf(randomUUID(), 5 * JOBS_PER_TURN);
+    for (const run of backlog) await producer.runStarted(run);
+    const single = newRun();
+    await producer.runStarted(single);
+    expect(await countWaiting(queueOf('run-started'))).toBe(backlog.length + 1);
+
+    const served = await serve(backend, backlog.length + 1);
+    expect(served.indexOf(single.runId)).toBeLessThanOrEqual(JOBS_PER_TURN);
+    expect(served.filter((runId) => runId !== single.runId)).toEqual(backlog.map(({ runId }) => runId));
+  });
+
+  test('also when it comes later, and through a producer that was never used before', async () => {
+    const backlog = runsOf(randomUUID(), 8 * JOBS_PER_TURN);
+    const producer = openProducer(backend);
+    for (const run of backlog) await producer.runStarted(run);
+    await serve(backend, 3 * JOBS_PER_TURN);
+    const single = newRun();
+    await openProducer(backend).runStarted(single);
+    // A worker that is stopped may have had a job more under way.
+    const left = await countWaiting(queueOf('run-started'));
+    const served = await serve(backend, left);
+    expect(served.indexOf(single.runId)).toBeLessThanOrEqual(JOBS_PER_TURN);
+    expect(served.indexOf(single.runId)).toBeGreaterThanOrEqual(0);
+  });
+
+  test('a retried job keeps its priority', async () => {
+    const queue = queueOf('run-heartbeat');
+    await onEmptyQueue(queue);
+    const { id } = await queue.add('run-heartbeat', {}, { priority: 5, attempts: 2 });
+    const queues = openQueues(backend.queueUrl, {
+      role: 'consumer',
+      prefix: backend.prefix,
+      onError: () => undefined,
+    });
+    onTestFinished(() => queues.close());
+    const worker = queues.worker(
+      'run-heartbeat',
+      async () => {
+        void worker.pause(true);
+        throw new Error('once more');
+      },
+      { concurrency: 1 },
+    );
+    onTestFinished(() => worker.close());
+    await until(async () => (await queue.getJob(id!))?.attemptsMade === 1, { what: 'an attempt' });
+    expect((await jobInState(queue, id!, 'prioritized')).priority).toBe(5);
+  });
+
+  test('in a queue where nothing waits nobody has a priority, and jobs are served as they come', async () => {
+    const queue = queueOf('run-heartbeat');
+    const publish = (await onEmptyQueue(queue)).newPublisher();
+    for (const companyId of ['A', 'B', 'C']) expect(await publish(companyId)).toEqual([0]);
+    expect(await queue.getJobCounts('waiting', 'prioritized')).toEqual({ waiting: 3, prioritized: 0 });
+  });
+
+  test('turns begin anew after the queue was empty', async () => {
+    const queue = queueOf('run-heartbeat');
+    const { newPublisher, pass } = await onEmptyQueue(queue);
+    const publish = newPublisher();
+    expect((await publish('A', 2 * JOBS_PER_TURN + 1)).at(-1)).toBe(2);
+    await queue.drain();
+    pass(1_000);
+    expect(await publish('A')).toEqual([0]);
+  });
+
+  test('a company whose jobs are done begins at the turn that is served, though nobody saw the queue empty', async () => {
+    const queue = queueOf('run-heartbeat');
+    const { newPublisher, pass } = await onEmptyQueue(queue);
+    const publish = newPublisher();
+    expect((await publish('A', 3 * JOBS_PER_TURN + 1)).at(-1)).toBe(3);
+    await queue.drain();
+    await newPublisher()('B', 2 * JOBS_PER_TURN + 1);
+    pass(1_000);
+    expect(await publish('A')).toEqual([0]);
+  });
+
+  test('a company whose jobs wait keeps its turn', async () => {
+    const { newPublisher, pass } = await onEmptyQueue(queueOf('run-heartbeat'));
+    const publish = newPublisher();
+    await publish('A', 3 * JOBS_PER_TURN + 1);
+    pass(1_000);
+    expect(await publish('A')).toEqual([3]);
+  });
+
+  test('what clients publish without a priority does not make the first turn of any other', async () => {
+    const queue = queueOf('run-heartbeat');
+    const { newPublisher } = await onEmptyQueue(queue);
+    await queue.add('run-heartbeat', {}, { priority: 70 });
+    await queue.add('run-heartbeat', {});
+    expect(await newPublisher()('A')).toEqual([70]);
+  });
+
+  test('the queue is looked at now and then while jobs are published, and beforehand after a rest', async () => {
+    const queue = queueOf('run-heartbeat');
+    await onEmptyQueue(queue);
+    let now = 0;
+    const fairQueue = new FairQueue(queue, () => now);
+    const turnOfNewcomer = async () => {
+      const { priority, settle } = await fairQueue.place(randomUUID(), randomUUID());
+      settle(false);
+      return priority;
+    };
+    const serveTurn = async (priority: number) => {
+      await queue.drain();
+      await queue.add('run-heartbeat', {}, { priority });
+    };
+    await serveTurn(70);
+    expect(await turnOfNewcomer()).toBe(70);
+    await serveTurn(80);
+    expect(await turnOfNewcomer()).toBe(70);
+    now += 100;
+    await until(async () => (await turnOfNewcomer()) === 80);
+    await serveTurn(90);
+    now += 1_000;
+    expect(await turnOfNewcomer()).toBe(90);
+  });
+
+  test('a paused queue is no empty one', async () => {
+    const queue = queueOf('run-heartbeat');
+    const { newPublisher, pass } = await onEmptyQueue(queue);
+    await queue.pause();
+    onTestFinished(() => queue.resume());
+    const publish = newPublisher();
+    const priorities: number[] = [];
+    for (let job = 0; job <= JOBS_PER_TURN; job += 1) {
+      priorities.push(...(await publish('A')));
+      pass(1_000);
+    }
+    expect(priorities).toEqual([...Array<number>(JOBS_PER_TURN).fill(0), 1]);
+  });
+});

@@ -1,0 +1,228 @@
+import { array, assert, constantFrom, oneof, property, record, constant } from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { FairTurns, JOBS_PER_TURN, LAST_TURN } from '../../src/queues/fair-turns.ts';
+
+/** A job that waits, as the queue orders it. */
+interface WaitingJob {
+  companyId: string;
+  jobId: string;
+  priority: number;
+  number: number;
+}
+
+/** A queue of BullMQ in short: the lowest priority first, and of the same one the first that came. */
+class OrderedQueue {
+  readonly turns: FairTurns;
+  readonly #waiting: WaitingJob[] = [];
+  #number = 0;
+
+  constructor(turns = new FairTurns()) {
+    this.turns = turns;
+  }
+
+  get waiting(): readonly WaitingJob[] {
+    return this.#waiting.toSorted((one, other) => one.priority - other.priority || one.number - other.number);
+  }
+
+  look(): void {
+    const [first] = this.waiting;
+    this.turns.beginLook()(first?.priority);
+  }
+
+  /** Publishes as a producer does that has just looked at the queue. */
+  publish(companyId: string): WaitingJob {
+    this.look();
+    return this.publishUnseeing(companyId);
+  }
+
+  publishUnseeing(companyId: string): WaitingJob {
+    this.#number += 1;
+    const jobId = `job-${this.#number}`;
+    const { priority, settle } = this.turns.take(companyId, jobId);
+    const job = { companyId, jobId, priority, number: this.#number };
+    this.#waiting.push(job);
+    settle(true);
+    return job;
+  }
+
+  serve(): WaitingJob | undefined {
+    const [first] = this.waiting;
+    if (first !== undefined) this.#waiting.splice(this.#waiting.indexOf(first), 1);
+    return first;
+  }
+}
+
+const times = <Result>(count: number, work: () => Result): Result[] => Array.from({ length: count }, work);
+
+/** How many jobs of each other company are served before a job. */
+function aheadOf(job: WaitingJob, waiting: readonly WaitingJob[]): Map<string, number> {
+  const ahead = new Map<string, number>();
+  for (const other of waiting) {
+    if (other === job) break;
+    if (other.companyId !== job.companyId) ahead.set(other.companyId, (ahead.get(other.companyId) ?? 0) + 1);
+  }
+  return ahead;
+}
+
+const COMPANIES = ['A', 'B', 'C', 'D'] as const;
+const step = oneof(
+  record({
+    kind: constant('publish' as const),
+    companyId: constantFrom(...COMPANIES),
+    jobs: constantFrom(1, 5, 40, 300),
+  }),
+  record({ kind: constant('serve' as const), jobs: constantFrom(1, 10, 100, 1_000) }),
+);
+
+describe('whatever is published and served', () => {
+  test('a company that has nothing waiting waits behind a turn of each other company, at most', () => {
+    assert(
+      property(array(step, { maxLength: 12 }), (steps) => {
+        const queue = new OrderedQueue();
+        for (const { kind, jobs, ...of } of steps) {
+          times(jobs, () =>
+            kind === 'serve' ? queue.serve() : queue.publish((of as { companyId: string }).companyId),
+          );
+          const single = queue.publish('single');
+          for (const ahead of aheadOf(single, queue.waiting).values()) expect(ahead).toBeLessThanOrEqual(JOBS_PER_TURN);
+          while (queue.serve() !== single);
+        }
+      }),
+      { numRuns: 60 },
+    );
+  });
+
+  test('the jobs of a company are served in the order in which they came', () => {
+    assert(
+      property(array(step, { maxLength: 12 }), (steps) => {
+        const queue = new OrderedQueue();
+        const last = new Map<string, number>();
+        const serve = () => {
+          const job = queue.serve();
+          if (job === undefined) return;
+          expect(job.number).toBeGreaterThan(last.get(job.companyId) ?? 0);
+          last.set(job.companyId, job.number);
+        };
+        for (const { kind, jobs, ...of } of steps) {
+          times(jobs, () => (kind === 'serve' ? serve() : queue.publish((of as { companyId: string }).companyId)));
+        }
+        times(queue.waiting.length, serve);
+      }),
+      { numRuns: 60 },
+    );
+  });
+});
+
+test('a small backlog is not told from a queue without turns', () => {
+  const queue = new OrderedQueue();
+  for (const companyId of COMPANIES) times(JOBS_PER_TURN, () => queue.publish(companyId));
+  expect(new Set(queue.waiting.map(({ priority }) => priority))).toEqual(new Set([0]));
+});
+
+test('two companies with backlogs are served in turns, also when one came later', () => {
+  const queue = new OrderedQueue();
+  times(1_000, () => queue.publish('A'));
+  times(500, () => queue.serve());
+  times(500, () => queue.publish('B'));
+  const served = times(10 * JOBS_PER_TURN, () => queue.serve()!.companyId);
+  const ofB = served.filter((companyId) => companyId === 'B').length;
+  expect(Math.abs(ofB - served.length / 2)).toBeLessThanOrEqual(JOBS_PER_TURN);
+});
+
+test('who waited for nothing while others had backlogs has saved up no turns', () => {
+  const queue = new OrderedQueue();
+  queue.publish('A');
+  times(2_000, () => queue.publish('B'));
+  times(1_500, () => queue.serve());
+  times(1_000, () => queue.publish('A'));
+  const served = times(10 * JOBS_PER_TURN, () => queue.serve()!.companyId);
+  expect(served.filter((companyId) => companyId === 'B').length).toBeGreaterThanOrEqual(4 * JOBS_PER_TURN);
+});
+
+test('turns begin anew once nothing waits, and nobody is remembered', () => {
+  const queue = new OrderedQueue();
+  times(1_000, () => queue.publish('A'));
+  times(1_000, () => queue.serve());
+  queue.look();
+  expect(queue.turns.size).toBe(0);
+  expect(queue.publish('A').priority).toBe(0);
+});
+
+test('only companies are remembered that are not behind the turn that is served', () => {
+  const queue = new OrderedQueue();
+  for (let company = 0; company < 100; company += 1) queue.publish(`light ${company}`);
+  times(1_000, () => queue.publish('A'));
+  expect(queue.turns.size).toBe(101);
+  times(300, () => queue.serve());
+  queue.look();
+  expect(queue.turns.size).toBe(1);
+});
+
+test('a job that came while the queue was looked at, and seen to be empty, keeps its company in order', () => {
+  const queue = new OrderedQueue();
+  times(100, () => queue.publishUnseeing('A'));
+  times(100, () => queue.serve());
+  const tell = queue.turns.beginLook();
+  const before = queue.publishUnseeing('A');
+  tell(undefined);
+  expect(queue.publishUnseeing('A').priority).toBeGreaterThanOrEqual(before.priority);
+});
+
+test('a job on its way as the queue is seen to be empty keeps its company in order', () => {
+  const turns = new FairTurns();
+  times(100, () => turns.take('A', 'job').settle(true));
+  const onItsWay = turns.take('A', 'last');
+  turns.beginLook()(undefined);
+  onItsWay.settle(true);
+  expect(turns.take('A', 'next').priority).toBeGreaterThanOrEqual(onItsWay.priority);
+});
+
+test('the largest priority of BullMQ is the last turn: those who come then are served as they come', () => {
+  const turns = new FairTurns();
+  turns.beginLook()(LAST_TURN - 1);
+  const priorities = times(4 * JOBS_PER_TURN, () => turns.take('A', 'job').priority);
+  expect(Math.max(...priorities)).toBe(LAST_TURN);
+  expect(priorities).toEqual(priorities.toSorted((one, other) => one - other));
+  turns.beginLook()(LAST_TURN);
+  expect(turns.take('B', 'job').priority).toBe(LAST_TURN);
+});
+
+/** Company A has ten turns, of which the third is served. */
+const aheadOfAll = (isPublished = true) => {
+  const turns = new FairTurns();
+  times(10 * JOBS_PER_TURN, () => turns.take('A', 'last').settle(isPublished));
+  turns.beginLook()(3);
+  return turns;
+};
+
+describe('a company that is ahead although its last job may have been served long ago', () => {
+  test('begins at the turn that is served, if that job waits no longer', () => {
+    const turns = aheadOfAll();
+    expect(turns.jobInDoubt('A', 0)).toBe('last');
+    turns.settleDoubt('A', 'last', false, 1);
+    expect(turns.take('A', 'next').priority).toBe(3);
+  });
+
+  test('keeps its turn if that job waits, which need not be looked up again for a while', () => {
+    const turns = aheadOfAll();
+    turns.settleDoubt('A', 'last', true, 10);
+    expect(turns.jobInDoubt('A', 9)).toBeUndefined();
+    expect(turns.jobInDoubt('A', 10)).toBe('last');
+    expect(turns.take('A', 'next').priority).toBe(10);
+  });
+
+  test('keeps its turn if another job of it came meanwhile', () => {
+    const turns = aheadOfAll();
+    turns.take('A', 'later').settle(true);
+    turns.settleDoubt('A', 'last', false, 1);
+    expect(turns.take('A', 'next').priority).toBe(10);
+  });
+
+  test('is in no doubt while a job is on its way, or where none was published', () => {
+    const turns = aheadOfAll();
+    turns.take('A', 'on its way');
+    expect(turns.jobInDoubt('A', 0)).toBeUndefined();
+    expect(aheadOfAll(false).jobInDoubt('A', 0)).toBeUndefined();
+    expect(turns.jobInDoubt('B', 0)).toBeUndefined();
+  });
+});
