@@ -4,6 +4,7 @@ import type { Logger } from 'pino';
 import type { LessorWorker, Queues } from '../queues/queues.ts';
 import { growingPause } from '../queues/growing-pause.ts';
 import type { PauseRange } from '../queues/growing-pause.ts';
+import { jobRetention } from '../queues/job-retention.ts';
 import { retrySettings } from '../queues/retry-policy.ts';
 import { describeError } from './error-serializer.ts';
 import { createJobProcessor } from './job-processor.ts';
@@ -95,6 +96,7 @@ function openWorkers(
     ...HANDLERS.map((handler) =>
       queues.worker(handler.queue, createJobProcessor(handler, processing), {
         ...options,
+        ...jobRetention(handler.queue, queues.kind),
         concurrency,
         settings: retrySettings(handler.queue, releasePauses, Math.random),
       }),

@@ -34,24 +34,10 @@ export function retrySettings(queue: OperationQueueName, releasePauses: PauseRan
   return { backoffStrategy: (failures: number) => pauseBeforeRetry(failures, pauses, random) };
 }
 
-/** A failed job stays for an operator to look at and retry. */
-const KEEP_FAILED = { age: 30 * 24 * 60 * 60, count: 100_000 };
-
-/** A finished job stays long enough for whoever waits for it to read its result, and for people to look at. */
-const KEEP_COMPLETED = { age: 60 * 60, count: 50_000 };
-
-/** A heartbeat's result is read at once, by its holder. */
-const KEEP_COMPLETED_HEARTBEATS = { age: 5 * 60, count: 5_000 };
-
-/** Job options by queue. They bind only the producer of this package: a client in another language sets its own. */
+/** How often the jobs of each queue are tried. A client in another language may ask for less: workers try as often. */
 export const JOB_OPTIONS: Readonly<Record<OperationQueueName, JobsOptions>> = {
-  'run-started': { ...TRANSIENT_RETRIES, removeOnComplete: KEEP_COMPLETED, removeOnFail: KEEP_FAILED },
-  'run-finished': { ...TRANSIENT_RETRIES, removeOnComplete: KEEP_COMPLETED, removeOnFail: KEEP_FAILED },
-  'run-heartbeat': { ...TRANSIENT_RETRIES, removeOnComplete: KEEP_COMPLETED_HEARTBEATS, removeOnFail: KEEP_FAILED },
-  'lease-release': {
-    attempts: DEFAULT_RELEASE_ATTEMPTS,
-    backoff: CAPPED,
-    removeOnComplete: KEEP_COMPLETED,
-    removeOnFail: KEEP_FAILED,
-  },
+  'run-started': TRANSIENT_RETRIES,
+  'run-finished': TRANSIENT_RETRIES,
+  'run-heartbeat': TRANSIENT_RETRIES,
+  'lease-release': { attempts: DEFAULT_RELEASE_ATTEMPTS, backoff: CAPPED },
 };
