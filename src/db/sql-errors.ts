@@ -10,6 +10,8 @@ export type SqlErrorKind =
 /** SQLSTATEs that are not a refusal, by code or by class (the first two characters). */
 const KIND_BY_SQLSTATE: Readonly<Record<string, SqlErrorKind>> = {
   '08': 'unreachable', // connection exception
+  '0A': 'unreachable', // a plan from before a migration: prepared anew on another connection
+  '26': 'unreachable', // a prepared statement that is gone, as behind a pooler that does not know of them
   '28': 'unreachable', // invalid authorization
   '3D': 'unreachable', // no such database
   '3F': 'unreachable', // no such schema

@@ -10,7 +10,7 @@ let runs: Run[];
 
 /** Writes runs as the limit of the store does. */
 beforeEach(async () => {
-  await database.sql`truncate lessor.companies cascade`;
+  await database.sql`truncate lessor.companies, lessor.activity_log cascade`;
   runs = planRuns(4, planCompanies(2));
   await write(runs);
 });
@@ -66,7 +66,7 @@ describe('the audit finds', () => {
   });
 
   test('runs that have not ended, unless they are not to have', async () => {
-    await database.sql`truncate lessor.companies cascade`;
+    await database.sql`truncate lessor.companies, lessor.activity_log cascade`;
     const contender = await store.open({ databaseUrl: database.url, redisUrl: '' }, runs);
     await contender.load('start');
     await contender.drain();

@@ -15,7 +15,7 @@ const retention = (batchSize = 500) =>
 
 // Rounds go over all old runs there are.
 beforeEach(async () => {
-  await database.sql`truncate lessor.companies cascade`;
+  await database.sql`truncate lessor.companies, lessor.activity_log cascade`;
 });
 
 /** How old a run is, in seconds, by each of its columns. */

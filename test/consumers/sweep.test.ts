@@ -85,7 +85,7 @@ describe('no-leak: a sweep whose queue', () => {
 /** What old runs there are counts, so each test has none but its own. */
 function startEmpty(database: TestDatabase): void {
   beforeEach(async () => {
-    await database.sql`truncate lessor.companies cascade`;
+    await database.sql`truncate lessor.companies, lessor.activity_log cascade`;
   });
 }
 
