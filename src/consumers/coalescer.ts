@@ -8,6 +8,11 @@ export interface CoalescerOptions<Item, Result> {
   maximumBatchSize: number;
   /** Most batches that are being committed at once; keep it below the connections of the pool. */
   maximumBatchesInFlight: number;
+  /**
+   * What waits beside a batch that is being committed makes a batch of its own once it is as large, so that batches grow
+   * with the load and are not cut up as fast as their parts come in; and after so many milliseconds however small it is.
+   */
+  patienceMs: number;
 }
 
 interface Waiting<Item, Result> {
@@ -28,6 +33,9 @@ export class Coalescer<Item, Result> {
   readonly #keysInFlight = new Set<string>();
   #waiting: Waiting<Item, Result>[] = [];
   #batchesInFlight = 0;
+  #latestSize = 0;
+  #isStarting = false;
+  #patience: NodeJS.Timeout | undefined;
 
   constructor(options: CoalescerOptions<Item, Result>) {
     this.#options = options;
@@ -37,18 +45,38 @@ export class Coalescer<Item, Result> {
   submit(item: Item): Promise<Result> {
     return new Promise((resolve, reject) => {
       this.#waiting.push({ item, key: this.#options.keyOf(item), resolve, reject });
-      // A microtask later, so that what is submitted in one go is committed in one go.
-      queueMicrotask(() => this.#startBatches());
+      this.#startBatchesSoon();
+    });
+  }
+
+  /** Within this turn of the event loop, but after all that arrives in it: it is committed in one go. */
+  #startBatchesSoon(): void {
+    if (this.#isStarting) return;
+    this.#isStarting = true;
+    setImmediate(() => {
+      this.#isStarting = false;
+      this.#startBatches();
     });
   }
 
   #startBatches(): void {
     while (this.#batchesInFlight < this.#options.maximumBatchesInFlight) {
+      if (this.#batchesInFlight > 0 && this.#waiting.length < this.#latestSize) return;
       const batch = this.#takeBatch();
       if (batch.length === 0) return;
       this.#batchesInFlight += 1;
+      this.#latestSize = batch.length;
+      this.#limitPatience();
       void this.#commitBatch(batch);
     }
+  }
+
+  #limitPatience(): void {
+    clearTimeout(this.#patience);
+    this.#patience = setTimeout(() => {
+      this.#latestSize = 0;
+      this.#startBatches();
+    }, this.#options.patienceMs).unref();
   }
 
   /** The longest-waiting items whose keys are not in flight. */

@@ -1,11 +1,12 @@
 import type { Logger } from 'pino';
 import type { LeaseRelease } from '../contracts/index.ts';
-import type { Db } from '../db/connection.ts';
+import type { WorkerPool } from '../db/worker-pool.ts';
 import { recordDenials } from '../db/statements/activity.ts';
 import type { Actor } from '../db/statements/activity.ts';
 import { applyOperations } from '../environments/operations.ts';
 import type { Operation, OperationOutcome, OutcomeOf } from '../environments/operations.ts';
 import type { ControlDriver } from '../environments/drivers/driver.ts';
+import { applyUsualOperations, canBeUsual } from '../environments/usual-operations.ts';
 import { Coalescer } from './coalescer.ts';
 import { DriverCalls } from './driver-calls.ts';
 import type { DriverSlotLimits } from './driver-slots.ts';
@@ -27,6 +28,9 @@ export interface OperationsOnPostgres extends HandlerDependencies {
 
 const SWEEP_BATCH_SIZE = 500;
 
+/** Longer than a batch takes that has to wait for nobody. */
+const PATIENCE_MS = 50;
+
 /** What operations reach besides Postgres. */
 export interface OperationsReach {
   logger: Logger;
@@ -35,7 +39,7 @@ export interface OperationsReach {
 }
 
 export function openOperations(
-  db: Db,
+  db: WorkerPool,
   settings: ResolvedWorkerSettings,
   { logger, releaseJobs, drivers }: OperationsReach,
 ): OperationsOnPostgres {
@@ -51,14 +55,18 @@ export function openOperations(
     onUnreachable: (detail) => logger.warn(detail, 'Postgres is away: jobs wait and spend no attempt'),
     onReachable: (detail) => logger.info(detail, 'Postgres is back'),
   });
-  const commit = (operations: readonly Operation[]) =>
+  const commitUsual = (operations: readonly Operation[]) =>
+    outage.outlast(() => applyUsualOperations(db, operations, operationSettings));
+  const commitAny = (operations: readonly Operation[]) =>
     outage.outlast(() => db.transaction((tx) => applyOperations(tx, operations, operationSettings)));
-  const coalescer = new Coalescer<Operation, OperationOutcome>({
+  const grouped = {
     maximumBatchSize: settings.batchSize,
     maximumBatchesInFlight: settings.batchesInFlight,
-    keyOf: (operation) => operation.payload.companyId,
-    commit,
-  });
+    patienceMs: PATIENCE_MS,
+    keyOf: (operation: Operation) => operation.payload.companyId,
+  };
+  const usual = new Coalescer<Operation, OperationOutcome | undefined>({ ...grouped, commit: commitUsual });
+  const others = new Coalescer<Operation, OperationOutcome>({ ...grouped, commit: commitAny });
   const sweep = new Sweep({
     db,
     actor,
@@ -69,10 +77,12 @@ export function openOperations(
     retentionSeconds: settings.runRetentionSeconds,
   });
   return {
-    submit: <Submitted extends Operation>(operation: Submitted) =>
-      coalescer.submit(operation) as Promise<OutcomeOf<Submitted['kind']>>,
+    submit: async <Submitted extends Operation>(operation: Submitted) => {
+      const outcome = canBeUsual(operation) ? await usual.submit(operation) : undefined;
+      return (outcome ?? (await others.submit(operation))) as OutcomeOf<Submitted['kind']>;
+    },
     submitAlone: async <Submitted extends Operation>(operation: Submitted) => {
-      const [outcome] = await commit([operation]);
+      const [outcome] = await commitAny([operation]);
       return outcome as OutcomeOf<Submitted['kind']>;
     },
     drivers: driverCalls,

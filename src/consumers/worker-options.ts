@@ -21,7 +21,7 @@ export const workerOptionsSchema = z.strictObject({
     .max(200)
     .default(() => `${hostname()}-${process.pid}`),
   /** Jobs of each queue that are worked on at once; together they make up the batches that are committed. */
-  concurrency: z.int().min(1).max(10_000).default(200),
+  concurrency: z.int().min(1).max(10_000).default(400),
   /** Batches that are committed at once, each on a connection of its own. */
   batchesInFlight: z.int().min(1).max(50).default(2),
   /** Most operations of one batch. */

@@ -60,7 +60,7 @@ export function createWorker({ logger: givenLogger, drivers = [], ...given }: Wo
 
   const open = async (): Promise<void> => {
     const db = openWorkerPool(settings.databaseUrl, {
-      maximumConnections: settings.batchesInFlight + CONNECTIONS_BESIDE_BATCHES,
+      maximumConnections: 2 * settings.batchesInFlight + CONNECTIONS_BESIDE_BATCHES,
       applicationName: `lessor worker ${replica}`,
     });
     resources.add(() => db.close());

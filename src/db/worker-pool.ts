@@ -1,7 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { drizzle } from 'drizzle-orm/node-postgres';
 import { Pool } from 'pg';
-import type { PoolClient } from 'pg';
+import type { PoolClient, QueryConfig, QueryResult } from 'pg';
+import type { BoundStatement } from './bound-statement.ts';
 import type { DbOptions, DbPool, Transaction } from './connection.ts';
 import { kindOfSqlError } from './sql-errors.ts';
 
@@ -25,6 +26,13 @@ const STATEMENT_TIMEOUT_MS = 15_000;
  */
 const SILENT_TRANSACTION_TIMEOUT_MS = 10_000;
 
+/**
+ * A statement is planned once a connection: to plan one costs more than to carry it out for a single run. That may be
+ * while the tables are all but empty, and what is right then, to read them from end to end, would be done until they are
+ * analyzed, however large they have become.
+ */
+const PLAN_ONCE = 'set plan_cache_mode = force_generic_plan; set enable_seqscan = off';
+
 /** A transaction was given up, as nothing arrived: Node's code for it makes it an outage. */
 class TransactionTimeoutError extends Error {
   override readonly name = 'TransactionTimeoutError';
@@ -35,18 +43,32 @@ class TransactionTimeoutError extends Error {
   }
 }
 
+/** A pool of a worker's connections. */
+export interface WorkerPool extends DbPool {
+  /**
+   * Carries out statements as one transaction that is sent in one go, and returns the rows of each. No statement can
+   * go by the rows of another, but nothing waits on the way: neither the transaction, nor who waits for its locks.
+   */
+  inOneGo(statements: readonly BoundStatement[]): Promise<unknown[][]>;
+}
+
 /**
  * Connections of a worker, by node-postgres: it gives an error for a connection that is cut in the middle of a
  * transaction, where postgres.js 3.4.9 throws one that nothing can catch, and the process ends
  * (porsager/postgres issues 1066 and 1154).
+ *
+ * Each statement is prepared once a connection: planning them took a fifth of the time of a batch.
  */
-export function openWorkerPool(url: string, options: DbOptions = {}): DbPool {
+export function openWorkerPool(url: string, options: DbOptions = {}): WorkerPool {
   const pool = new Pool({
     connectionString: url,
     max: options.maximumConnections ?? 10,
     application_name: options.applicationName ?? 'lessor',
     connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
     keepAlive: true,
+    pipeline: true,
+    // The pool waits for what it returns, and refuses the connection if that fails; its types know only of void.
+    onConnect: (client): unknown => client.query(PLAN_ONCE),
     query_timeout: TRANSACTION_TIMEOUT_MS,
     statement_timeout: STATEMENT_TIMEOUT_MS,
     idle_in_transaction_session_timeout: SILENT_TRANSACTION_TIMEOUT_MS,
@@ -57,18 +79,19 @@ export function openWorkerPool(url: string, options: DbOptions = {}): DbPool {
   // A connection that is lost also rejects what runs on it, which is where it is told; the pool makes a new one.
   pool.on('error', () => undefined);
   pool.on('connect', (client) => client.on('error', () => undefined));
+  const names = new StatementNames();
 
-  /** As drizzle's own, but a connection is given back also when it was lost before its transaction had begun. */
-  const transaction = async <Result>(work: (tx: Transaction) => Promise<Result>): Promise<Result> => {
+  /** A connection is given back also when it was lost before its transaction had begun. */
+  const withConnection = async <Result>(work: (client: PoolClient) => Promise<Result>): Promise<Result> => {
     const client = await pool.connect();
     let isLate = false;
     let isUsable = true;
     const deadline = setTimeout(() => {
       isLate = true;
-      void cutOff(client);
+      cutOff(client);
     }, TRANSACTION_TIMEOUT_MS);
     try {
-      return await drizzle(client).transaction(work);
+      return await work(client);
     } catch (error) {
       isUsable = kindOfSqlError(error) !== 'unreachable';
       throw isLate ? new TransactionTimeoutError(error) : error;
@@ -79,18 +102,68 @@ export function openWorkerPool(url: string, options: DbOptions = {}): DbPool {
     }
   };
 
+  const transaction = <Result>(work: (tx: Transaction) => Promise<Result>): Promise<Result> =>
+    withConnection((client) => drizzle(new PreparingClient(client, names) as unknown as PoolClient).transaction(work));
+
+  const inOneGo = (statements: readonly BoundStatement[]): Promise<unknown[][]> =>
+    withConnection(async (client) => {
+      const { stream } = client.connection;
+      stream.cork();
+      const answers = [
+        client.query('begin'),
+        ...statements.map(({ text, values }) => client.query({ name: names.of(text), text }, values)),
+        client.query('commit'),
+      ];
+      stream.uncork();
+      const settled = await Promise.allSettled(answers);
+      // The first one that failed is what the others failed of.
+      const [, ...results] = settled.map(resultOf);
+      return results.slice(0, -1).map(({ rows }) => rows);
+    });
+
   const close = async (timeoutSeconds = CLOSE_TIMEOUT_SECONDS): Promise<void> => {
     const ended = pool.end();
     await Promise.race([ended, sleep(timeoutSeconds * 1_000, undefined, { ref: false })]);
     // Whatever still waits for an answer is cut off.
-    await Promise.all([...inUse].map(cutOff));
+    for (const client of inUse) cutOff(client);
     await ended;
   };
 
-  return Object.assign(drizzle(pool), { transaction, close });
+  return Object.assign(drizzle(pool), { transaction, inOneGo, close });
+}
+
+/** Prepares what is executed through it, under its name. */
+class PreparingClient {
+  readonly #client: PoolClient;
+  readonly #names: StatementNames;
+
+  constructor(client: PoolClient, names: StatementNames) {
+    this.#client = client;
+    this.#names = names;
+  }
+
+  query(config: QueryConfig, values: unknown[]): Promise<QueryResult> {
+    return this.#client.query({ ...config, name: this.#names.of(config.text) }, values);
+  }
+}
+
+/** Names by which statements are prepared, one for each text. */
+class StatementNames {
+  readonly #names = new Map<string, string>();
+
+  of(text: string): string {
+    const name = this.#names.get(text) ?? `lessor_${this.#names.size + 1}`;
+    this.#names.set(text, name);
+    return name;
+  }
+}
+
+function resultOf<Result>(settled: PromiseSettledResult<Result>): Result {
+  if (settled.status === 'rejected') throw settled.reason;
+  return settled.value;
 }
 
 /** Ends a connection at once, so that what waits for an answer on it is rejected. */
-function cutOff(client: PoolClient): Promise<void> {
-  return (client as PoolClient & { end(): Promise<void> }).end();
+function cutOff(client: PoolClient): void {
+  client.connection.stream.destroy();
 }

@@ -90,14 +90,18 @@ export async function applyOperations(
 function roundsOfDistinctSubjects(operations: readonly Operation[]): Operation[][] {
   const rounds: { operations: Operation[]; subjects: Set<string> }[] = [];
   for (const operation of operations) {
-    const { payload } = operation;
-    const subject = `${operation.kind} ${'leaseId' in payload ? payload.leaseId : payload.runId}`;
+    const subject = subjectOf(operation);
     let round = rounds.find((candidate) => !candidate.subjects.has(subject));
     if (round === undefined) rounds.push((round = { operations: [], subjects: new Set() }));
     round.operations.push(operation);
     round.subjects.add(subject);
   }
   return rounds.map((round) => round.operations);
+}
+
+/** What an operation is about, and which: of its like one can be in a set. */
+export function subjectOf({ kind, payload }: Operation): string {
+  return `${kind} ${'leaseId' in payload ? payload.leaseId : payload.runId}`;
 }
 
 async function applyRound(

@@ -22,6 +22,7 @@ function controlled(options: Partial<Options> = {}) {
     keyOf,
     maximumBatchSize: 100,
     maximumBatchesInFlight: 1,
+    patienceMs: 1,
     ...options,
   });
   const results: Promise<string>[] = [];
@@ -108,6 +109,25 @@ describe('limits', () => {
     expect(batches()).toEqual([['a1'], ['b1'], ['c1']]);
   });
 
+  test('what waits beside a batch makes one of its own once it is as large', async () => {
+    const { submit, batches } = controlled({ maximumBatchesInFlight: 2, patienceMs: 60_000 });
+    await submit('a1', 'b1', 'c1');
+    await submit('d1', 'e1');
+    expect(batches()).toEqual([['a1', 'b1', 'c1']]);
+    await submit('f1');
+    expect(batches()).toEqual([
+      ['a1', 'b1', 'c1'],
+      ['d1', 'e1', 'f1'],
+    ]);
+  });
+
+  test('what waits beside a batch that takes long makes one of its own however small it is', async () => {
+    const { submit, batches } = controlled({ maximumBatchesInFlight: 2, patienceMs: 5 });
+    await submit('a1', 'b1', 'c1');
+    await submit('d1');
+    await expect.poll(batches).toEqual([['a1', 'b1', 'c1'], ['d1']]);
+  });
+
   test('items of one key are never in two batches at once, and do not hold up other keys', async () => {
     const { submit, batches, succeed } = controlled({ maximumBatchesInFlight: 2 });
     await submit('a1');
@@ -118,7 +138,7 @@ describe('limits', () => {
   });
 
   test('all of it holds for any order of arrival and of completion', async () => {
-    const limits = { maximumBatchSize: 7, maximumBatchesInFlight: 3 };
+    const limits = { maximumBatchSize: 7, maximumBatchesInFlight: 3, patienceMs: 1 };
     const underWay = new Set<readonly string[]>();
     const broken: string[] = [];
     const commit = async (items: readonly string[]) => {
@@ -157,6 +177,7 @@ function withGuilty() {
     keyOf,
     maximumBatchSize: 100,
     maximumBatchesInFlight: 2,
+    patienceMs: 1,
   });
   return { coalescer, committed };
 }

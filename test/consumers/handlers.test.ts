@@ -19,7 +19,7 @@ const FIRST_ATTEMPT = { number: 1, isLast: false };
 function dependencies(settings: Omit<WorkerOverrides, 'logger'> = {}) {
   const { url } = database;
   const resolved = resolveWorkerSettings({ databaseUrl: url, queueUrl: url, replica: 'test', ...settings });
-  return openOperations(database.db, resolved, {
+  return openOperations(database.pool, resolved, {
     logger: silentLogger,
     releaseJobs: { restore: async () => 0 },
     drivers: [],

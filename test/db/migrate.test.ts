@@ -11,6 +11,7 @@ import { getTableConfig, isPgSequence, PgTable } from 'drizzle-orm/pg-core';
 import postgres from 'postgres';
 import { describe, expect, inject, onTestFinished, test } from 'vitest';
 import { createDb } from '../../src/db/connection.ts';
+import { openWorkerPool } from '../../src/db/worker-pool.ts';
 import { assertMigrated, migrate } from '../../src/db/migrate.ts';
 import * as schema from '../../src/db/schema.ts';
 import { insertCompany, insertEnvironment, insertLease, insertRun, runStarted } from '../support/factories.ts';
@@ -78,7 +79,9 @@ describe('migrate', () => {
     expect(await rowsOf()).toMatchObject(before);
     await expect(assertMigrated(db)).resolves.toBeUndefined();
     const waiter = runStarted({ companyId, executionWorkspaceId });
-    expect(await operationsOn({ db }).start(waiter)).toMatchObject({ kind: 'waiting', heldBy: { runId } });
+    const pool = openWorkerPool(url);
+    onTestFinished(() => pool.close());
+    expect(await operationsOn({ pool }).start(waiter)).toMatchObject({ kind: 'waiting', heldBy: { runId } });
   });
 
   test('gives its lock back when it fails', async () => {

@@ -63,19 +63,6 @@ function carryOut(model: Model, message: Exclude<Message, Start>): ModelOutcome 
   return message.kind === 'finish' ? finishRun(model, message) : carryOutOnLease(model, message);
 }
 
-/** Carries out messages among which one cannot be stored: by halves, until it is alone, in the order given. */
-export function deliverInParts(
-  model: Model,
-  batch: readonly (Message | 'poison')[],
-  companies: number,
-): ModelOutcome[] {
-  const messages = batch.filter((message) => message !== 'poison');
-  if (messages.length === batch.length) return deliver(model, messages, companies);
-  if (batch.length === 1) return [{ kind: 'failed' }];
-  const middle = Math.ceil(batch.length / 2);
-  return [batch.slice(0, middle), batch.slice(middle)].flatMap((half) => deliverInParts(model, half, companies));
-}
-
 const subjectOf = (message: Message) => ('lease' in message ? message.lease : message.run);
 
 /** The nth message of a kind about a run or lease is in the nth round. */

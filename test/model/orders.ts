@@ -1,7 +1,9 @@
-/** All orders of some items. */
-export function permutations<T>(items: readonly T[]): T[][] {
-  if (items.length <= 1) return [[...items]];
-  return items.flatMap((item, position) => permutations(items.toSpliced(position, 1)).map((rest) => [item, ...rest]));
+/** All ways to take items from several lists, those of each list in its order. */
+export function interleavings<T>(lists: readonly (readonly T[])[]): T[][] {
+  if (lists.every((list) => list.length === 0)) return [[]];
+  return lists.flatMap(([first, ...rest], position) =>
+    first === undefined ? [] : interleavings(lists.with(position, rest)).map((after) => [first, ...after]),
+  );
 }
 
 /** All selections from some items, nothing and everything included. */

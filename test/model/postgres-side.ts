@@ -21,9 +21,15 @@ import type { Place } from './model.ts';
 import { DRIVERS } from './names.ts';
 import type { Names } from './names.ts';
 
+/** What came of an operation, and whether it was among the usual ones of its batch, which come before the others. */
+interface CarriedOut {
+  outcome: OperationOutcome;
+  isUsual: boolean;
+}
+
 /** How an action came out in Postgres, before its ids are named. */
 export type Raw =
-  | { kind: 'operation'; outcome: OperationOutcome }
+  | ({ kind: 'operation' } & CarriedOut)
   | { kind: 'lease'; lease: EnvironmentLease }
   | { kind: 'leases'; leases: EnvironmentLease[] }
   | { kind: 'refused'; code: ErrorCode }
@@ -52,10 +58,10 @@ export class PostgresSide {
     return this.#database.sql;
   }
 
-  /** Carries out messages in one transaction. */
+  /** Carries out messages as one batch. */
   async deliver(messages: readonly Message[]): Promise<Raw[]> {
-    const outcomes = await this.#apply(await this.#operationsOf(messages));
-    return outcomes.map((outcome) => ({ kind: 'operation', outcome }));
+    const carriedOut = await this.#apply(await this.#operationsOf(messages));
+    return carriedOut.map((each) => ({ kind: 'operation', ...each }));
   }
 
   /** Submits messages to a worker's coalescer in one go, and among them one that Postgres cannot store. */
@@ -63,15 +69,16 @@ export class PostgresSide {
     const operations = await this.#operationsOf(messages);
     const poison = runStarted({ companyId: this.#names.companies[0]!, metadata: { text: '\u0000' } });
     operations.splice(poisonAt, 0, start(poison));
-    const coalescer = new Coalescer<Operation, OperationOutcome>({
+    const coalescer = new Coalescer<Operation, CarriedOut>({
       maximumBatchSize: operations.length,
       maximumBatchesInFlight: 1,
+      patienceMs: 1,
       keyOf: (operation) => operation.payload.companyId,
       commit: (batch) => this.#apply(batch),
     });
     const settled = await Promise.allSettled(operations.map((operation) => coalescer.submit(operation)));
     return settled.map((result) =>
-      result.status === 'fulfilled' ? { kind: 'operation', outcome: result.value } : { kind: 'failed' },
+      result.status === 'fulfilled' ? { kind: 'operation', ...result.value } : { kind: 'failed' },
     );
   }
 
@@ -149,8 +156,8 @@ export class PostgresSide {
     return found?.id;
   }
 
-  #apply(operations: readonly Operation[]): Promise<OperationOutcome[]> {
-    return this.#operations.apply(operations, {
+  #apply(operations: readonly Operation[]): Promise<CarriedOut[]> {
+    return this.#operations.applyInParts(operations, {
       leaseWaitMs: LEASE_WAIT_SECONDS * 1_000,
       leasable: { enabled: this.environmentsEnabled, drivers: new Set([DRIVERS.host]) },
     });

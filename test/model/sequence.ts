@@ -3,7 +3,7 @@ import { isDeepStrictEqual } from 'node:util';
 import { pre } from 'fast-check';
 import { audit } from '../support/audit.ts';
 import type { TestDatabase } from '../support/database.ts';
-import { deliver, deliverInParts, leasesOf } from './model-messages.ts';
+import { deliver, leasesOf } from './model-messages.ts';
 import type { Message } from './model-messages.ts';
 import { makeEnvironment, setEnvironmentStatus, writeEnd } from './model-service.ts';
 import { isDue, sweep } from './model-sweep.ts';
@@ -11,15 +11,16 @@ import { newModel } from './model.ts';
 import type { Model, ModelLease, ModelOutcome } from './model.ts';
 import { nameOutcomes } from './named-outcome.ts';
 import { Names } from './names.ts';
-import { permutations, subsets } from './orders.ts';
+import { interleavings, subsets } from './orders.ts';
 import { Post } from './post.ts';
 import type { Cast } from './posted.ts';
 import { PostgresSide } from './postgres-side.ts';
+import type { Raw } from './postgres-side.ts';
 import { stateOfModel, stateOfPostgres } from './recorded-state.ts';
 import { UNIT_SECONDS } from './steps.ts';
 import type { Action, Step } from './steps.ts';
 import * as surroundings from './surroundings.ts';
-import { transactionsOf } from './transactions.ts';
+import { transactionsOf, usualFirst } from './transactions.ts';
 
 /** A sequence of steps on both sides, which must come to the same after each of them. */
 export class Sequence {
@@ -126,12 +127,18 @@ export class Sequence {
   async #race(actions: readonly Action[]): Promise<void> {
     const transactions = transactionsOf(actions, this.#model, this.#post);
     const settled = await Promise.allSettled(transactions.map((each) => each.onPostgres(this.#postgres)));
-    const outcomes = nameOutcomes(valuesOf(settled), this.#names);
+    const raws = valuesOf(settled);
+    const outcomes = nameOutcomes(raws, this.#names);
+    const parts = transactions.map((each, transaction) =>
+      each.onModel(raws[transaction]!).map((part) => ({ transaction, ...part })),
+    );
     await this.#adopt(
       outcomes,
-      permutations([...transactions.keys()]).map((order) => (model) => {
-        const expected: ModelOutcome[][] = [];
-        for (const position of order) expected[position] = transactions[position]!.onModel(model);
+      interleavings(parts).map((order) => (model) => {
+        const expected: ModelOutcome[][] = transactions.map(() => []);
+        for (const { transaction, positions, carryOut } of order) {
+          carryOut(model).forEach((outcome, index) => (expected[transaction]![positions[index]!] = outcome));
+        }
         return expected;
       }),
     );
@@ -192,11 +199,33 @@ export class Sequence {
   /** A batch that Postgres refuses for the sake of one message is carried out in parts without it. */
   async #poison(messages: readonly Message[], poisonAt: number): Promise<void> {
     const at = Math.min(poisonAt, messages.length);
-    const [outcomes] = nameOutcomes([await this.#postgres.deliverWithPoison(messages, at)], this.#names);
+    const raws = await this.#postgres.deliverWithPoison(messages, at);
+    const [outcomes] = nameOutcomes([raws], this.#names);
     const poisoned = [...messages.slice(0, at), 'poison' as const, ...messages.slice(at)];
-    const expected = deliverInParts(this.#model, poisoned, this.#cast.companies);
+    const expected = this.#deliverInParts(poisoned, raws);
     this.#compare(outcomes, expected);
     this.#post.noteOutcomes(messages, expected.toSpliced(at, 1));
+  }
+
+  /** Carries out messages among which one cannot be stored: by halves, until it is alone, in the order given. */
+  #deliverInParts(batch: readonly (Message | 'poison')[], raws: readonly Raw[]): ModelOutcome[] {
+    const messages = batch.filter((message) => message !== 'poison');
+    if (messages.length === batch.length) {
+      const outcomes: ModelOutcome[] = [];
+      for (const positions of usualFirst(raws)) {
+        const part = positions.map((position) => messages[position]!);
+        deliver(this.#model, part, this.#cast.companies).forEach(
+          (outcome, index) => (outcomes[positions[index]!] = outcome),
+        );
+      }
+      return outcomes;
+    }
+    if (batch.length === 1) return [{ kind: 'failed' }];
+    const middle = Math.ceil(batch.length / 2);
+    return [
+      ...this.#deliverInParts(batch.slice(0, middle), raws.slice(0, middle)),
+      ...this.#deliverInParts(batch.slice(middle), raws.slice(middle)),
+    ];
   }
 
   async #sweep(): Promise<void> {

@@ -6,14 +6,21 @@ import type { Post } from './post.ts';
 import type { PostgresSide, Raw } from './postgres-side.ts';
 import type { Action } from './steps.ts';
 
-/** What happens in one transaction, on either side. */
+/** What happens at once, on either side. */
 export interface Transaction {
   /** What it delivers, if anything. */
   messages: readonly Message[];
-  /** What should come of it. */
-  onModel(model: Model): ModelOutcome[];
   /** What comes of it. */
   onPostgres(postgres: PostgresSide): Promise<Raw[]>;
+  /** What should have come of it: its parts, one after the other. Others may have come in between. */
+  onModel(raws: readonly Raw[]): Part[];
+}
+
+/** What happens in one transaction. */
+interface Part {
+  /** Where its outcomes are in those of the whole. */
+  positions: readonly number[];
+  carryOut: (model: Model) => ModelOutcome[];
 }
 
 /** The transactions of actions, without those that are about something that is not there yet. */
@@ -28,9 +35,30 @@ export function transactionsOf(actions: readonly Action[], model: Model, post: P
 function delivery(messages: readonly Message[], companies: number): Transaction {
   return {
     messages,
-    onModel: (model) => deliver(model, messages, companies),
     onPostgres: (postgres) => postgres.deliver(messages),
+    onModel: (raws) =>
+      usualFirst(raws).map((positions) => ({
+        positions,
+        carryOut: (model) =>
+          deliver(
+            model,
+            positions.map((position) => messages[position]!),
+            companies,
+          ),
+      })),
   };
+}
+
+const isUsual = (raw: Raw) => raw.kind === 'operation' && raw.isUsual;
+
+/** Where in a batch its usual operations are, and where the others, which come after them. */
+export function usualFirst(raws: readonly Raw[]): number[][] {
+  const all = [...raws.keys()];
+  const parts = [
+    all.filter((position) => isUsual(raws[position]!)),
+    all.filter((position) => !isUsual(raws[position]!)),
+  ];
+  return parts.filter((positions) => positions.length > 0);
 }
 
 /** An action that a service asks for. */
@@ -68,7 +96,7 @@ function asked(
 ): Transaction {
   return {
     messages: [],
-    onModel: (model) => [onModel(model)],
     onPostgres: async (postgres) => [await onPostgres(postgres)],
+    onModel: () => [{ positions: [0], carryOut: (model) => [onModel(model)] }],
   };
 }

@@ -4,14 +4,18 @@ import { afterAll, afterEach, beforeAll, expect, inject } from 'vitest';
 import { audit } from '../../demo/audit.ts';
 import { createDb } from '../../src/db/connection.ts';
 import type { DbPool } from '../../src/db/connection.ts';
+import { openWorkerPool } from '../../src/db/worker-pool.ts';
+import type { WorkerPool } from '../../src/db/worker-pool.ts';
 import { cloneDatabase, dropDatabase, onServer, uniqueDatabaseName, urlOfDatabase } from './template-database.ts';
 import { until } from './until.ts';
 
 /** A migrated database of a test file's own. It is there once the `beforeAll` hooks run. */
 export interface TestDatabase {
   readonly url: string;
-  /** As the code under test uses it. */
+  /** As services use it. */
   readonly db: DbPool;
+  /** As workers use it. */
+  readonly pool: WorkerPool;
   /** For looking and for preparing. Not the client of `db`: drizzle changes the date parsers of the one it gets. */
   readonly sql: postgres.Sql;
 }
@@ -39,15 +43,17 @@ export function useDatabase({ maximumConnections, audited = false }: UseDatabase
   const { postgres: server } = inject('stores');
   const name = uniqueDatabaseName(`test_${basename(expect.getState().testPath ?? 'file', '.test.ts')}`);
   const url = urlOfDatabase(server.url, name);
-  let opened: { db: DbPool; sql: postgres.Sql } | undefined;
+  let opened: { db: DbPool; pool: WorkerPool; sql: postgres.Sql } | undefined;
 
   beforeAll(async () => {
     await cloneDatabase(server.url, server.templateDatabase, name);
+    const options = {
+      applicationName: 'test db',
+      ...(maximumConnections === undefined ? {} : { maximumConnections }),
+    };
     opened = {
-      db: createDb(url, {
-        applicationName: 'test db',
-        ...(maximumConnections === undefined ? {} : { maximumConnections }),
-      }),
+      db: createDb(url, options),
+      pool: openWorkerPool(url, options),
       sql: postgres(url, { max: 4, connection: { application_name: 'test sql' }, onnotice: () => undefined }),
     };
   });
@@ -61,7 +67,11 @@ export function useDatabase({ maximumConnections, audited = false }: UseDatabase
     try {
       if (opened === undefined) return;
       const violations = audited ? await audit(opened.sql) : [];
-      await Promise.all([opened.db.close(CLOSE_SECONDS), opened.sql.end({ timeout: CLOSE_SECONDS })]);
+      await Promise.all([
+        opened.db.close(CLOSE_SECONDS),
+        opened.pool.close(CLOSE_SECONDS),
+        opened.sql.end({ timeout: CLOSE_SECONDS }),
+      ]);
       await assertNoConnectionLeft(server.url, name);
       expect(violations, 'every invariant holds in what the tests left behind').toEqual([]);
     } finally {
@@ -78,6 +88,9 @@ export function useDatabase({ maximumConnections, audited = false }: UseDatabase
     url,
     get db() {
       return use().db;
+    },
+    get pool() {
+      return use().pool;
     },
     get sql() {
       return use().sql;

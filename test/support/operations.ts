@@ -4,8 +4,9 @@ import type { RunFinished, RunFinishedResult, RunHeartbeat, RunHeartbeatResult }
 import type { RunStarted, RunStartedResult } from '../../src/contracts/index.ts';
 import { applyOperations } from '../../src/environments/operations.ts';
 import type { Operation, OperationOutcome, OperationSettings } from '../../src/environments/operations.ts';
+import { applyUsualOperations } from '../../src/environments/usual-operations.ts';
+import type { WorkerPool } from '../../src/db/worker-pool.ts';
 import type { Outcome } from '../../src/environments/outcome.ts';
-import type { TestDatabase } from './database.ts';
 
 export const start = (payload: RunStarted): Operation => ({ kind: 'start', payload });
 export const renew = (payload: RunHeartbeat): Operation => ({ kind: 'renew', payload });
@@ -20,13 +21,27 @@ const SETTINGS: OperationSettings = {
   leasable: { enabled: true, drivers: new Set(['ssh', 'sandbox']) },
 };
 
-/** Carries out operations as the worker does, each batch in a transaction of its own. */
-export function operationsOn(database: Pick<TestDatabase, 'db'>) {
-  const apply = (
-    operations: readonly Operation[],
-    settings: Partial<OperationSettings> = {},
-  ): Promise<OperationOutcome[]> =>
-    database.db.transaction((tx) => applyOperations(tx, operations, { ...SETTINGS, ...settings }));
+/** Carries out operations as a worker does: those that are as most are in one go, and the others after them. */
+export async function applyAsWorker(
+  pool: WorkerPool,
+  operations: readonly Operation[],
+  settings: OperationSettings,
+): Promise<{ outcome: OperationOutcome; isUsual: boolean }[]> {
+  const usual = await applyUsualOperations(pool, operations, settings);
+  const left = operations.filter((_operation, position) => usual[position] === undefined);
+  const outcomes = left.length === 0 ? [] : await pool.transaction((tx) => applyOperations(tx, left, settings));
+  return usual.map((outcome) =>
+    outcome === undefined ? { outcome: outcomes.shift()!, isUsual: false } : { outcome, isUsual: true },
+  );
+}
+
+/** Carries out operations as the worker does, batch by batch. */
+export function operationsOn(database: { readonly pool: WorkerPool }) {
+  const applyInParts = (operations: readonly Operation[], settings: Partial<OperationSettings> = {}) =>
+    applyAsWorker(database.pool, operations, { ...SETTINGS, ...settings });
+
+  const apply = async (...given: Parameters<typeof applyInParts>): Promise<OperationOutcome[]> =>
+    (await applyInParts(...given)).map(({ outcome }) => outcome);
 
   const applyOne = async (operation: Operation, settings: Partial<OperationSettings> = {}) => {
     const [outcome] = await apply([operation], settings);
@@ -35,6 +50,8 @@ export function operationsOn(database: Pick<TestDatabase, 'db'>) {
 
   return {
     apply,
+    /** Says of each outcome whether it came of the usual ones. */
+    applyInParts,
     start: (payload: RunStarted, settings: Partial<OperationSettings> = {}) =>
       applyOne(start(payload), settings) as Promise<Outcome<RunStartedResult>>,
     renew: (payload: RunHeartbeat, settings: Partial<OperationSettings> = {}) =>

@@ -96,6 +96,8 @@ class Link {
   constructor(client: Socket, server: Socket) {
     this.#client = client;
     this.#server = server;
+    // What is passed on is passed on at once, as on the connection that the proxy is in: its own would wait for company.
+    for (const socket of [client, server]) socket.setNoDelay(true);
     this.#forward(client, server, true);
     this.#forward(server, client, false);
   }

@@ -1,4 +1,5 @@
 import { sql } from 'drizzle-orm';
+import type { Placeholder } from 'drizzle-orm';
 import type { ActivityAction, ActorType, EntityType, Metadata, Refusal } from '../../contracts/index.ts';
 import type { Transaction } from '../connection.ts';
 import { jsonRows } from './parameters.ts';
@@ -8,6 +9,12 @@ export interface Actor {
   type: ActorType;
   id: string;
 }
+
+/** An actor in a statement, whether it is known already or a placeholder stands for it. */
+export type ActorInStatement = Record<keyof Actor, string | Placeholder>;
+
+/** Where {@link Actor} is bound later. */
+export const ACTOR_PLACEHOLDERS = { type: sql.placeholder('actorType'), id: sql.placeholder('actorId') };
 
 /** An event that no set-based statement writes itself. */
 export interface ActivityEvent {

@@ -4,6 +4,15 @@ import type { CleanupStatus, LeaseStatus } from '../../contracts/index.ts';
 import { queryRows } from '../connection.ts';
 import type { Transaction } from '../connection.ts';
 import type { Actor } from './activity.ts';
+import {
+  afterEnding,
+  becomesItsNextStatus,
+  cleanupOfEndedLease,
+  endingByRun,
+  isLive,
+  nextStatus,
+  tellEnded,
+} from './ended-leases.ts';
 import { jsonRows, uuidArray } from './parameters.ts';
 
 /** A lease that was just ended, or retained after its run. */
@@ -27,77 +36,25 @@ async function endLeases(tx: Transaction, ending: SQL, actor: Actor): Promise<En
     tx,
     sql`
     with wanted as (${ending}),
-    ending as (
-      select *, case when status <> 'retained' and cleanup_status = 'pending' then 'pending_cleanup' else status end
-        as next_status
-      from wanted
-    ), lease as (
-      update lessor.environment_leases lease set
-        status = next_status,
-        failure_reason = ending.failure_reason,
-        cleanup_status = ending.cleanup_status,
-        ending_status = case next_status when 'pending_cleanup' then ending.status else lease.ending_status end,
-        ending_reason = case next_status when 'pending_cleanup' then ending.failure_reason else lease.ending_reason end,
-        released_at = case when next_status not in ('retained', 'pending_cleanup') then statement_timestamp() end,
-        expires_at = case when ending.status = 'retained'
-          then greatest(lease.expires_at, statement_timestamp() + make_interval(secs => lease.ttl_seconds)) else lease.expires_at end,
-        last_used_at = statement_timestamp(),
-        updated_at = statement_timestamp()
+    ending as (select *, ${nextStatus} as next_status from wanted),
+    lease as (
+      update lessor.environment_leases lease set ${becomesItsNextStatus} = (${afterEnding})
       from ending
       where lease.id = ending.lease_id and lease.status = ending.from_status
       returning lease.*, ending.from_status
-    ), told as (
-      insert into lessor.activity_log
-        (company_id, actor_type, actor_id, action, entity_type, entity_id, agent_id, run_id, details)
-      select lease.company_id, ${actor.type}, ${actor.id},
-        case when from_status = 'pending_cleanup' and cleanup_status = 'failed' then 'environment.lease_release_failed'
-          else 'environment.lease_' || lease.status end,
-        'environment_lease', lease.id, run.agent_id, lease.heartbeat_run_id, jsonb_strip_nulls(jsonb_build_object(
-          'environmentId', lease.environment_id, 'executionWorkspaceId', lease.execution_workspace_id,
-          'runStatus', run.status, 'failureReason', lease.failure_reason, 'cleanupStatus', lease.cleanup_status,
-          'fencingToken', lease.fencing_token))
-      from lease left join lessor.heartbeat_runs run on run.id = lease.heartbeat_run_id
-      where lease.status <> 'pending_cleanup'
-      order by lease.fencing_token
+    ), told as (${tellEnded(actor, sql`lease left join lessor.heartbeat_runs run on run.id = lease.heartbeat_run_id`)}
     )
     select id, company_id as "companyId", heartbeat_run_id as "runId", status from lease order by fencing_token`,
   );
 }
 
-/** Cleanup of a lease whose driver has no effects outside Postgres is done once its row is written. */
-const cleanupOfEndedLease = sql.raw(`case lease.provider when 'local' then 'success' else 'pending' end`);
-
-/** What is kept on an environment for the next run of its scope; on `Local` there is nothing to keep. */
-const keptForReuse = sql.raw(`lease.status = 'active' and lease.provider <> 'local'
-  and lease.lease_policy in ('reuse_by_environment', 'reuse_by_execution_workspace')`);
-
-const keptOnFailure = sql.raw(`lease.status = 'active' and lease.lease_policy = 'retain_on_failure'`);
-
-/**
- * How a run's end ends its leases (DESIGN: released, failed with the run's reason, or retained on failure). What a run
- * that did not fail leaves for reuse is retained until the next run of its scope takes it over. One that was never active
- * is not retained: there is nothing to look at.
- */
+/** The endings of those of the leases that are live though their run has ended. */
 function endingOfEndedRuns(leases: SQL): SQL {
   return sql`
-    select lease.id as lease_id, lease.status as from_status,
-      case
-        when run.status in ('succeeded', 'cancelled') then case when ${keptForReuse} then 'retained' else 'released' end
-        when ${keptOnFailure} then 'retained'
-        else 'failed'
-      end as status,
-      case run.status
-        when 'failed' then coalesce(nullif(run.failure_reason, ''), 'the run failed and gave no reason')
-        when 'timed_out' then coalesce(nullif(run.failure_reason, ''), 'the run timed out')
-      end as failure_reason,
-      case
-        when run.status in ('failed', 'timed_out') and ${keptOnFailure} then 'pending'
-        when ${keptForReuse} then 'pending'
-        else ${cleanupOfEndedLease}
-      end as cleanup_status
+    select lease.id as lease_id, lease.status as from_status, ${endingByRun}
     from lessor.environment_leases lease
     join lessor.heartbeat_runs run on run.id = lease.heartbeat_run_id
-    where lease.status in ('pending', 'active') and run.status in ('succeeded', 'failed', 'cancelled', 'timed_out')
+    where ${isLive} and run.status in ('succeeded', 'failed', 'cancelled', 'timed_out')
       and ${leases}`;
 }
 

@@ -1,8 +1,11 @@
 import { sql } from 'drizzle-orm';
+import type { SQL } from 'drizzle-orm';
 import type { CompanyStatus } from '../../contracts/index.ts';
+import { bindable } from '../bound-statement.ts';
+import type { BoundStatement } from '../bound-statement.ts';
 import { queryRows } from '../connection.ts';
 import type { Transaction } from '../connection.ts';
-import { uuidArray } from './parameters.ts';
+import { column, columnText, uuidArray } from './parameters.ts';
 
 /** Whether a company that was never seen before is registered or unknown. */
 export type CompanyRegistration = 'first-sight' | 'known';
@@ -28,10 +31,17 @@ export async function lockCompanies(
       select id from unnest(${ids}) as seen (id) order by id
       on conflict (id) do nothing`);
   }
-  const companies = await queryRows<{ id: string; status: CompanyStatus }>(
-    tx,
-    sql`
-    select id, status from lessor.companies where id = any(${ids}) order by id for no key update`,
-  );
+  const companies = await queryRows<{ id: string; status: CompanyStatus }>(tx, lockedInOrder('id, status', ids));
   return new Map(companies.map((company) => [company.id, company.status]));
 }
+
+/** Takes the locks of those companies that are registered, in the same order. */
+export function lockKnownCompanies(companyIds: readonly string[]): BoundStatement {
+  return bind({ ids: columnText(companyIds) });
+}
+
+function lockedInOrder(columns: string, ids: SQL): SQL {
+  return sql`select ${sql.raw(columns)} from lessor.companies where id = any(${ids}) order by id for no key update`;
+}
+
+const bind = bindable(lockedInOrder('', column('uuid', 'ids')));

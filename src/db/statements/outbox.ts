@@ -12,7 +12,7 @@ export interface NewOutboxJob {
   queue: OutboxQueue;
   jobId: string;
   runId: string;
-  payload: object;
+  payload: { companyId: string };
 }
 
 /** Writes a job and wakes the relays, both when the transaction commits. Its role needs no right but to insert. */
@@ -38,7 +38,7 @@ export interface OutboxJob {
   id: string;
   queue: OutboxQueue;
   jobId: string;
-  payload: object;
+  payload: { companyId: string };
 }
 
 /**
@@ -65,7 +65,7 @@ export async function lockFirstOutboxJobs(
     order by job.id limit ${limit}
     for update skip locked`,
   );
-  return jobs.map((job) => ({ ...job, payload: JSON.parse(job.payload) as object }));
+  return jobs.map((job) => ({ ...job, payload: JSON.parse(job.payload) as OutboxJob['payload'] }));
 }
 
 /** Removes jobs that were published. */

@@ -15,3 +15,26 @@ export function uuidArray(ids: readonly string[]): SQL {
 export function bigintArray(ids: readonly string[]): SQL {
   return sql`array(select jsonb_array_elements_text(${JSON.stringify(ids)}::text::jsonb)::bigint)`;
 }
+
+/**
+ * A column of rows, for `unnest`, which makes rows of columns in half the time that `jsonb_to_recordset` takes for the
+ * same: the placeholder for what {@link columnText} makes of its values.
+ */
+export function column(type: 'uuid' | 'text' | 'int' | 'timestamptz' | 'jsonb', name: string): SQL {
+  return sql`${sql.placeholder(name)}::text::${sql.raw(type)}[]`;
+}
+
+/**
+ * Values of a column as Postgres writes arrays. A column in which nothing stands is none: `unnest` fills it up with
+ * nulls.
+ */
+export function columnText(values: readonly (string | number | undefined)[]): string | null {
+  if (values.every((value) => value === undefined)) return null;
+  return `{${values.map((value) => (value === undefined ? 'null' : quoted(value))).join(',')}}`;
+}
+
+/** Ids, instants and numbers mean nothing else in an array, as `null` would. */
+function quoted(value: string | number): string | number {
+  if (typeof value === 'number' || /^(?=.*\d)[\w:.+-]+$/.test(value)) return value;
+  return `"${value.replaceAll(/["\\]/g, String.raw`\$&`)}"`;
+}

@@ -1,0 +1,18 @@
+import { fillPlaceholders } from 'drizzle-orm';
+import type { SQL } from 'drizzle-orm';
+import { PgDialect } from 'drizzle-orm/pg-core';
+
+/** A statement with the values to carry it out with. */
+export interface BoundStatement {
+  readonly text: string;
+  readonly values: unknown[];
+}
+
+/**
+ * Writes a statement out, once, with a placeholder for each value, and returns what binds values to it. To put its text
+ * together anew for a single run would take longer than all else that this process does about it.
+ */
+export function bindable<Name extends string>(statement: SQL): (values: Record<Name, unknown>) => BoundStatement {
+  const { sql: text, params } = new PgDialect().sqlToQuery(statement);
+  return (values) => ({ text, values: fillPlaceholders(params, values) });
+}

@@ -1,0 +1,52 @@
+import { sql } from 'drizzle-orm';
+import { describe, expect, test } from 'vitest';
+import { bindable } from '../../src/db/bound-statement.ts';
+import { kindOfSqlError } from '../../src/db/sql-errors.ts';
+import { useDatabase } from '../support/database.ts';
+
+const database = useDatabase();
+
+const registerCompany = bindable<'id'>(sql`insert into lessor.companies (id) values (${sql.placeholder('id')}::uuid)`);
+const countCompanies = bindable(sql`select count(*)::int as companies from lessor.companies`);
+const divide = bindable<'by'>(sql`select 6 / ${sql.placeholder('by')}::int as quotient`);
+const endOwnSession = bindable(sql`select pg_terminate_backend(pg_backend_pid())`);
+
+const ID = '00000000-0000-4000-8000-000000000001';
+
+describe('statements that are sent in one go', () => {
+  test('give the rows of each, and see what those before them did', async () => {
+    const [registered, counted, quotient] = await database.pool.inOneGo([
+      registerCompany({ id: '00000000-0000-4000-8000-00000000000a' }),
+      countCompanies({}),
+      divide({ by: 3 }),
+    ]);
+    expect([registered, counted, quotient]).toEqual([[], [{ companies: 1 }], [{ quotient: 2 }]]);
+  });
+
+  test('are one transaction: one that is refused undoes those before it, and is what is told', async () => {
+    const refused = database.pool.inOneGo([registerCompany({ id: ID }), divide({ by: 0 }), divide({ by: 2 })]);
+    await expect(refused).rejects.toThrow('division by zero');
+    expect(await database.sql`select from lessor.companies where id = ${ID}`).toHaveLength(0);
+  });
+
+  test('can be carried out again where one of them was refused when it was prepared', async () => {
+    const doubled = bindable<'number'>(sql`select 2 * ${sql.placeholder('number')}::int as doubled`);
+    await expect(database.pool.inOneGo([divide({ by: 0 }), doubled({ number: 1 })])).rejects.toThrow(
+      'division by zero',
+    );
+    expect(await database.pool.inOneGo([divide({ by: 1 }), doubled({ number: 2 })])).toEqual([
+      [{ quotient: 6 }],
+      [{ doubled: 4 }],
+    ]);
+  });
+
+  test('are rejected when their connection is lost, which the next ones are not', async () => {
+    const lost = database.pool.inOneGo([endOwnSession({}), countCompanies({})]);
+    const error: unknown = await lost.then(
+      () => undefined,
+      (reason: unknown) => reason,
+    );
+    expect(kindOfSqlError(error)).toBe('unreachable');
+    expect(await database.pool.inOneGo([divide({ by: 6 })])).toEqual([[{ quotient: 1 }]]);
+  });
+});

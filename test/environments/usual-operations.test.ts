@@ -1,0 +1,211 @@
+import { randomUUID } from 'node:crypto';
+import { describe, expect, test } from 'vitest';
+import { applyOperations } from '../../src/environments/operations.ts';
+import type { Operation, OperationOutcome, OperationSettings } from '../../src/environments/operations.ts';
+import { applyUsualOperations } from '../../src/environments/usual-operations.ts';
+import { useDatabase } from '../support/database.ts';
+import {
+  SSH_CONFIG,
+  insertCompany,
+  insertEnvironment,
+  insertLease,
+  insertRun,
+  runFinished,
+  runHeartbeat,
+  runStarted,
+} from '../support/factories.ts';
+import { finish, operationsOn, renew, start } from '../support/operations.ts';
+
+const database = useDatabase({ audited: true });
+
+const SETTINGS: OperationSettings = {
+  actor: { type: 'system', id: 'test-worker' },
+  companyRegistration: 'first-sight',
+  defaultTtlSeconds: 300,
+  leaseWaitMs: 300_000,
+  leasable: { enabled: true, drivers: new Set(['ssh']) },
+};
+
+const applyUsual = (...operations: Operation[]) => applyUsualOperations(database.pool, operations, SETTINGS);
+
+const applyAny = (...operations: Operation[]): Promise<OperationOutcome[]> =>
+  database.pool.transaction((tx) => applyOperations(tx, operations, SETTINGS));
+
+/** A company with a `Local` that has been leased before. */
+async function usedCompany(): Promise<string> {
+  const companyId = await insertCompany(database.sql);
+  await insertEnvironment(database.sql, { companyId });
+  return companyId;
+}
+
+describe('the usual operations', () => {
+  test('are all that a run on Local needs: its start, its heartbeats and its end', async () => {
+    const run = runStarted({ companyId: await usedCompany() });
+    expect(await applyUsual(start(run))).toMatchObject([{ kind: 'done', result: { status: 'active' } }]);
+    expect(await applyUsual(renew(runHeartbeat(run, { ttlSeconds: 900 })))).toMatchObject([
+      { kind: 'done', result: { leases: [{ status: 'active' }] } },
+    ]);
+    expect(await applyUsual(finish(runFinished(run)))).toMatchObject([
+      { kind: 'done', result: { status: 'succeeded', leases: [{ status: 'released' }] } },
+    ]);
+  });
+
+  test('are told apart in one batch: the others in it are left alone', async () => {
+    const companyId = await usedCompany();
+    const [usual, twice] = [runStarted({ companyId }), runStarted({ companyId })];
+    const named = runStarted({ companyId, executionWorkspaceId: randomUUID() });
+    const outcomes = await applyUsual(
+      start(usual),
+      start(named),
+      start(twice),
+      start(twice),
+      finish(runFinished(usual)),
+    );
+    expect(outcomes.map((outcome) => outcome?.kind)).toEqual(['done', undefined, 'done', undefined, 'done']);
+  });
+
+  test.for<[what: string, operation: () => Promise<Operation>]>([
+    ['starts of a company never seen before', async () => start(runStarted())],
+    [
+      'starts of an archived company',
+      async () => {
+        const companyId = await insertCompany(database.sql, { status: 'archived' });
+        await insertEnvironment(database.sql, { companyId });
+        return start(runStarted({ companyId }));
+      },
+    ],
+    [
+      'starts of a company without a Local',
+      async () => start(runStarted({ companyId: await insertCompany(database.sql) })),
+    ],
+    [
+      'starts of a company whose Local is archived',
+      async () => {
+        const companyId = await insertCompany(database.sql);
+        await insertEnvironment(database.sql, { companyId, status: 'archived' });
+        return start(runStarted({ companyId }));
+      },
+    ],
+    [
+      'starts that name an environment',
+      async () => {
+        const companyId = await usedCompany();
+        const agent = await insertEnvironment(database.sql, { companyId, driver: 'ssh', config: SSH_CONFIG });
+        return start(runStarted({ companyId, environment: { agent } }));
+      },
+    ],
+    [
+      'starts of a run that was heard of before',
+      async () => {
+        const companyId = await usedCompany();
+        return start(
+          runStarted({ companyId, runId: await insertRun(database.sql, { companyId, status: 'succeeded' }) }),
+        );
+      },
+    ],
+    [
+      "starts of another company's run",
+      async () => {
+        const runId = await insertRun(database.sql, { companyId: await usedCompany() });
+        return start(runStarted({ companyId: await usedCompany(), runId }));
+      },
+    ],
+    ['ends of a run never heard of', async () => finish(runFinished(runStarted({ companyId: await usedCompany() })))],
+    [
+      'ends of a run that has ended',
+      async () => {
+        const companyId = await usedCompany();
+        const runId = await insertRun(database.sql, { companyId, status: 'failed' });
+        return finish(runFinished({ companyId, runId }));
+      },
+    ],
+    [
+      "ends of another company's run",
+      async () => {
+        const runId = await insertRun(database.sql, { companyId: await usedCompany() });
+        return finish(runFinished({ companyId: await usedCompany(), runId }));
+      },
+    ],
+    [
+      'heartbeats of a run whose lease has lapsed',
+      async () => {
+        const companyId = await usedCompany();
+        const runId = await insertRun(database.sql, { companyId });
+        const [local] = await database.sql`select id from lessor.environments where company_id = ${companyId}`;
+        const leaseId = await insertLease(database.sql, { companyId, environmentId: local!['id'], runId });
+        await database.sql`update lessor.environment_leases set expires_at = now() where id = ${leaseId}`;
+        return renew(runHeartbeat({ companyId, runId }));
+      },
+    ],
+    [
+      'heartbeats of a run without a lease',
+      async () => renew(runHeartbeat(runStarted({ companyId: await usedCompany() }))),
+    ],
+  ])('leave alone %s', async ([, prepare]) => {
+    const operation = await prepare();
+    const before = await everythingIn(operation.payload.companyId);
+    expect(await applyUsual(operation)).toEqual([undefined]);
+    expect(await everythingIn(operation.payload.companyId)).toEqual(before);
+    await operationsOn(database).apply([operation]);
+  });
+
+  const STRANGE = `"quoted", {braced}, null, NULL, \\back\\slashed,, 'single' \t\n ünïcödé`;
+
+  test.for([
+    { status: 'succeeded' as const },
+    { status: 'cancelled' as const },
+    { status: 'failed' as const },
+    { status: 'failed' as const, failureReason: STRANGE, metadata: { text: STRANGE, nested: [null, { '"': '}' }] } },
+    { status: 'timed_out' as const, failureReason: 'null', leasePolicy: 'retain_on_failure' as const },
+    { status: 'succeeded' as const, leasePolicy: 'reuse_by_environment' as const, ttlSeconds: 77 },
+    { status: 'succeeded' as const, agentId: randomUUID(), issueId: randomUUID(), projectId: randomUUID() },
+  ])(
+    'come to what the same ones come to that are carried out like any: %j',
+    async ({ status, failureReason, ...wanted }) => {
+      const ways = [applyUsual, applyAny];
+      const found = [];
+      for (const apply of ways) {
+        const run = runStarted({ companyId: await usedCompany(), ...wanted, startedAt: '2026-01-02T03:04:05.678Z' });
+        const end = runFinished(run, { status, failureReason, finishedAt: '2026-01-02T03:05:00.000Z' });
+        const outcomes = [...(await apply(start(run))), ...(await apply(finish(end)))];
+        found.push(withoutNames({ outcomes, rows: await everythingIn(run.companyId) }));
+      }
+      expect(found[0]).toEqual(found[1]);
+    },
+  );
+});
+
+async function everythingIn(companyId: string) {
+  const { sql } = database;
+  return {
+    runs: await sql`select * from lessor.heartbeat_runs where company_id = ${companyId}`,
+    leases: await sql`select * from lessor.environment_leases where company_id = ${companyId}`,
+    events: await sql`select * from lessor.activity_log where company_id = ${companyId} order by id`,
+  };
+}
+
+/** What was made by chance or by the clock is told apart only by where else it stands. */
+function withoutNames(found: unknown): unknown {
+  const names = new Map<string, string>();
+  const now = Date.now();
+  return JSON.parse(JSON.stringify(inOrder(JSON.parse(JSON.stringify(found)))), (key, value: unknown) => {
+    if (key === 'fencingToken' || key === 'lessorFencingToken') return 'token';
+    if (key === 'fencing_token' || (key === 'id' && /^\d+$/.test(String(value)))) return 'number';
+    if (typeof value !== 'string') return value;
+    if (/^[\da-f-]{36}$/.test(value)) {
+      if (!names.has(value)) names.set(value, `id ${names.size}`);
+      return names.get(value);
+    }
+    const instant = /^\d{4}-\d\d-\d\dT/.test(value) ? Date.parse(value) : Number.NaN;
+    if (Number.isNaN(instant) || Math.abs(instant - now) > 3_600_000) return value;
+    return `${Math.round((instant - now) / 30_000)} half minutes from now`;
+  });
+}
+
+/** With the keys of objects in one order. */
+function inOrder(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(inOrder);
+  if (typeof value !== 'object' || value === null) return value;
+  const entries = Object.entries(value).toSorted(([one], [other]) => one.localeCompare(other));
+  return Object.fromEntries(entries.map(([key, each]) => [key, inOrder(each)]));
+}
