@@ -1,7 +1,7 @@
 import { DEFAULT_TTL_SECONDS } from '../../src/contracts/index.ts';
 import { openWorkerPool } from '../../src/db/worker-pool.ts';
-import { applyOperations } from '../../src/environments/operations.ts';
 import type { Operation, OperationSettings } from '../../src/environments/operations.ts';
+import { applyAsWorker } from '../../test/support/operations.ts';
 import { finishOf, startOf } from '../workload.ts';
 import type { Phase, Run } from '../workload.ts';
 import type { Contender } from './contender.ts';
@@ -36,7 +36,7 @@ export const store: Contender = {
       async drain() {
         await Promise.all(
           batches.map(async (share) => {
-            for (const batch of share) await db.transaction((tx) => applyOperations(tx, batch, SETTINGS));
+            for (const batch of share) await applyAsWorker(db, batch, SETTINGS);
           }),
         );
       },
