@@ -20,8 +20,11 @@ const OUTAGE_MS = 8_000;
 
 const PAYLOAD_QUEUES = ['run-started', 'run-finished', 'run-heartbeat'] as const;
 
-/** Most lines that a replica may write about the outage, whatever its load: they come at a slowing pace. */
-const LINES_PER_REPLICA = 10;
+/**
+ * Most lines that a replica may write about the outage: they come at a slowing pace, so the 8 or so of a calm machine grow
+ * with the logarithm of its length, and not with the hundreds of jobs that wait.
+ */
+const LINES_PER_REPLICA = 20;
 
 describe.skipIf(whyNoRedisServer !== undefined)(`Postgres is away under load${unlessRunnable}`, () => {
   test.each(['fast', 'immediate'] as const)(
@@ -108,7 +111,7 @@ describe.skipIf(whyNoRedisServer !== undefined)(`Postgres is away under load${un
       expect(runsMeanwhile).toBeGreaterThan(100);
       expect(slowest.publishMs).toBeLessThan(2_000);
       const told = lines.filter(({ msg }) => msg !== 'lease swept');
-      expect(told.length).toBeLessThan(LINES_PER_REPLICA * workers.length);
+      expect(told.length, JSON.stringify(told, undefined, 1)).toBeLessThan(LINES_PER_REPLICA * workers.length);
       expect(told.filter(({ msg }) => msg.startsWith('Postgres is back')).length).toBeGreaterThan(0);
     },
   );
