@@ -15,6 +15,9 @@ export interface CoalescerOptions<Item, Result> {
   patienceMs: number;
 }
 
+/** Of a batch, so many are told at once that they are done. */
+const PART_SIZE = 32;
+
 interface Waiting<Item, Result> {
   item: Item;
   key: string;
@@ -103,7 +106,7 @@ export class Coalescer<Item, Result> {
   async #commit(batch: readonly Waiting<Item, Result>[]): Promise<void> {
     try {
       const results = await this.#options.commit(batch.map((waiting) => waiting.item));
-      batch.forEach((waiting, position) => waiting.resolve(results[position]!));
+      tellInParts(batch, results);
     } catch (error) {
       if (batch.length === 1) batch[0]!.reject(error);
       else await this.#replay(batch);
@@ -116,4 +119,17 @@ export class Coalescer<Item, Result> {
     await this.#commit(batch.slice(0, middle));
     await this.#commit(batch.slice(middle));
   }
+}
+
+/**
+ * Whoever is told that an item is done has something to do about it, as to tell the queue. For a large batch that takes
+ * milliseconds, in which the queue would wait for all of it; part by part, it is at work on the first while the next
+ * are told. The next batch is on its way to Postgres before.
+ */
+function tellInParts<Item, Result>(batch: readonly Waiting<Item, Result>[], results: readonly Result[], first = 0): void {
+  setImmediate(() => {
+    const next = first + PART_SIZE;
+    batch.slice(first, next).forEach((waiting, position) => waiting.resolve(results[first + position]!));
+    if (next < batch.length) tellInParts(batch, results, next);
+  });
 }

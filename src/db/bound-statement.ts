@@ -5,14 +5,16 @@ import { PgDialect } from 'drizzle-orm/pg-core';
 /** A statement with the values to carry it out with. */
 export interface BoundStatement {
   readonly text: string;
-  readonly values: unknown[];
+  readonly values: (string | null)[];
 }
 
 /**
  * Writes a statement out, once, with a placeholder for each value, and returns what binds values to it. To put its text
  * together anew for a single run would take longer than all else that this process does about it.
  */
-export function bindable<Name extends string>(statement: SQL): (values: Record<Name, unknown>) => BoundStatement {
+export function bindable<Name extends string>(
+  statement: SQL,
+): (values: Record<Name, string | null>) => BoundStatement {
   const { sql: text, params } = new PgDialect().sqlToQuery(statement);
-  return (values) => ({ text, values: fillPlaceholders(params, values) });
+  return (values) => ({ text, values: fillPlaceholders(params, values) as (string | null)[] });
 }

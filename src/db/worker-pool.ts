@@ -4,6 +4,8 @@ import { Pool } from 'pg';
 import type { PoolClient, QueryConfig, QueryResult } from 'pg';
 import type { BoundStatement } from './bound-statement.ts';
 import type { DbOptions, DbPool, Transaction } from './connection.ts';
+import { OneGo } from './one-go.ts';
+import type { PreparedStatement } from './one-go.ts';
 import { kindOfSqlError } from './sql-errors.ts';
 
 const CONNECT_TIMEOUT_MS = 10_000;
@@ -66,7 +68,6 @@ export function openWorkerPool(url: string, options: DbOptions = {}): WorkerPool
     application_name: options.applicationName ?? 'lessor',
     connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
     keepAlive: true,
-    pipeline: true,
     // The pool waits for what it returns, and refuses the connection if that fails; its types know only of void.
     onConnect: (client): unknown => client.query(PLAN_ONCE),
     query_timeout: TRANSACTION_TIMEOUT_MS,
@@ -78,8 +79,12 @@ export function openWorkerPool(url: string, options: DbOptions = {}): WorkerPool
   pool.on('release', (_error, client) => inUse.delete(client));
   // A connection that is lost also rejects what runs on it, which is where it is told; the pool makes a new one.
   pool.on('error', () => undefined);
-  pool.on('connect', (client) => client.on('error', () => undefined));
+  pool.on('connect', (client) => {
+    client.on('error', () => undefined);
+    preparedOn.set(client, new Map());
+  });
   const names = new StatementNames();
+  const preparedOn = new WeakMap<PoolClient, Map<string, PreparedStatement>>();
 
   /** A connection is given back also when it was lost before its transaction had begun. */
   const withConnection = async <Result>(work: (client: PoolClient) => Promise<Result>): Promise<Result> => {
@@ -106,20 +111,7 @@ export function openWorkerPool(url: string, options: DbOptions = {}): WorkerPool
     withConnection((client) => drizzle(new PreparingClient(client, names) as unknown as PoolClient).transaction(work));
 
   const inOneGo = (statements: readonly BoundStatement[]): Promise<unknown[][]> =>
-    withConnection(async (client) => {
-      const { stream } = client.connection;
-      stream.cork();
-      const answers = [
-        client.query('begin'),
-        ...statements.map(({ text, values }) => client.query({ name: names.of(text), text }, values)),
-        client.query('commit'),
-      ];
-      stream.uncork();
-      const settled = await Promise.allSettled(answers);
-      // The first one that failed is what the others failed of.
-      const [, ...results] = settled.map(resultOf);
-      return results.slice(0, -1).map(({ rows }) => rows);
-    });
+    withConnection((client) => client.query(new OneGo(statements, preparedOn.get(client)!)).rows);
 
   const close = async (timeoutSeconds = CLOSE_TIMEOUT_SECONDS): Promise<void> => {
     const ended = pool.end();
@@ -156,11 +148,6 @@ class StatementNames {
     this.#names.set(text, name);
     return name;
   }
-}
-
-function resultOf<Result>(settled: PromiseSettledResult<Result>): Result {
-  if (settled.status === 'rejected') throw settled.reason;
-  return settled.value;
 }
 
 /** Ends a connection at once, so that what waits for an answer on it is rejected. */
