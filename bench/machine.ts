@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { ROOT } from './paths.ts';
 import { onDatabase } from './stores.ts';
 import type { BenchStores } from './stores.ts';
+import { NODE_FLAGS } from './worker-process.ts';
 
 /** A package that takes part. */
 export interface PackageVersion {
@@ -20,6 +21,8 @@ export interface Machine {
   memoryGb: number;
   system: string;
   node: string;
+  /** With which the processes run that are measured. */
+  nodeFlags: readonly string[];
   postgres: string;
   redis: string;
   packages: PackageVersion[];
@@ -38,6 +41,7 @@ export async function describeMachine(stores: BenchStores, packages: readonly st
     memoryGb: Math.round(totalmem() / 2 ** 30),
     system: `${platform()} ${release()} ${arch()}`,
     node: process.version,
+    nodeFlags: NODE_FLAGS,
     postgres: server!['version'],
     redis: /^redis_version:(.*?)\r?$/m.exec(info)?.[1] ?? 'unknown',
     packages: await Promise.all([...new Set(packages)].toSorted().map(readPackage)),

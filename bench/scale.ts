@@ -11,6 +11,8 @@ export interface Scale {
   latency: {
     /** Runs with which the capacity is measured, of which a fifth is then offered. */
     capacityPairs: number;
+    /** Before it is measured: connections are opened and code is compiled. */
+    warmUpSeconds: number;
     seconds: number;
     /** Single runs while nothing else goes on. */
     idleRuns: number;
@@ -43,7 +45,7 @@ export const FULL: Scale = {
     inProcess: 3_000,
   },
   warmUpPairs: 1_000,
-  latency: { capacityPairs: 10_000, seconds: 10, idleRuns: 200 },
+  latency: { capacityPairs: 10_000, warmUpSeconds: 2, seconds: 10, idleRuns: 200 },
   fairness: { backlog: { redis: 50_000, postgres: 50_000 }, roundsOnPostgres: 2, everyMs: 1_000 },
   growth: { leases: 2_000_000, pairs: 10_000 },
   replicas: { delayedPairs: 4_000, directPairs: 10_000 },
@@ -67,7 +69,7 @@ export const QUICK: Scale = {
     inProcess: 150,
   },
   warmUpPairs: 100,
-  latency: { capacityPairs: 500, seconds: 1, idleRuns: 20 },
+  latency: { capacityPairs: 500, warmUpSeconds: 0, seconds: 1, idleRuns: 20 },
   fairness: { backlog: { redis: 2_000, postgres: 250 }, roundsOnPostgres: 1, everyMs: 50 },
   growth: { leases: 10_000, pairs: 500 },
   replicas: { delayedPairs: 100, directPairs: 300 },

@@ -1,4 +1,3 @@
-import { CONTENDERS } from './contenders/index.ts';
 import type { OpenContender } from './contenders/contender.ts';
 import { startLessorWorker } from './contenders/lessor.ts';
 import { openBullMq } from './contenders/bullmq.ts';
@@ -12,6 +11,8 @@ let worker: { close(): Promise<void> } | undefined;
 
 const calls: WorkerCalls = {
   async open(name, where, runs) {
+    // Loaded when needed: the packages of its peers are not to be counted to a worker's memory.
+    const { CONTENDERS } = await import('./contenders/index.ts');
     contender = await CONTENDERS[name].open(where, runs);
   },
 

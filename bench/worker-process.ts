@@ -6,6 +6,9 @@ import type { AnswerMessage, CallMessage, WorkerCalls } from './worker-calls.ts'
 
 const CHILD = fileURLToPath(new URL('worker-child.js', import.meta.url));
 
+/** As in the Dockerfile. All contenders run with them. */
+export const NODE_FLAGS = ['--max-old-space-size=1024', '--max-semi-space-size=32'] as const;
+
 /** A Node process for one contender or one worker, so that nothing else is in what is measured. */
 export class WorkerProcess {
   readonly #child: ChildProcess;
@@ -13,7 +16,11 @@ export class WorkerProcess {
   #calls = 0;
 
   constructor() {
-    this.#child = fork(CHILD, { stdio: ['ignore', 'ignore', 'inherit', 'ipc'], serialization: 'advanced' });
+    this.#child = fork(CHILD, {
+      execArgv: [...NODE_FLAGS],
+      stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+      serialization: 'advanced',
+    });
     this.#child.on('message', (answer) => this.#settle(answer as AnswerMessage));
     this.#child.on('exit', (code, signal) => this.#rejectAll(new Error(`the process ended with ${signal ?? code}`)));
     this.#child.on('error', (error) => this.#rejectAll(error));

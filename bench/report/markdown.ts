@@ -28,7 +28,7 @@ function introduce({ startedAt, seconds, quick, scale, machine }: BenchResults):
   const what = quick ? 'a quick look, which shows that everything runs and little more' : 'a full bench';
   return lines([
     `${startedAt.slice(0, 10)}, ${what}: ${scale.rounds} interleaved rounds, ${count(seconds)} seconds, on ${machine.cpu}, ` +
-      `${machine.cores} cores, ${machine.memoryGb} GiB, ${machine.system}, Node ${machine.node}, ` +
+      `${machine.cores} cores, ${machine.memoryGb} GiB, ${machine.system}, Node ${machine.node} (${machine.nodeFlags.join(' ')}), ` +
       `Postgres ${machine.postgres}, Redis ${machine.redis}.`,
     'Figures are medians of the rounds. A ratio is the median of the quotients of each round, as what slows a round down ' +
       'slows down all that is in it.',

@@ -77,9 +77,10 @@ async function measureQueue(context: BenchContext, queue: ProbedQueue, offered: 
   const probe = await openProbe(queue, redisUrl);
   try {
     // Half of what is offered are starts.
-    const runs = planRuns(Math.round((offered * scale.latency.seconds) / 2), companies);
-    const patienceMs = scale.latency.seconds * 1_000 + PATIENCE_MS;
-    const loaded = await withinTime(patienceMs, () => offerSteadily(probe, runs, offered));
+    const { warmUpSeconds, seconds } = scale.latency;
+    const runs = planRuns(Math.round((offered * (warmUpSeconds + seconds)) / 2), companies);
+    const patienceMs = (warmUpSeconds + seconds) * 1_000 + PATIENCE_MS;
+    const loaded = await withinTime(patienceMs, () => offerSteadily(probe, runs, offered, warmUpSeconds));
     const single = planRuns(scale.latency.idleRuns, companies);
     const idle = await withinTime(PATIENCE_MS, () => runSingly(probe, single));
     if (queue === 'lessor') context.note('latency', await auditRuns(databaseUrl, [...runs, ...single]));
@@ -95,14 +96,26 @@ async function measureQueue(context: BenchContext, queue: ProbedQueue, offered: 
   }
 }
 
-/** Publishes starts and finishes in turns, whether or not those before were served, and waits for all of them. */
-async function offerSteadily(probe: RunProbe, runs: readonly Run[], perSecond: number): Promise<number[]> {
+/**
+ * Publishes starts and finishes in turns, whether or not those before were served, and waits for all of them.
+ * @returns the latencies of those that were published after the warm-up
+ */
+async function offerSteadily(
+  probe: RunProbe,
+  runs: readonly Run[],
+  perSecond: number,
+  warmUpSeconds: number,
+): Promise<number[]> {
+  const warmUp: number[] = [];
   const latencies: number[] = [];
   const published: Promise<void>[] = [];
   const startedAt = performance.now();
   for (let next = 0; next < runs.length;) {
-    const due = Math.floor(((performance.now() - startedAt) / 1_000) * (perSecond / 2)) + 1;
-    for (; next < Math.min(due, runs.length); next += 1) published.push(live(probe, runs[next]!, latencies));
+    const elapsedSeconds = (performance.now() - startedAt) / 1_000;
+    const due = Math.min(Math.floor(elapsedSeconds * (perSecond / 2)) + 1, runs.length);
+    for (; next < due; next += 1) {
+      published.push(live(probe, runs[next]!, elapsedSeconds < warmUpSeconds ? warmUp : latencies));
+    }
     await sleep(1);
   }
   await Promise.all(published);

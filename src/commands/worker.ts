@@ -1,4 +1,5 @@
 import { Command, Option } from 'commander';
+import { DEFAULT_CONCURRENCY } from '../consumers/worker-options.ts';
 import { createWorker } from '../consumers/worker.ts';
 import { createControlDrivers } from './control-drivers.ts';
 import { SECRET_KEY_HELP, addEnvironmentOptions } from './environment-options.ts';
@@ -46,7 +47,7 @@ export function workerCommand(): Command {
     .addOption(
       new Option('--concurrency <n>', 'jobs of each queue worked on at once')
         .env('CONCURRENCY')
-        .default(200)
+        .default(DEFAULT_CONCURRENCY)
         .argParser(parseCount),
     )
     .addOption(new Option('--replica <name>', 'name in logs and activity; default host name and pid').env('REPLICA'))

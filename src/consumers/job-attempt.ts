@@ -32,14 +32,12 @@ export class JobAttempt {
   readonly #job: Job<unknown, unknown>;
   readonly #token: string | undefined;
   readonly #options: JobAttemptOptions;
-  readonly #logger: Logger;
 
   constructor(handler: Handler, job: Job<unknown, unknown>, token: string | undefined, options: JobAttemptOptions) {
     this.#handler = handler;
     this.#job = job;
     this.#token = token;
     this.#options = options;
-    this.#logger = options.logger.child({ queue: handler.queue, job: job.id, ...runOf(job.data) });
   }
 
   /** The job's return value. Throws what BullMQ is to do with it otherwise. */
@@ -51,11 +49,20 @@ export class JobAttempt {
       if (outcome.kind === 'waiting') throw await this.#waiting(outcome);
       if (outcome.kind === 'postponed') throw await this.#postponed(outcome.reason);
       if (outcome.kind !== 'done') throw new Error(outcome.kind === 'unavailable' ? outcome.reason : outcome.kind);
-      this.#logger.debug({ lease: leaseOf(outcome.result) }, 'job done');
+      this.#tellDone(outcome.result);
       return outcome.result;
     } catch (error) {
       throw await this.#toBullError(error);
     }
+  }
+
+  #tellDone(result: unknown): void {
+    if (this.#options.logger.isLevelEnabled('debug')) this.#logger.debug({ lease: leaseOf(result) }, 'job done');
+  }
+
+  /** Made when there is something to tell: what every line says of the job is written out as it is made. */
+  get #logger(): Logger {
+    return this.#options.logger.child({ queue: this.#handler.queue, job: this.#job.id, ...runOf(this.#job.data) });
   }
 
   /** A client in another language may have set no attempts: the policy of this package is the least a job gets. */

@@ -8,6 +8,8 @@ const milliseconds = z.int().min(1).max(2_147_483_647);
 /** Ninety days: three times as long as a failed job stays for an operator to retry it. */
 const DEFAULT_RUN_RETENTION_SECONDS = 90 * 24 * 60 * 60;
 
+export const DEFAULT_CONCURRENCY = 400;
+
 /** Settings of a worker; those without a default are required. */
 export const workerOptionsSchema = z.strictObject({
   /** Where Lessor's tables are: `postgres://…`. */
@@ -21,7 +23,7 @@ export const workerOptionsSchema = z.strictObject({
     .max(200)
     .default(() => `${hostname()}-${process.pid}`),
   /** Jobs of each queue that are worked on at once; together they make up the batches that are committed. */
-  concurrency: z.int().min(1).max(10_000).default(400),
+  concurrency: z.int().min(1).max(10_000).default(DEFAULT_CONCURRENCY),
   /** Batches that are committed at once, each on a connection of its own. */
   batchesInFlight: z.int().min(1).max(50).default(2),
   /** Most operations of one batch. */

@@ -20,6 +20,7 @@ export function resultsOf(rates: Partial<Record<'lessor' | 'noop' | 'graphileWor
       memoryGb: 8,
       system: 'linux',
       node: 'v20.20.0',
+      nodeFlags: ['--max-semi-space-size=32'],
       postgres: '18.4',
       redis: '8.0.0',
       packages: [{ name: 'bullmq', version: '6.7.0', node: '>=18' }],
