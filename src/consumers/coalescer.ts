@@ -126,7 +126,11 @@ export class Coalescer<Item, Result> {
  * milliseconds, in which the queue would wait for all of it; part by part, it is at work on the first while the next
  * are told. The next batch is on its way to Postgres before.
  */
-function tellInParts<Item, Result>(batch: readonly Waiting<Item, Result>[], results: readonly Result[], first = 0): void {
+function tellInParts<Item, Result>(
+  batch: readonly Waiting<Item, Result>[],
+  results: readonly Result[],
+  first = 0,
+): void {
   setImmediate(() => {
     const next = first + PART_SIZE;
     batch.slice(first, next).forEach((waiting, position) => waiting.resolve(results[first + position]!));

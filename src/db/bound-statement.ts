@@ -12,9 +12,7 @@ export interface BoundStatement {
  * Writes a statement out, once, with a placeholder for each value, and returns what binds values to it. To put its text
  * together anew for a single run would take longer than all else that this process does about it.
  */
-export function bindable<Name extends string>(
-  statement: SQL,
-): (values: Record<Name, string | null>) => BoundStatement {
+export function bindable<Name extends string>(statement: SQL): (values: Record<Name, string | null>) => BoundStatement {
   const { sql: text, params } = new PgDialect().sqlToQuery(statement);
   return (values) => ({ text, values: fillPlaceholders(params, values) as (string | null)[] });
 }

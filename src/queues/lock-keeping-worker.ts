@@ -27,7 +27,7 @@ export class LockKeepingWorker extends Worker<unknown, unknown, string, IQueueBa
   }
 
   protected override async handleCompleted(
-    ...completion: Parameters<Worker<unknown, unknown, string, IQueueBackend, JobProgress>['handleCompleted']>
+    ...completion: Parameters<Worker<unknown, unknown>['handleCompleted']>
   ): Promise<Job<unknown, unknown>> {
     const lockLapsesAt = performance.now() + (this.opts.lockDuration ?? 0);
     for (let failures = 1; ; failures += 1) {
