@@ -1,6 +1,5 @@
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { readCredentials } from '../dashboard/credentials.ts';
-import { startDashboard } from '../dashboard/server.ts';
 import type { RunningDashboard } from '../dashboard/server.ts';
 import { createLogger, logLevelOption } from './log.ts';
 import {
@@ -50,6 +49,8 @@ export function dashboardCommand(): Command {
 async function runDashboard(flags: DashboardFlags): Promise<void> {
   const logger = createLogger(flags.logLevel);
   const stopping = firstShutdownSignal();
+  // Loaded here: it takes as long as a third of the start of any other command.
+  const { startDashboard } = await import('../dashboard/server.ts');
   const dashboard = await startDashboard({
     host: flags.host,
     port: flags.port,

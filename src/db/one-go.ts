@@ -15,8 +15,8 @@ export interface PreparedStatement {
 
 /**
  * Statements that are sent to Postgres in one go, with one Sync after the last: that makes them one transaction, without
- * `begin` and `commit`. Sent as queries of their own, of which node-postgres puts a Sync behind each, they take half as
- * much again where they are of a single run.
+ * `begin` and `commit`. Sent as queries of their own, of which node-postgres puts a Sync behind each, they take this
+ * process a third more where they are of a few runs.
  *
  * Each is prepared, and its columns are asked for, once a connection.
  */

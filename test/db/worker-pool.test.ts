@@ -1,8 +1,15 @@
 import { sql } from 'drizzle-orm';
-import { describe, expect, test } from 'vitest';
+import type { ReservedSql } from 'postgres';
+import { describe, expect, onTestFinished, test } from 'vitest';
 import { bindable } from '../../src/db/bound-statement.ts';
 import { kindOfSqlError } from '../../src/db/sql-errors.ts';
+import { lockKnownCompanies } from '../../src/db/statements/lock-companies.ts';
+import { openWorkerPool } from '../../src/db/worker-pool.ts';
 import { useDatabase } from '../support/database.ts';
+import { insertCompany } from '../support/factories.ts';
+import { holdLock, untilWaitingForLocks } from '../support/locks.ts';
+import { TcpProxy } from '../support/tcp-proxy.ts';
+import { until } from '../support/until.ts';
 
 const database = useDatabase();
 
@@ -38,6 +45,29 @@ describe('statements that are sent in one go', () => {
       [{ quotient: 6 }],
       [{ doubled: 4 }],
     ]);
+  });
+
+  test('hold no lock while the network keeps their answers', async () => {
+    const proxy = await TcpProxy.inFrontOf(database.url);
+    onTestFinished(() => proxy.close());
+    const pool = openWorkerPool(proxy.urlFor(database.url), { applicationName: 'test db' });
+    onTestFinished(() => pool.close());
+    const companyId = await insertCompany(database.sql);
+    const lockOfCompany = (connection: ReservedSql) =>
+      connection`select from lessor.companies where id = ${companyId} for update nowait`;
+    const unlock = await holdLock(database.sql, lockOfCompany);
+    const answers = pool.inOneGo([lockKnownCompanies([companyId]), registerCompany({ id: ID }), divide({ by: '3' })]);
+    await untilWaitingForLocks(database, 1);
+
+    proxy.hold();
+    await unlock();
+    const registered = () => database.sql`select from lessor.companies where id = ${ID}`;
+    await until(async () => (await registered()).length === 1, { what: 'their commit' });
+    await (
+      await holdLock(database.sql, lockOfCompany)
+    )();
+    proxy.heal();
+    expect(await answers).toEqual([[{}], [], [{ quotient: 2 }]]);
   });
 
   test('are rejected when their connection is lost, which the next ones are not', async () => {
