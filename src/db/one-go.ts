@@ -21,11 +21,11 @@ export interface PreparedStatement {
  * Each is prepared, and its columns are asked for, once a connection.
  */
 export class OneGo implements Submittable {
+  readonly statements: readonly BoundStatement[];
   /** The rows of each statement, once all is committed. */
   readonly rows: Promise<unknown[][]>;
   /** Called once. Node-postgres wraps it, to put a limit on the time. */
   callback!: (error: Error | null, rows: unknown[][]) => void;
-  readonly #statements: readonly BoundStatement[];
   /** What is prepared on the connection, by the text of the statement. */
   readonly #prepared: Map<string, PreparedStatement>;
   readonly #newlyPrepared = new Map<string, PreparedStatement>();
@@ -33,7 +33,7 @@ export class OneGo implements Submittable {
   #current = 0;
 
   constructor(statements: readonly BoundStatement[], prepared: Map<string, PreparedStatement>) {
-    this.#statements = statements;
+    this.statements = statements;
     this.#prepared = prepared;
     this.#rows = statements.map(() => []);
     this.rows = new Promise((resolve, reject) => {
@@ -44,7 +44,7 @@ export class OneGo implements Submittable {
   submit(connection: Connection): void {
     connection.stream.cork();
     try {
-      for (const { text, values } of this.#statements) {
+      for (const { text, values } of this.statements) {
         const known = this.#find(text);
         const { name } = known ?? this.#prepare(connection, text);
         connection.bind({ statement: name, values }, true);
@@ -73,11 +73,11 @@ export class OneGo implements Submittable {
 
   handleRowDescription({ fields }: { fields: readonly FieldDef[] }): void {
     const columns = fields.map(({ name, dataTypeID }) => ({ name, parse: types.getTypeParser(dataTypeID, 'text') }));
-    this.#newlyPrepared.get(this.#statements[this.#current]!.text)!.columns = columns;
+    this.#newlyPrepared.get(this.statements[this.#current]!.text)!.columns = columns;
   }
 
   handleDataRow({ fields }: { fields: readonly (string | null)[] }): void {
-    const { columns } = this.#find(this.#statements[this.#current]!.text)!;
+    const { columns } = this.#find(this.statements[this.#current]!.text)!;
     const row: Record<string, unknown> = {};
     columns.forEach(({ name, parse }, position) => {
       const field = fields[position]!;

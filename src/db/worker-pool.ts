@@ -79,12 +79,12 @@ export function openWorkerPool(url: string, options: DbOptions = {}): WorkerPool
   pool.on('release', (_error, client) => inUse.delete(client));
   // A connection that is lost also rejects what runs on it, which is where it is told; the pool makes a new one.
   pool.on('error', () => undefined);
+  const preparedOn = new WeakMap<PoolClient, Map<string, PreparedStatement>>();
   pool.on('connect', (client) => {
     client.on('error', () => undefined);
     preparedOn.set(client, new Map());
   });
   const names = new StatementNames();
-  const preparedOn = new WeakMap<PoolClient, Map<string, PreparedStatement>>();
 
   /** A connection is given back also when it was lost before its transaction had begun. */
   const withConnection = async <Result>(work: (client: PoolClient) => Promise<Result>): Promise<Result> => {

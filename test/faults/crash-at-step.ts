@@ -1,5 +1,5 @@
-import { Client as PostgresClient } from 'pg';
 import ssh2 from 'ssh2';
+import { watchQueries } from './watched-queries.ts';
 
 /**
  * Loaded before a worker: its process dies at a step of what it does for the run `CRASH_ON_RUN`, the one that
@@ -20,24 +20,17 @@ function step(what: string): void {
   if (steps === crashAt) process.kill(process.pid, 'SIGKILL');
 }
 
-type Query = (this: PostgresClient, statement: { text?: string } | string, ...rest: unknown[]) => unknown;
-const postgres = PostgresClient.prototype as unknown as { query: Query };
-const { query } = postgres;
-
 /** Connections that are in the transaction of an operation: each begins with the locks of companies. */
-const inOperation = new WeakSet<PostgresClient>();
+const inOperation = new WeakSet<object>();
 
-postgres.query = function queryAndCount(statement, ...rest) {
-  const text = typeof statement === 'string' ? statement : (statement.text ?? '');
-  if (text.includes('lessor.') && JSON.stringify([statement, rest[0]]).includes(runId)) isArmed = true;
-  if (text.includes('from lessor.companies') && text.includes('for no key update')) inOperation.add(this);
-  const result = query.call(this, statement, ...rest);
-  if (text !== 'commit' || !inOperation.delete(this)) return result;
-  return (result as Promise<unknown>).then((committed) => {
-    step('committed');
-    return committed;
-  });
-};
+watchQueries(({ client, texts, isAbout, isTransaction }) => {
+  if (isAbout(runId)) isArmed = true;
+  if (texts.some((text) => text.includes('from lessor.companies') && text.includes('for no key update'))) {
+    inOperation.add(client);
+  }
+  const commits = isTransaction || texts.includes('commit');
+  return commits && inOperation.delete(client) ? () => step('committed') : undefined;
+});
 
 type Exec = (
   this: ssh2.Client,
