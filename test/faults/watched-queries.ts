@@ -7,7 +7,7 @@ export interface WatchedQuery {
   /** Of one statement, or of several that are sent in one go. */
   texts: string[];
   /** Whether it has to do with a run, by what it says or by the values that are bound to it. */
-  isAbout(runId: string): boolean;
+  isAbout: (runId: string) => boolean;
   /** Whether it is carried out as a transaction of its own. */
   isTransaction: boolean;
 }
