@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import { applyOperations } from '../../src/environments/operations.ts';
-import type { Operation, OperationOutcome, OperationSettings } from '../../src/environments/operations.ts';
+import type { Operation, OperationOutcome } from '../../src/environments/operations.ts';
 import { applyUsualOperations } from '../../src/environments/usual-operations.ts';
 import { useDatabase } from '../support/database.ts';
 import {
@@ -14,22 +14,14 @@ import {
   runHeartbeat,
   runStarted,
 } from '../support/factories.ts';
-import { finish, operationsOn, renew, start } from '../support/operations.ts';
+import { OPERATION_SETTINGS, finish, operationsOn, renew, start } from '../support/operations.ts';
 
 const database = useDatabase({ audited: true });
 
-const SETTINGS: OperationSettings = {
-  actor: { type: 'system', id: 'test-worker' },
-  companyRegistration: 'first-sight',
-  defaultTtlSeconds: 300,
-  leaseWaitMs: 300_000,
-  leasable: { enabled: true, drivers: new Set(['ssh']) },
-};
-
-const applyUsual = (...operations: Operation[]) => applyUsualOperations(database.pool, operations, SETTINGS);
+const applyUsual = (...operations: Operation[]) => applyUsualOperations(database.pool, operations, OPERATION_SETTINGS);
 
 const applyAny = (...operations: Operation[]): Promise<OperationOutcome[]> =>
-  database.pool.transaction((tx) => applyOperations(tx, operations, SETTINGS));
+  database.pool.transaction((tx) => applyOperations(tx, operations, OPERATION_SETTINGS));
 
 /** A company with a `Local` that has been leased before. */
 async function usedCompany(): Promise<string> {

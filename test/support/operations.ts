@@ -13,7 +13,8 @@ export const renew = (payload: RunHeartbeat): Operation => ({ kind: 'renew', pay
 export const finish = (payload: RunFinished): Operation => ({ kind: 'finish', payload });
 export const release = (payload: LeaseRelease): Operation => ({ kind: 'release', payload });
 
-const SETTINGS: OperationSettings = {
+/** Settings of a worker that leases environments of any driver. */
+export const OPERATION_SETTINGS: OperationSettings = {
   actor: { type: 'system', id: 'test-worker' },
   companyRegistration: 'first-sight',
   defaultTtlSeconds: 300,
@@ -38,7 +39,7 @@ export async function applyAsWorker(
 /** Carries out operations as the worker does, batch by batch. */
 export function operationsOn(database: { readonly pool: WorkerPool }) {
   const applyInParts = (operations: readonly Operation[], settings: Partial<OperationSettings> = {}) =>
-    applyAsWorker(database.pool, operations, { ...SETTINGS, ...settings });
+    applyAsWorker(database.pool, operations, { ...OPERATION_SETTINGS, ...settings });
 
   const apply = async (...given: Parameters<typeof applyInParts>): Promise<OperationOutcome[]> =>
     (await applyInParts(...given)).map(({ outcome }) => outcome);
