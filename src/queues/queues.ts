@@ -1,7 +1,7 @@
 import { Queue, QueueEvents } from 'bullmq';
 import type { IQueueBackend, Processor, QueueEventsOptions, QueueOptions, WorkerOptions } from 'bullmq';
 import { InvalidConfigurationError } from '../contracts/index.ts';
-import { LockKeepingWorker } from './lock-keeping-worker.ts';
+import { BacklogWorker } from './backlog-worker.ts';
 import { DEFAULT_PREFIX } from './names.ts';
 import type { QueueName } from './names.ts';
 import { openPostgresStore } from './postgres-store.ts';
@@ -10,7 +10,7 @@ import type { QueueDurability, QueuesOptions, QueueStore, StoreReference } from 
 
 /** BullMQ's classes over either backend: the connection is the backend's business, not an option. */
 export type LessorQueue = Queue<unknown, unknown, string, unknown, unknown, string, IQueueBackend, StoreReference>;
-export type LessorWorker = LockKeepingWorker;
+export type LessorWorker = BacklogWorker;
 export type LessorQueueEvents = QueueEvents<unknown, IQueueBackend, StoreReference>;
 
 /** Opens Lessor's queues on the store that a URL names. What it opens, its caller closes, and then the store. */
@@ -35,7 +35,7 @@ export class Queues {
     processor: Processor<unknown, unknown>,
     options: Omit<WorkerOptions<StoreReference>, 'connection' | 'prefix'>,
   ): LessorWorker {
-    const worker: LessorWorker = new LockKeepingWorker(
+    const worker: LessorWorker = new BacklogWorker(
       this.#name(name),
       processor,
       { ...options, ...this.#common() },

@@ -1,12 +1,14 @@
 import { once } from 'node:events';
 import { createRedisBackend } from 'bullmq';
 import type { QueueBaseOptions } from 'bullmq';
-import type { Cluster, Redis } from 'ioredis';
+import { Redis } from 'ioredis';
+import type { Cluster } from 'ioredis';
 import type { QueuesOptions, QueueStore } from './store.ts';
 import { untilAborted } from './until-aborted.ts';
 import { answerInfoWithVersion, readRedisDurability } from './redis-info.ts';
 import { createRedisClient, parseRedisUrl } from './redis-url.ts';
 import type { ClientOptions } from './redis-url.ts';
+import { batchScripts } from './script-batches.ts';
 
 /**
  * Queues on Redis. All of a process's queues share one connection for commands; what blocks gets its own.
@@ -19,6 +21,7 @@ export function openRedisStore(url: URL, { role, onError }: QueuesOptions): Queu
   const opened: (Redis | Cluster)[] = [];
   const open = (options: ClientOptions) => {
     const client = answerInfoWithVersion(createRedisClient(target, options));
+    if (client instanceof Redis) batchScripts(client);
     opened.push(client);
     return client;
   };

@@ -38,3 +38,10 @@ async function launch(settings: Omit<RedisLaunch, 'directory'>): Promise<RedisSe
     stop: () => redis.stop('SIGKILL'),
   };
 }
+
+/** How many calls of scripts a server has been sent. */
+export async function countScripts(server: RedisServer): Promise<number> {
+  const stats = String(await server.call('INFO', 'commandstats'));
+  const counts = [...stats.matchAll(/^cmdstat_eval(?:sha)?:calls=(\d+)/gm)].map(([, calls]) => Number(calls));
+  return counts.reduce((sum, count) => sum + count, 0);
+}
