@@ -9,8 +9,9 @@ export interface CoalescerOptions<Item, Result> {
   /** Most batches that are being committed at once; keep it below the connections of the pool. */
   maximumBatchesInFlight: number;
   /**
-   * What waits beside a batch that is being committed makes a batch of its own once it is as large, so that batches grow
-   * with the load and are not cut up as fast as their parts come in; and after so many milliseconds however small it is.
+   * While a batch is being committed everything else waits for it, so that the next one is large: two at once would be
+   * half as large, and cost Postgres more. Unless it takes longer than this: then it waits for somebody, and no other key
+   * is to be held up by that.
    */
   patienceMs: number;
 }
@@ -36,9 +37,9 @@ export class Coalescer<Item, Result> {
   readonly #keysInFlight = new Set<string>();
   #waiting: Waiting<Item, Result>[] = [];
   #batchesInFlight = 0;
-  #latestSize = 0;
+  /** The one that everything else waits for. */
+  #awaited: readonly Waiting<Item, Result>[] | undefined;
   #isStarting = false;
-  #patience: NodeJS.Timeout | undefined;
 
   constructor(options: CoalescerOptions<Item, Result>) {
     this.#options = options;
@@ -63,23 +64,11 @@ export class Coalescer<Item, Result> {
   }
 
   #startBatches(): void {
-    while (this.#batchesInFlight < this.#options.maximumBatchesInFlight) {
-      if (this.#batchesInFlight > 0 && this.#waiting.length < this.#latestSize) return;
+    while (this.#awaited === undefined && this.#batchesInFlight < this.#options.maximumBatchesInFlight) {
       const batch = this.#takeBatch();
       if (batch.length === 0) return;
-      this.#batchesInFlight += 1;
-      this.#latestSize = batch.length;
-      this.#limitPatience();
       void this.#commitBatch(batch);
     }
-  }
-
-  #limitPatience(): void {
-    clearTimeout(this.#patience);
-    this.#patience = setTimeout(() => {
-      this.#latestSize = 0;
-      this.#startBatches();
-    }, this.#options.patienceMs).unref();
   }
 
   /** The longest-waiting items whose keys are not in flight. */
@@ -96,9 +85,18 @@ export class Coalescer<Item, Result> {
   }
 
   async #commitBatch(batch: readonly Waiting<Item, Result>[]): Promise<void> {
+    this.#batchesInFlight += 1;
+    this.#awaited = batch;
+    const patience = setTimeout(() => this.#stopAwaiting(batch), this.#options.patienceMs).unref();
     await this.#commit(batch);
+    clearTimeout(patience);
     for (const { key } of batch) this.#keysInFlight.delete(key);
     this.#batchesInFlight -= 1;
+    this.#stopAwaiting(batch);
+  }
+
+  #stopAwaiting(batch: readonly Waiting<Item, Result>[]): void {
+    if (this.#awaited === batch) this.#awaited = undefined;
     this.#startBatches();
   }
 

@@ -28,8 +28,8 @@ export interface OperationsOnPostgres extends HandlerDependencies {
 
 const SWEEP_BATCH_SIZE = 500;
 
-/** Longer than a batch takes that has to wait for nobody. */
-const PATIENCE_MS = 50;
+/** Longer than a large batch takes that has to wait for nobody. */
+const PATIENCE_MS = 250;
 
 /** What operations reach besides Postgres. */
 export interface OperationsReach {

@@ -24,10 +24,10 @@ export const workerOptionsSchema = z.strictObject({
     .default(() => `${hostname()}-${process.pid}`),
   /** Jobs of each queue that are worked on at once; together they make up the batches that are committed. */
   concurrency: z.int().min(1).max(10_000).default(DEFAULT_CONCURRENCY),
-  /** Batches that are committed at once, each on a connection of its own. */
-  batchesInFlight: z.int().min(1).max(50).default(2),
+  /** Most batches that are committed at once, each on a connection of its own: more than one when some wait for locks. */
+  batchesInFlight: z.int().min(1).max(50).default(4),
   /** Most operations of one batch. */
-  batchSize: z.int().min(1).max(1_000).default(200),
+  batchSize: z.int().min(1).max(1_000).default(400),
   /** Whether a company seen for the first time is registered (`first-sight`) or refused (`known`). */
   companyRegistration: z.enum(['first-sight', 'known']).default('first-sight'),
   /** The ttl of leases whose run names none, in seconds. */
