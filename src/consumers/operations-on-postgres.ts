@@ -6,7 +6,7 @@ import type { Actor } from '../db/statements/activity.ts';
 import { applyOperations } from '../environments/operations.ts';
 import type { Operation, OperationOutcome, OutcomeOf } from '../environments/operations.ts';
 import type { ControlDriver } from '../environments/drivers/driver.ts';
-import { applyUsualOperations, canBeUsual } from '../environments/usual-operations.ts';
+import { applyFirstStarts, applyUsualOperations, canBeUsual } from '../environments/usual-operations.ts';
 import { Coalescer } from './coalescer.ts';
 import { DriverCalls } from './driver-calls.ts';
 import type { DriverSlotLimits } from './driver-slots.ts';
@@ -57,6 +57,8 @@ export function openOperations(
   });
   const commitUsual = (operations: readonly Operation[]) =>
     outage.outlast(() => applyUsualOperations(db, operations, operationSettings));
+  const commitFirstStarts = (starts: readonly Operation[]) =>
+    outage.outlast(() => applyFirstStarts(db, starts, operationSettings));
   const commitAny = (operations: readonly Operation[]) =>
     outage.outlast(() => db.transaction((tx) => applyOperations(tx, operations, operationSettings)));
   const grouped = {
@@ -66,7 +68,12 @@ export function openOperations(
     keyOf: (operation: Operation) => operation.payload.companyId,
   };
   const usual = new Coalescer<Operation, OperationOutcome | undefined>({ ...grouped, commit: commitUsual });
+  const firstStarts = new Coalescer<Operation, OperationOutcome | undefined>({ ...grouped, commit: commitFirstStarts });
   const others = new Coalescer<Operation, OperationOutcome>({ ...grouped, commit: commitAny });
+  const submitUsual = async (operation: Operation): Promise<OperationOutcome | undefined> => {
+    const outcome = await usual.submit(operation);
+    return outcome === undefined && operation.kind === 'start' ? firstStarts.submit(operation) : outcome;
+  };
   const sweep = new Sweep({
     db,
     actor,
@@ -78,7 +85,7 @@ export function openOperations(
   });
   return {
     submit: async <Submitted extends Operation>(operation: Submitted) => {
-      const outcome = canBeUsual(operation) ? await usual.submit(operation) : undefined;
+      const outcome = canBeUsual(operation) ? await submitUsual(operation) : undefined;
       return (outcome ?? (await others.submit(operation))) as OutcomeOf<Submitted['kind']>;
     },
     submitAlone: async <Submitted extends Operation>(operation: Submitted) => {

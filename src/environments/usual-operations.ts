@@ -1,6 +1,7 @@
 import type { RunFinishedResult, RunHeartbeatResult, RunStartedResult } from '../contracts/index.ts';
 import type { BoundStatement } from '../db/bound-statement.ts';
-import { lockKnownCompanies } from '../db/statements/lock-companies.ts';
+import { ensureLocalsOfActive } from '../db/statements/ensure-local-environments.ts';
+import { lockKnownCompanies, registerCompanies } from '../db/statements/lock-companies.ts';
 import type { WorkerPool } from '../db/worker-pool.ts';
 import { subjectOf } from './operations.ts';
 import type { Operation, OperationOutcome, OperationSettings } from './operations.ts';
@@ -47,12 +48,37 @@ export function canBeUsual({ kind, payload }: Operation): boolean {
  * network while the companies' locks are held.
  *
  * @returns outcomes in the order given, undefined for every operation that was left alone: those are for
- * `applyOperations`
+ * {@link applyFirstStarts} if they are starts, and for `applyOperations`
  */
 export async function applyUsualOperations(
   pool: Pick<WorkerPool, 'inOneGo'>,
   operations: readonly Operation[],
   settings: OperationSettings,
+): Promise<(OperationOutcome | undefined)[]> {
+  return applyInOneGo(pool, operations, settings, (companyIds) => [lockKnownCompanies(companyIds)]);
+}
+
+/**
+ * The same for starts that may be the first of their company, which is registered, if it is to be, and given its `Local`.
+ */
+export async function applyFirstStarts(
+  pool: Pick<WorkerPool, 'inOneGo'>,
+  starts: readonly Operation[],
+  settings: OperationSettings,
+): Promise<(OperationOutcome | undefined)[]> {
+  return applyInOneGo(pool, starts, settings, (companyIds) => [
+    ...(settings.companyRegistration === 'first-sight' ? [registerCompanies(companyIds)] : []),
+    lockKnownCompanies(companyIds),
+    ensureLocalsOfActive(companyIds, settings.actor),
+  ]);
+}
+
+/** @param prepare what is to be done about the operations' companies before */
+async function applyInOneGo(
+  pool: Pick<WorkerPool, 'inOneGo'>,
+  operations: readonly Operation[],
+  settings: OperationSettings,
+  prepare: (companyIds: readonly string[]) => BoundStatement[],
 ): Promise<(OperationOutcome | undefined)[]> {
   const candidates = operationsBySubject(operations.filter(canBeUsual));
   if (candidates.size === 0) return operations.map(() => undefined);
@@ -62,13 +88,11 @@ export async function applyUsualOperations(
     return payloads.length === 0 ? [] : [{ kind, ...usual.prepare(payloads, settings) }];
   });
   const companyIds = new Set([...candidates.values()].map(({ payload }) => payload.companyId));
-  const [, ...rows] = await pool.inOneGo([
-    lockKnownCompanies([...companyIds]),
-    ...steps.map(({ statement }) => statement),
-  ]);
+  const preparation = prepare([...companyIds]);
+  const rows = await pool.inOneGo([...preparation, ...steps.map(({ statement }) => statement)]);
   const outcomes = new Map<Operation, OperationOutcome>();
   steps.forEach(({ kind, results }, position) => {
-    for (const [runId, result] of results(rows[position]!)) {
+    for (const [runId, result] of results(rows[preparation.length + position]!)) {
       outcomes.set(candidates.get(`${kind} ${runId}`)!, done(result));
     }
   });

@@ -89,7 +89,7 @@ describe('run-started', () => {
       payloads.map((payload) => runStartedHandler.handle(handled, payload, FIRST_ATTEMPT)),
     );
     expect(outcomes.map(({ status }) => status)).toEqual(['fulfilled', 'rejected', 'fulfilled']);
-    expect(outcomes[1]).toMatchObject({ reason: { cause: { code: 'P0001' } } });
+    expect(outcomes[1]).toMatchObject({ reason: { code: 'P0001' } });
     expect(await countOf(database.sql, [companyId])).toEqual({ locals: 1, leases: 2, runs: 2, acquired: 2 });
   });
 

@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import { applyOperations } from '../../src/environments/operations.ts';
-import type { Operation, OperationOutcome } from '../../src/environments/operations.ts';
-import { applyUsualOperations } from '../../src/environments/usual-operations.ts';
+import type { Operation, OperationOutcome, OperationSettings } from '../../src/environments/operations.ts';
+import { applyFirstStarts, applyUsualOperations } from '../../src/environments/usual-operations.ts';
 import { useDatabase } from '../support/database.ts';
 import {
   SSH_CONFIG,
@@ -14,11 +14,14 @@ import {
   runHeartbeat,
   runStarted,
 } from '../support/factories.ts';
-import { OPERATION_SETTINGS, finish, operationsOn, renew, start } from '../support/operations.ts';
+import { OPERATION_SETTINGS, finish, operationsOn, renew, start, toldOf } from '../support/operations.ts';
 
 const database = useDatabase({ audited: true });
 
 const applyUsual = (...operations: Operation[]) => applyUsualOperations(database.pool, operations, OPERATION_SETTINGS);
+
+const applyFirst = (starts: Operation[], settings: Partial<OperationSettings> = {}) =>
+  applyFirstStarts(database.pool, starts, { ...OPERATION_SETTINGS, ...settings });
 
 const applyAny = (...operations: Operation[]): Promise<OperationOutcome[]> =>
   database.pool.transaction((tx) => applyOperations(tx, operations, OPERATION_SETTINGS));
@@ -167,9 +170,61 @@ describe('the usual operations', () => {
   );
 });
 
+describe('first starts', () => {
+  test('register their company and give it its Local, once for all of them', async () => {
+    const companyId = randomUUID();
+    const runs = [runStarted({ companyId }), runStarted({ companyId })];
+    const outcomes = await applyFirst([...runs.map(start), start(runStarted())]);
+    expect(outcomes).toMatchObject(
+      [1, 2, 3].map(() => ({ kind: 'done', result: { status: 'active', environment: { name: 'Local' } } })),
+    );
+    expect(await toldOf(database.sql, companyId)).toEqual(['created', 'lease_acquired', 'lease_acquired']);
+  });
+
+  test('one-local: leave a Local that is there as it is', async () => {
+    const companyId = await usedCompany();
+    await database.sql`update lessor.environments set name = 'Renamed' where company_id = ${companyId}`;
+    expect(await applyFirst([start(runStarted({ companyId }))])).toMatchObject([
+      { kind: 'done', result: { environment: { name: 'Renamed' } } },
+    ]);
+    expect(await toldOf(database.sql, companyId)).toEqual(['lease_acquired']);
+  });
+
+  test.for<[what: string, known: number, company: () => Promise<string>]>([
+    ['is archived', 1, () => insertCompany(database.sql, { status: 'archived' })],
+    ['is not registered, where it is to be', 0, async () => randomUUID()],
+  ])('are left alone where the company %s', async ([, known, findCompany]) => {
+    const companyId = await findCompany();
+    const settings = { companyRegistration: 'known' } as const;
+    expect(await applyFirst([start(runStarted({ companyId }))], settings)).toEqual([undefined]);
+    expect(await everythingIn(companyId)).toEqual({ environments: [], runs: [], leases: [], events: [] });
+    expect(await database.sql`select from lessor.companies where id = ${companyId}`).toHaveLength(known);
+  });
+
+  test('are left alone where the Local is archived, or the run was heard of before', async () => {
+    const archived = await insertCompany(database.sql);
+    await insertEnvironment(database.sql, { companyId: archived, status: 'archived' });
+    const companyId = await usedCompany();
+    const runId = await insertRun(database.sql, { companyId, status: 'succeeded' });
+    const starts = [start(runStarted({ companyId: archived })), start(runStarted({ companyId, runId }))];
+    expect(await applyFirst(starts)).toEqual([undefined, undefined]);
+    expect(await toldOf(database.sql, archived)).toEqual([]);
+  });
+
+  test('come to what the same ones come to that are carried out like any', async () => {
+    const found = [];
+    for (const apply of [applyFirst, (starts: Operation[]) => applyAny(...starts)]) {
+      const run = runStarted({ startedAt: '2026-01-02T03:04:05.678Z' });
+      found.push(withoutNames({ outcomes: await apply([start(run)]), rows: await everythingIn(run.companyId) }));
+    }
+    expect(found[0]).toEqual(found[1]);
+  });
+});
+
 async function everythingIn(companyId: string) {
   const { sql } = database;
   return {
+    environments: await sql`select * from lessor.environments where company_id = ${companyId}`,
     runs: await sql`select * from lessor.heartbeat_runs where company_id = ${companyId}`,
     leases: await sql`select * from lessor.environment_leases where company_id = ${companyId}`,
     events: await sql`select * from lessor.activity_log where company_id = ${companyId} order by id`,

@@ -6,13 +6,14 @@ import type { LeaseSweepResult } from '../../src/consumers/lease-sweep.ts';
 import { LessorError } from '../../src/contracts/index.ts';
 import type { ErrorCode } from '../../src/contracts/index.ts';
 import type { EnvironmentLease } from '../../src/environments/lease-register.ts';
-import type { Operation, OperationOutcome } from '../../src/environments/operations.ts';
+import type { Operation } from '../../src/environments/operations.ts';
 import { environmentService } from '../../src/environments/service.ts';
 import type { EnvironmentService } from '../../src/environments/service.ts';
 import { silentLogger } from '../consumers/fixture.ts';
 import type { TestDatabase } from '../support/database.ts';
 import { SSH_CONFIG, runStarted } from '../support/factories.ts';
 import { operationsOn, start } from '../support/operations.ts';
+import type { CarriedOut } from '../support/operations.ts';
 import { operationOf } from './message-as-operation.ts';
 import type { Message } from './model-messages.ts';
 import type { Acquisition } from './model-service.ts';
@@ -20,12 +21,6 @@ import { LEASE_WAIT_SECONDS } from './model-workspaces.ts';
 import type { Place } from './model.ts';
 import { DRIVERS } from './names.ts';
 import type { Names } from './names.ts';
-
-/** What came of an operation, and whether it was among the usual ones of its batch, which come before the others. */
-interface CarriedOut {
-  outcome: OperationOutcome;
-  isUsual: boolean;
-}
 
 /** How an action came out in Postgres, before its ids are named. */
 export type Raw =

@@ -20,7 +20,7 @@ import { stateOfModel, stateOfPostgres } from './recorded-state.ts';
 import { UNIT_SECONDS } from './steps.ts';
 import type { Action, Step } from './steps.ts';
 import * as surroundings from './surroundings.ts';
-import { transactionsOf, usualFirst } from './transactions.ts';
+import { transactionsOf, partsOf } from './transactions.ts';
 
 /** A sequence of steps on both sides, which must come to the same after each of them. */
 export class Sequence {
@@ -212,7 +212,7 @@ export class Sequence {
     const messages = batch.filter((message) => message !== 'poison');
     if (messages.length === batch.length) {
       const outcomes: ModelOutcome[] = [];
-      for (const positions of usualFirst(raws)) {
+      for (const positions of partsOf(raws)) {
         const part = positions.map((position) => messages[position]!);
         deliver(this.#model, part, this.#cast.companies).forEach(
           (outcome, index) => (outcomes[positions[index]!] = outcome),

@@ -37,7 +37,7 @@ function delivery(messages: readonly Message[], companies: number): Transaction 
     messages,
     onPostgres: (postgres) => postgres.deliver(messages),
     onModel: (raws) =>
-      usualFirst(raws).map((positions) => ({
+      partsOf(raws).map((positions) => ({
         positions,
         carryOut: (model) =>
           deliver(
@@ -49,16 +49,11 @@ function delivery(messages: readonly Message[], companies: number): Transaction 
   };
 }
 
-const isUsual = (raw: Raw) => raw.kind === 'operation' && raw.isUsual;
-
-/** Where in a batch its usual operations are, and where the others, which come after them. */
-export function usualFirst(raws: readonly Raw[]): number[][] {
-  const all = [...raws.keys()];
-  const parts = [
-    all.filter((position) => isUsual(raws[position]!)),
-    all.filter((position) => !isUsual(raws[position]!)),
-  ];
-  return parts.filter((positions) => positions.length > 0);
+/** Where in a batch what each of its transactions carried out is, in their order. */
+export function partsOf(raws: readonly Raw[]): number[][] {
+  const partOf = (raw: Raw) => (raw.kind === 'operation' ? raw.part : Number.POSITIVE_INFINITY);
+  const parts = [...new Set(raws.map(partOf))].toSorted((one, other) => one - other);
+  return parts.map((part) => [...raws.keys()].filter((position) => partOf(raws[position]!) === part));
 }
 
 /** An action that a service asks for. */

@@ -4,7 +4,7 @@ import type { RunFinished, RunFinishedResult, RunHeartbeat, RunHeartbeatResult }
 import type { RunStarted, RunStartedResult } from '../../src/contracts/index.ts';
 import { applyOperations } from '../../src/environments/operations.ts';
 import type { Operation, OperationOutcome, OperationSettings } from '../../src/environments/operations.ts';
-import { applyUsualOperations } from '../../src/environments/usual-operations.ts';
+import { applyFirstStarts, applyUsualOperations } from '../../src/environments/usual-operations.ts';
 import type { WorkerPool } from '../../src/db/worker-pool.ts';
 import type { Outcome } from '../../src/environments/outcome.ts';
 
@@ -22,18 +22,45 @@ export const OPERATION_SETTINGS: OperationSettings = {
   leasable: { enabled: true, drivers: new Set(['ssh', 'sandbox']) },
 };
 
-/** Carries out operations as a worker does: those that are as most are in one go, and the others after them. */
+/** What came of an operation, and in which of its batch's transactions: they have numbers in their order. */
+export interface CarriedOut {
+  outcome: OperationOutcome;
+  part: number;
+}
+
+type Apply = (
+  pool: WorkerPool,
+  operations: readonly Operation[],
+  settings: OperationSettings,
+) => Promise<(OperationOutcome | undefined)[]>;
+
+/** How a worker carries out a batch: those that are as most are, then what may be the first of its company, then the rest. */
+const PARTS: readonly { takes: (operation: Operation) => boolean; apply: Apply }[] = [
+  { takes: () => true, apply: applyUsualOperations },
+  { takes: ({ kind }) => kind === 'start', apply: applyFirstStarts },
+  {
+    takes: () => true,
+    apply: (pool, operations, settings) => pool.transaction((tx) => applyOperations(tx, operations, settings)),
+  },
+];
+
+/** Carries out operations as a worker does, which gives each of its transactions what those before have left. */
 export async function applyAsWorker(
   pool: WorkerPool,
   operations: readonly Operation[],
   settings: OperationSettings,
-): Promise<{ outcome: OperationOutcome; isUsual: boolean }[]> {
-  const usual = await applyUsualOperations(pool, operations, settings);
-  const left = operations.filter((_operation, position) => usual[position] === undefined);
-  const outcomes = left.length === 0 ? [] : await pool.transaction((tx) => applyOperations(tx, left, settings));
-  return usual.map((outcome) =>
-    outcome === undefined ? { outcome: outcomes.shift()!, isUsual: false } : { outcome, isUsual: true },
-  );
+): Promise<CarriedOut[]> {
+  const carriedOut = new Map<Operation, CarriedOut>();
+  for (const [part, { takes, apply }] of PARTS.entries()) {
+    const left = operations.filter((operation) => takes(operation) && !carriedOut.has(operation));
+    if (left.length === 0) continue;
+    const outcomes = await apply(pool, left, settings);
+    left.forEach((operation, position) => {
+      const outcome = outcomes[position];
+      if (outcome !== undefined) carriedOut.set(operation, { outcome, part });
+    });
+  }
+  return operations.map((operation) => carriedOut.get(operation)!);
 }
 
 /** Carries out operations as the worker does, batch by batch. */
@@ -51,7 +78,7 @@ export function operationsOn(database: { readonly pool: WorkerPool }) {
 
   return {
     apply,
-    /** Says of each outcome whether it came of the usual ones. */
+    /** Says of each outcome of which part it is. */
     applyInParts,
     start: (payload: RunStarted, settings: Partial<OperationSettings> = {}) =>
       applyOne(start(payload), settings) as Promise<Outcome<RunStartedResult>>,

@@ -1,7 +1,11 @@
 import { sql } from 'drizzle-orm';
+import type { SQL } from 'drizzle-orm';
+import { bindable } from '../bound-statement.ts';
+import type { BoundStatement } from '../bound-statement.ts';
 import type { Transaction } from '../connection.ts';
-import type { Actor } from './activity.ts';
-import { uuidArray } from './parameters.ts';
+import { ACTOR_PLACEHOLDERS } from './activity.ts';
+import type { Actor, ActorInStatement } from './activity.ts';
+import { column, columnText, uuidArray } from './parameters.ts';
 
 /**
  * Gives each company its `Local` environment where it has none, telling `environment.created` for each one made.
@@ -12,11 +16,20 @@ export async function ensureLocalEnvironments(
   companyIds: readonly string[],
   actor: Actor,
 ): Promise<void> {
-  await tx.execute(sql`
+  await tx.execute(ensuredFor(sql`unnest(${uuidArray(companyIds)}) as company (id)`, actor));
+}
+
+/** The same for those companies that are active, to be sent in one go. */
+export function ensureLocalsOfActive(companyIds: readonly string[], actor: Actor): BoundStatement {
+  return bind({ ids: columnText(companyIds), actorType: actor.type, actorId: actor.id });
+}
+
+function ensuredFor(companies: SQL, actor: ActorInStatement): SQL {
+  return sql`
     with created as (
       insert into lessor.environments (company_id, name, description, driver)
       select id, 'Local', 'The machine that the company''s heartbeat service runs on', 'local'
-      from unnest(${uuidArray(companyIds)}) as company (id)
+      from ${companies}
       where not exists (
         select from lessor.environments existing where existing.company_id = company.id and existing.driver = 'local')
       on conflict (company_id) where driver = 'local' do nothing
@@ -25,5 +38,9 @@ export async function ensureLocalEnvironments(
     insert into lessor.activity_log (company_id, actor_type, actor_id, action, entity_type, entity_id, details)
     select company_id, ${actor.type}, ${actor.id}, 'environment.created', 'environment', id,
       jsonb_build_object('name', name, 'driver', driver)
-    from created`);
+    from created`;
 }
+
+const activeOnes = sql`(
+        select id from lessor.companies where id = any(${column('uuid', 'ids')}) and status = 'active') company`;
+const bind = bindable(ensuredFor(activeOnes, ACTOR_PLACEHOLDERS));

@@ -25,23 +25,31 @@ export async function lockCompanies(
   registration: CompanyRegistration,
 ): Promise<Map<string, CompanyStatus>> {
   const ids = uuidArray(companyIds);
-  if (registration === 'first-sight') {
-    await tx.execute(sql`
-      insert into lessor.companies (id)
-      select id from unnest(${ids}) as seen (id) order by id
-      on conflict (id) do nothing`);
-  }
+  if (registration === 'first-sight') await tx.execute(registeredInOrder(ids));
   const companies = await queryRows<{ id: string; status: CompanyStatus }>(tx, lockedInOrder('id, status', ids));
   return new Map(companies.map((company) => [company.id, company.status]));
 }
 
 /** Takes the locks of those companies that are registered, in the same order. */
 export function lockKnownCompanies(companyIds: readonly string[]): BoundStatement {
-  return bind({ ids: columnText(companyIds) });
+  return bindLock({ ids: columnText(companyIds) });
+}
+
+/** Registers those companies that are not; to be carried out before any of them is locked. */
+export function registerCompanies(companyIds: readonly string[]): BoundStatement {
+  return bindRegistration({ ids: columnText(companyIds) });
+}
+
+function registeredInOrder(ids: SQL): SQL {
+  return sql`
+    insert into lessor.companies (id)
+    select id from unnest(${ids}) as seen (id) order by id
+    on conflict (id) do nothing`;
 }
 
 function lockedInOrder(columns: string, ids: SQL): SQL {
   return sql`select ${sql.raw(columns)} from lessor.companies where id = any(${ids}) order by id for no key update`;
 }
 
-const bind = bindable(lockedInOrder('', column('uuid', 'ids')));
+const bindLock = bindable(lockedInOrder('', column('uuid', 'ids')));
+const bindRegistration = bindable(registeredInOrder(column('uuid', 'ids')));
