@@ -5,10 +5,12 @@ import { spawnWorker } from '../consumers/processes.ts';
 import { describeOnEachBackend } from '../support/queues.ts';
 import { until } from '../support/until.ts';
 import { effectsOf, effectsOnce, outcomeOnceServed } from './effects.ts';
-import { SHORT_LOCKS } from './interrupted-worker.ts';
 import { createLoad } from './load.ts';
 
 const RUNS = 100;
+
+/** Longer than this outage, for which a worker tells the queue again that a job is done; no longer than a test can wait. */
+const LOCKS = ['--lock-duration', '8s'] as const;
 
 /** Lets sessions that begin from now on only read, or write again. Those that are there stay as they are. */
 async function setReadOnly(sql: Sql, readOnly: boolean): Promise<void> {
@@ -29,7 +31,7 @@ describeOnEachBackend('a Postgres that can only be read, as after a failover or 
   const queue = useQueues(backend);
 
   test('no-loss: jobs wait without spending an attempt, and are served once it can be written again', async () => {
-    const worker = spawnWorker(backend, SHORT_LOCKS);
+    const worker = spawnWorker(backend, LOCKS);
     await worker.untilLogged('worker started');
     const { runIds, starts } = createLoad(openProducer(backend), RUNS);
     const published = starts();
