@@ -6,7 +6,7 @@ import type { Contender } from './contender.ts';
 import { OneAtATime } from './one-at-a-time.ts';
 import { inTransaction, openPool, writeRun } from './statements.ts';
 
-const CONCURRENCY = Number(process.env['GM_CONC'] ?? 50);
+const CONCURRENCY = 50;
 const CONNECTIONS = 20;
 
 /** How many jobs are added at once. */

@@ -1,7 +1,9 @@
 import { and, asc, desc, eq } from 'drizzle-orm';
+import type { SQL } from 'drizzle-orm';
+import type { PgColumn } from 'drizzle-orm/pg-core';
 import type { ActivityAction, EnvironmentDriver, EnvironmentStatus, LeaseStatus } from '../contracts/index.ts';
 import type { Db } from './connection.ts';
-import { activityLog, environmentLeases, environments } from './schema.ts';
+import { activityLog, companies, environmentLeases, environments } from './schema.ts';
 
 /** Filters of the lists that operators look at; what is left out is not filtered by. */
 export interface LeaseListFilters {
@@ -12,20 +14,34 @@ export interface LeaseListFilters {
   limit: number;
 }
 
-/** Leases, newest first. */
+/** Leases, newest first: in the order of their fencing tokens, which is an index of each environment's. */
 export function listLeases(db: Db, filters: LeaseListFilters) {
-  return db
+  const matching = [
+    ifGiven(environmentLeases.companyId, filters.company),
+    ifGiven(environmentLeases.status, filters.status),
+  ];
+  if (filters.run !== undefined) {
+    const onEnvironment = ifGiven(environmentLeases.environmentId, filters.environment);
+    return db
+      .select()
+      .from(environmentLeases)
+      .where(and(eq(environmentLeases.heartbeatRunId, filters.run), onEnvironment, ...matching))
+      .orderBy(desc(environmentLeases.fencingToken))
+      .limit(filters.limit);
+  }
+  const newest = db
     .select()
     .from(environmentLeases)
-    .where(
-      and(
-        filters.company === undefined ? undefined : eq(environmentLeases.companyId, filters.company),
-        filters.environment === undefined ? undefined : eq(environmentLeases.environmentId, filters.environment),
-        filters.run === undefined ? undefined : eq(environmentLeases.heartbeatRunId, filters.run),
-        filters.status === undefined ? undefined : eq(environmentLeases.status, filters.status),
-      ),
-    )
-    .orderBy(desc(environmentLeases.acquiredAt), desc(environmentLeases.fencingToken))
+    .where(and(eq(environmentLeases.environmentId, environments.id), ...matching))
+    .orderBy(desc(environmentLeases.fencingToken))
+    .limit(filters.limit)
+    .as('newest');
+  return db
+    .select(newest._.selectedFields)
+    .from(environments)
+    .crossJoinLateral(newest)
+    .where(and(ifGiven(environments.companyId, filters.company), ifGiven(environments.id, filters.environment)))
+    .orderBy(desc(newest.fencingToken))
     .limit(filters.limit);
 }
 
@@ -43,9 +59,9 @@ export function listEnvironments(db: Db, filters: EnvironmentListFilters) {
     .from(environments)
     .where(
       and(
-        filters.company === undefined ? undefined : eq(environments.companyId, filters.company),
-        filters.driver === undefined ? undefined : eq(environments.driver, filters.driver),
-        filters.status === undefined ? undefined : eq(environments.status, filters.status),
+        ifGiven(environments.companyId, filters.company),
+        ifGiven(environments.driver, filters.driver),
+        ifGiven(environments.status, filters.status),
       ),
     )
     .orderBy(asc(environments.companyId), asc(environments.createdAt))
@@ -60,19 +76,34 @@ export interface ActivityListFilters {
   limit: number;
 }
 
-/** Activity events, newest first. */
+/** Activity events, newest first: in the order of their ids, which is an index of each company's and of each run's. */
 export function listActivity(db: Db, filters: ActivityListFilters) {
-  return db
+  const matching = [ifGiven(activityLog.entityId, filters.entity), ifGiven(activityLog.action, filters.action)];
+  if (filters.run !== undefined) {
+    const ofCompany = ifGiven(activityLog.companyId, filters.company);
+    return db
+      .select()
+      .from(activityLog)
+      .where(and(eq(activityLog.runId, filters.run), ofCompany, ...matching))
+      .orderBy(desc(activityLog.id))
+      .limit(filters.limit);
+  }
+  const newest = db
     .select()
     .from(activityLog)
-    .where(
-      and(
-        filters.company === undefined ? undefined : eq(activityLog.companyId, filters.company),
-        filters.run === undefined ? undefined : eq(activityLog.runId, filters.run),
-        filters.entity === undefined ? undefined : eq(activityLog.entityId, filters.entity),
-        filters.action === undefined ? undefined : eq(activityLog.action, filters.action),
-      ),
-    )
+    .where(and(eq(activityLog.companyId, companies.id), ...matching))
     .orderBy(desc(activityLog.id))
+    .limit(filters.limit)
+    .as('newest');
+  return db
+    .select(newest._.selectedFields)
+    .from(companies)
+    .crossJoinLateral(newest)
+    .where(ifGiven(companies.id, filters.company))
+    .orderBy(desc(newest.id))
     .limit(filters.limit);
+}
+
+function ifGiven(column: PgColumn, value: string | undefined): SQL | undefined {
+  return value === undefined ? undefined : eq(column, value);
 }

@@ -1,5 +1,17 @@
 import { sql } from 'drizzle-orm';
-import { bigint, check, foreignKey, index, integer, jsonb, text, unique, uniqueIndex, uuid } from 'drizzle-orm/pg-core';
+import {
+  bigint,
+  check,
+  foreignKey,
+  index,
+  integer,
+  jsonb,
+  primaryKey,
+  text,
+  unique,
+  uniqueIndex,
+  uuid,
+} from 'drizzle-orm/pg-core';
 import {
   ACTIVITY_ACTIONS,
   ACTOR_TYPES,
@@ -263,7 +275,7 @@ export const outbox = lessorSchema.table(
 export const activityLog = lessorSchema.table(
   'activity_log',
   {
-    id: bigint('id', { mode: 'number' }).primaryKey().generatedAlwaysAsIdentity(),
+    id: bigint('id', { mode: 'number' }).notNull().generatedAlwaysAsIdentity(),
     companyId: uuid('company_id').notNull(),
     actorType: text('actor_type', { enum: ACTOR_TYPES }).notNull().default('system'),
     actorId: text('actor_id').notNull(),
@@ -276,6 +288,8 @@ export const activityLog = lessorSchema.table(
     createdAt: createdAt(),
   },
   (event) => [
+    // also a company's events, in their order
+    primaryKey({ columns: [event.companyId, event.id] }),
     check('activity_log_actor_type_check', isOneOf(event.actorType, ACTOR_TYPES)),
     check('activity_log_action_check', isOneOf(event.action, ACTIVITY_ACTIONS)),
     check('activity_log_entity_type_check', isOneOf(event.entityType, ENTITY_TYPES)),
@@ -283,7 +297,6 @@ export const activityLog = lessorSchema.table(
     uniqueIndex('activity_log_denied_once')
       .on(event.companyId, event.runId)
       .where(sql`${event.action} = 'environment.lease_denied'`),
-    index('activity_log_company').on(event.companyId, event.id),
     index('activity_log_run').on(event.runId, event.id),
   ],
 );
