@@ -242,7 +242,6 @@ export const workspaceWaits = lessorSchema.table(
       columns: [wait.companyId, wait.environmentId],
       foreignColumns: [environments.companyId, environments.id],
     }).onDelete('cascade'),
-    // who is next
     index('workspace_waits_order').on(wait.environmentId, wait.executionWorkspaceId, wait.waitingSince, wait.runId),
   ],
 );
@@ -269,8 +268,8 @@ export const outbox = lessorSchema.table(
 );
 
 /**
- * The audit trail: append only, each row written in the transaction whose transition it tells (always-told). Without
- * foreign keys: what a row tells of is a row of that transaction, whose own keys were checked.
+ * The audit trail, company by company: append only, each row written in the transaction whose transition it tells
+ * (always-told). Without foreign keys: what a row tells of is a row of that transaction, whose own keys were checked.
  */
 export const activityLog = lessorSchema.table(
   'activity_log',
@@ -288,7 +287,6 @@ export const activityLog = lessorSchema.table(
     createdAt: createdAt(),
   },
   (event) => [
-    // also a company's events, in their order
     primaryKey({ columns: [event.companyId, event.id] }),
     check('activity_log_actor_type_check', isOneOf(event.actorType, ACTOR_TYPES)),
     check('activity_log_action_check', isOneOf(event.action, ACTIVITY_ACTIONS)),

@@ -33,17 +33,27 @@ beforeAll(async () => {
 const page = { limit: 50 };
 
 describe('a page of what the command line lists', () => {
-  const db = () => database.db;
-
   test.for([
-    ['leases', 'environment_leases_fenced', () => listLeases(db(), page)],
-    ['leases of a company', 'environment_leases_fenced', () => listLeases(db(), { ...page, company: ID })],
-    ['leases on an environment', 'environment_leases_fenced', () => listLeases(db(), { ...page, environment: ID })],
-    ['leases of a run', 'environment_leases_run', () => listLeases(db(), { ...page, run: ID })],
-    ['activity', 'activity_log_company_id_id_pk', () => listActivity(db(), page)],
-    ['activity of a company', 'activity_log_company_id_id_pk', () => listActivity(db(), { ...page, company: ID })],
-    ['activity of a run', 'activity_log_run', () => listActivity(db(), { ...page, run: ID })],
-    ['environments of a company', 'environments_company_id_id', () => listEnvironments(db(), { ...page, company: ID })],
+    ['leases', 'environment_leases_fenced', () => listLeases(database.db, page)],
+    ['leases of a company', 'environment_leases_fenced', () => listLeases(database.db, { ...page, company: ID })],
+    [
+      'leases on an environment',
+      'environment_leases_fenced',
+      () => listLeases(database.db, { ...page, environment: ID }),
+    ],
+    ['leases of a run', 'environment_leases_run', () => listLeases(database.db, { ...page, run: ID })],
+    ['activity', 'activity_log_company_id_id_pk', () => listActivity(database.db, page)],
+    [
+      'activity of a company',
+      'activity_log_company_id_id_pk',
+      () => listActivity(database.db, { ...page, company: ID }),
+    ],
+    ['activity of a run', 'activity_log_run', () => listActivity(database.db, { ...page, run: ID })],
+    [
+      'environments of a company',
+      'environments_company_id_id',
+      () => listEnvironments(database.db, { ...page, company: ID }),
+    ],
   ] as const)('%s is found through %s', async ([, index, list]) => {
     const plan = await planOf(list());
     expect(plan).toMatch(new RegExp(`Index.* ${index}\\b`));

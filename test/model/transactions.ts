@@ -51,7 +51,6 @@ function delivery(messages: readonly Message[], companies: number): Transaction 
 
 /** Where in a batch what each of its transactions carried out is, in their order. */
 export function partsOf(raws: readonly Raw[]): number[][] {
-  const partOf = (raw: Raw) => (raw.kind === 'operation' ? raw.part : Number.POSITIVE_INFINITY);
   const parts = [...new Set(raws.map(partOf))].toSorted((one, other) => one - other);
   return parts.map((part) => [...raws.keys()].filter((position) => partOf(raws[position]!) === part));
 }
@@ -94,4 +93,8 @@ function asked(
     onPostgres: async (postgres) => [await onPostgres(postgres)],
     onModel: () => [{ positions: [0], carryOut: (model) => [onModel(model)] }],
   };
+}
+
+function partOf(raw: Raw): number {
+  return raw.kind === 'operation' ? raw.part : Number.POSITIVE_INFINITY;
 }
