@@ -1,6 +1,6 @@
 import type { RunFinishedResult, RunHeartbeatResult, RunStartedResult } from '../contracts/index.ts';
 import type { BoundStatement } from '../db/bound-statement.ts';
-import { ensureLocalsOfActive } from '../db/statements/ensure-local-environments.ts';
+import { ensureLocalsOfLocked } from '../db/statements/ensure-local-environments.ts';
 import { lockKnownCompanies, registerCompanies } from '../db/statements/lock-companies.ts';
 import type { WorkerPool } from '../db/worker-pool.ts';
 import { subjectOf } from './operations.ts';
@@ -69,7 +69,7 @@ export async function applyFirstStarts(
   return applyInOneGo(pool, starts, settings, (companyIds) => [
     ...(settings.companyRegistration === 'first-sight' ? [registerCompanies(companyIds)] : []),
     lockKnownCompanies(companyIds),
-    ensureLocalsOfActive(companyIds, settings.actor),
+    ensureLocalsOfLocked(settings.actor),
   ]);
 }
 

@@ -5,6 +5,7 @@ import type { BoundStatement } from '../bound-statement.ts';
 import { ACTOR_PLACEHOLDERS } from './activity.ts';
 import type { Actor } from './activity.ts';
 import { afterEnding, becomesItsNextStatus, endingByRun, isLive, nextStatus, tellEnded } from './ended-leases.ts';
+import { isLocked } from './lock-companies.ts';
 import { column, columnText } from './parameters.ts';
 import type { EndedRun } from './record-runs.ts';
 
@@ -16,8 +17,8 @@ export type RunEndRow =
 /**
  * Does for the usual end what `recordEndedRuns` and `endLeasesOfRuns` do for any: ends a run that is running, and its
  * leases with it, in one statement (always-told, always-explained). A run that has ended already (first-end-wins), that
- * was never heard of or is another company's is left alone: its row is missing in what is returned. The companies'
- * locks must be held. Each run id may be given once.
+ * was never heard of, is another company's, or whose company's lock is not held, is left alone: its row is missing in what
+ * is returned. Each run id may be given once.
  */
 export function endRunningRuns(runs: readonly EndedRun[], actor: Actor): BoundStatement {
   return bind({
@@ -46,6 +47,7 @@ const bind = bindable(sql`
         ${column('timestamptz', 'finishedAt')}
       ) as ended (company_id, run_id, status, failure_reason, finished_at)
       where run.id = run_id and run.company_id = ended.company_id and run.status in ('queued', 'running')
+        and ${isLocked(sql`ended.company_id`)}
       returning run.id, run.status, run.failure_reason, run.agent_id
     ), lease as (
       update lessor.environment_leases lease set ${becomesItsNextStatus} = (${afterEnding}

@@ -5,7 +5,8 @@ import type { BoundStatement } from '../bound-statement.ts';
 import type { Transaction } from '../connection.ts';
 import { ACTOR_PLACEHOLDERS } from './activity.ts';
 import type { Actor, ActorInStatement } from './activity.ts';
-import { column, columnText, uuidArray } from './parameters.ts';
+import { lockedCompanies } from './lock-companies.ts';
+import { uuidArray } from './parameters.ts';
 
 /**
  * Gives each company its `Local` environment where it has none, telling `environment.created` for each one made.
@@ -19,9 +20,9 @@ export async function ensureLocalEnvironments(
   await tx.execute(ensuredFor(sql`unnest(${uuidArray(companyIds)}) as company (id)`, actor));
 }
 
-/** The same for those companies that are active, to be sent in one go. */
-export function ensureLocalsOfActive(companyIds: readonly string[], actor: Actor): BoundStatement {
-  return bind({ ids: columnText(companyIds), actorType: actor.type, actorId: actor.id });
+/** The same for those companies that are active and locked, to be sent in one go. */
+export function ensureLocalsOfLocked(actor: Actor): BoundStatement {
+  return bind({ actorType: actor.type, actorId: actor.id });
 }
 
 function ensuredFor(companies: SQL, actor: ActorInStatement): SQL {
@@ -42,5 +43,5 @@ function ensuredFor(companies: SQL, actor: ActorInStatement): SQL {
 }
 
 const activeOnes = sql`(
-        select id from lessor.companies where id = any(${column('uuid', 'ids')}) and status = 'active') company`;
+        select id from lessor.companies join (${lockedCompanies}) locked using (id) where status = 'active') company`;
 const bind = bindable(ensuredFor(activeOnes, ACTOR_PLACEHOLDERS));

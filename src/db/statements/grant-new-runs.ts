@@ -5,6 +5,7 @@ import type { BoundStatement } from '../bound-statement.ts';
 import { ACTOR_PLACEHOLDERS } from './activity.ts';
 import type { Actor } from './activity.ts';
 import { placementInContext, tellAcquired } from './granted-leases.ts';
+import { isLocked } from './lock-companies.ts';
 import { column, columnText } from './parameters.ts';
 
 /** A run that was never heard of before and is to execute on its company's `Local`, in no execution workspace. */
@@ -37,7 +38,7 @@ export interface NewLeaseRow {
  * Does for the usual start what `recordStartedRuns` and `acquireLeases` do for any: writes the run, with its placement
  * in its context, makes its lease active and tells it, in one statement (always-told, always-bounded). A run that is in
  * the ledger already, or whose company is not active or has no active `Local`, is left alone: its row is missing in
- * what is returned. The companies' locks must be held. Each run id may be given once.
+ * what is returned. So is one whose company's lock is not held (fenced). Each run id may be given once.
  *
  * @param commonMetadata stands on all of the leases
  *
@@ -85,6 +86,7 @@ const bind = bindable(sql`
         where local.company_id = wanted.company_id and local.driver = 'local' and local.status = 'active'
         limit 1
       ) environment
+      where ${isLocked(sql`wanted.company_id`)}
     ), placed as (
       insert into lessor.heartbeat_runs
         (id, company_id, agent_id, issue_id, project_id, status, started_at, context_snapshot)

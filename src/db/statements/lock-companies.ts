@@ -26,16 +26,19 @@ export async function lockCompanies(
 ): Promise<Map<string, CompanyStatus>> {
   const ids = uuidArray(companyIds);
   if (registration === 'first-sight') await tx.execute(registeredInOrder(ids));
-  const companies = await queryRows<{ id: string; status: CompanyStatus }>(tx, lockedInOrder('id, status', ids));
+  const companies = await queryRows<{ id: string; status: CompanyStatus }>(tx, lockedInOrder(ids));
   return new Map(companies.map((company) => [company.id, company.status]));
 }
 
-/** Takes the locks of those companies that are registered, in the same order. */
+/**
+ * Takes the locks of those companies that are registered, in the same order. What follows in the transaction has to ask
+ * {@link isLocked}: of a company that is being registered this statement sees nothing, but the next one may.
+ */
 export function lockKnownCompanies(companyIds: readonly string[]): BoundStatement {
   return bindLock({ ids: columnText(companyIds) });
 }
 
-/** Registers those companies that are not; to be carried out before any of them is locked. */
+/** Registers those companies that are not, to be carried out before any of them is locked. */
 export function registerCompanies(companyIds: readonly string[]): BoundStatement {
   return bindRegistration({ ids: columnText(companyIds) });
 }
@@ -47,9 +50,18 @@ function registeredInOrder(ids: SQL): SQL {
     on conflict (id) do nothing`;
 }
 
-function lockedInOrder(columns: string, ids: SQL): SQL {
-  return sql`select ${sql.raw(columns)} from lessor.companies where id = any(${ids}) order by id for no key update`;
+function lockedInOrder(ids: SQL): SQL {
+  return sql`select id, status from lessor.companies where id = any(${ids}) order by id for no key update`;
 }
 
-const bindLock = bindable(lockedInOrder('', column('uuid', 'ids')));
+/** The companies whose locks the transaction took with {@link lockKnownCompanies}. */
+export const lockedCompanies = sql`
+  select unnest(string_to_array(current_setting('lessor.locked_companies'), ','))::uuid as id`;
+
+/** Whether the transaction took the company's lock with {@link lockKnownCompanies}. Postgres asks a hash table. */
+export const isLocked = (companyId: SQL) => sql`(${companyId} in (${lockedCompanies})) is true`;
+
+const bindLock = bindable(sql`
+  select set_config('lessor.locked_companies', coalesce(string_agg(id::text, ','), ''), true)
+  from (${lockedInOrder(column('uuid', 'ids'))}) locked`);
 const bindRegistration = bindable(registeredInOrder(column('uuid', 'ids')));

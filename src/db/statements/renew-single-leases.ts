@@ -2,6 +2,7 @@ import { sql } from 'drizzle-orm';
 import { bindable } from '../bound-statement.ts';
 import type { BoundStatement } from '../bound-statement.ts';
 import { isLive } from './ended-leases.ts';
+import { isLocked } from './lock-companies.ts';
 import { column, columnText } from './parameters.ts';
 import type { RunLease, Renewal } from './renew-leases.ts';
 
@@ -10,8 +11,8 @@ export type RenewedLease = Omit<RunLease, 'status'>;
 
 /**
  * Does for the usual renewal what `renewLeases` and `readRunLeases` do for any: extends the one lease that the run ever
- * had, which is active and has not lapsed, so that there is nothing to tell. Any other run is left alone: its row is
- * missing in what is returned. The companies' locks must be held. Each run id may be given once.
+ * had, which is active and has not lapsed, so that there is nothing to tell. Any other run, and one whose company's lock
+ * is not held, is left alone: its row is missing in what is returned. Each run id may be given once.
  */
 export function renewSingleLeases(renewals: readonly Renewal[]): BoundStatement {
   return bind({
@@ -34,6 +35,7 @@ const bind = bindable(sql`
     ) as wanted (company_id, run_id, ttl_seconds)
     where lease.heartbeat_run_id = wanted.run_id and lease.company_id = wanted.company_id
       and ${isLive} and lease.status <> 'pending' and lease.expires_at > statement_timestamp()
+      and ${isLocked(sql`wanted.company_id`)}
       and not exists (select from lessor.environment_leases other
         where other.heartbeat_run_id = wanted.run_id and other.id <> lease.id)
     returning lease.id, lease.heartbeat_run_id as "runId", to_json(lease.expires_at) as "expiresAt"`);
