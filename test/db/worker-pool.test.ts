@@ -67,7 +67,7 @@ describe('statements that are sent in one go', () => {
       await holdLock(database.sql, lockOfCompany)
     )();
     proxy.heal();
-    expect(await answers).toEqual([[{}], [], [{ quotient: 2 }]]);
+    expect(await answers).toEqual([[{ locked: companyId }], [], [{ quotient: 2 }]]);
   });
 
   test('are rejected when their connection is lost, which the next ones are not', async () => {

@@ -62,6 +62,6 @@ export const lockedCompanies = sql`
 export const isLocked = (companyId: SQL) => sql`(${companyId} in (${lockedCompanies})) is true`;
 
 const bindLock = bindable(sql`
-  select set_config('lessor.locked_companies', coalesce(string_agg(id::text, ','), ''), true)
+  select set_config('lessor.locked_companies', coalesce(string_agg(id::text, ','), ''), true) as locked
   from (${lockedInOrder(column('uuid', 'ids'))}) locked`);
 const bindRegistration = bindable(registeredInOrder(column('uuid', 'ids')));
