@@ -6,7 +6,7 @@ export interface CoalescerOptions<Item, Result> {
   keyOf(item: Item): string;
   /** Most items of one batch. */
   maximumBatchSize: number;
-  /** Most batches that are being committed at once; keep it below the connections of the pool. */
+  /** Most batches that are being committed at once. Each needs a connection. */
   maximumBatchesInFlight: number;
   /**
    * While a batch is being committed everything else waits for it, so that the next one is large: two at once would be

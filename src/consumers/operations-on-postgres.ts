@@ -5,8 +5,9 @@ import { recordDenials } from '../db/statements/activity.ts';
 import type { Actor } from '../db/statements/activity.ts';
 import { applyOperations } from '../environments/operations.ts';
 import type { Operation, OperationOutcome, OutcomeOf } from '../environments/operations.ts';
+import { OPERATION_PATHS } from '../environments/operation-paths.ts';
+import type { OperationPath } from '../environments/operation-paths.ts';
 import type { ControlDriver } from '../environments/drivers/driver.ts';
-import { applyFirstStarts, applyUsualOperations, canBeUsual } from '../environments/usual-operations.ts';
 import { Coalescer } from './coalescer.ts';
 import { DriverCalls } from './driver-calls.ts';
 import type { DriverSlotLimits } from './driver-slots.ts';
@@ -30,6 +31,14 @@ const SWEEP_BATCH_SIZE = 500;
 
 /** Longer than a large batch takes that has to wait for nobody. */
 const PATIENCE_MS = 250;
+
+/** For the sweep, for telling denials, for what is tried alone, and for the outbox. */
+const CONNECTIONS_BESIDE_BATCHES = 4;
+
+/** Connections to Postgres that a worker may use at once. */
+export function connectionsOf({ batchesInFlight }: Pick<ResolvedWorkerSettings, 'batchesInFlight'>): number {
+  return OPERATION_PATHS.length * batchesInFlight + CONNECTIONS_BESIDE_BATCHES;
+}
 
 /** What operations reach besides Postgres. */
 export interface OperationsReach {
@@ -55,25 +64,27 @@ export function openOperations(
     onUnreachable: (detail) => logger.warn(detail, 'Postgres is away: jobs wait and spend no attempt'),
     onReachable: (detail) => logger.info(detail, 'Postgres is back'),
   });
-  const commitUsual = (operations: readonly Operation[]) =>
-    outage.outlast(() => applyUsualOperations(db, operations, operationSettings));
-  const commitFirstStarts = (starts: readonly Operation[]) =>
-    outage.outlast(() => applyFirstStarts(db, starts, operationSettings));
-  const commitAny = (operations: readonly Operation[]) =>
-    outage.outlast(() => db.transaction((tx) => applyOperations(tx, operations, operationSettings)));
-  const grouped = {
-    maximumBatchSize: settings.batchSize,
-    maximumBatchesInFlight: settings.batchesInFlight,
-    patienceMs: PATIENCE_MS,
-    keyOf: (operation: Operation) => operation.payload.companyId,
+  const commitAlong = (path: OperationPath, operations: readonly Operation[]) =>
+    outage.outlast(() => path.apply(db, operations, operationSettings));
+  const paths = OPERATION_PATHS.map((path) => ({
+    path,
+    coalescer: new Coalescer<Operation, OperationOutcome | undefined>({
+      commit: (operations) => commitAlong(path, operations),
+      keyOf: (operation) => operation.payload.companyId,
+      maximumBatchSize: settings.batchSize,
+      maximumBatchesInFlight: settings.batchesInFlight,
+      patienceMs: PATIENCE_MS,
+    }),
+  }));
+  const submit = async (operation: Operation): Promise<OperationOutcome> => {
+    for (const { path, coalescer } of paths) {
+      const outcome = path.takes(operation) ? await coalescer.submit(operation) : undefined;
+      if (outcome !== undefined) return outcome;
+    }
+    throw new Error(`no path carries out operations of the kind ${operation.kind}`);
   };
-  const usual = new Coalescer<Operation, OperationOutcome | undefined>({ ...grouped, commit: commitUsual });
-  const firstStarts = new Coalescer<Operation, OperationOutcome | undefined>({ ...grouped, commit: commitFirstStarts });
-  const others = new Coalescer<Operation, OperationOutcome>({ ...grouped, commit: commitAny });
-  const submitUsual = async (operation: Operation): Promise<OperationOutcome | undefined> => {
-    const outcome = await usual.submit(operation);
-    return outcome === undefined && operation.kind === 'start' ? firstStarts.submit(operation) : outcome;
-  };
+  const applyAlone = (operation: Operation) =>
+    outage.outlast(() => db.transaction((tx) => applyOperations(tx, [operation], operationSettings)));
   const sweep = new Sweep({
     db,
     actor,
@@ -84,12 +95,10 @@ export function openOperations(
     retentionSeconds: settings.runRetentionSeconds,
   });
   return {
-    submit: async <Submitted extends Operation>(operation: Submitted) => {
-      const outcome = canBeUsual(operation) ? await submitUsual(operation) : undefined;
-      return (outcome ?? (await others.submit(operation))) as OutcomeOf<Submitted['kind']>;
-    },
+    submit: async <Submitted extends Operation>(operation: Submitted) =>
+      (await submit(operation)) as OutcomeOf<Submitted['kind']>,
     submitAlone: async <Submitted extends Operation>(operation: Submitted) => {
-      const [outcome] = await commitAny([operation]);
+      const [outcome] = await applyAlone(operation);
       return outcome as OutcomeOf<Submitted['kind']>;
     },
     drivers: driverCalls,

@@ -8,7 +8,7 @@ import { openQueues } from '../queues/queues.ts';
 import { ReleaseJobs } from '../queues/release-jobs.ts';
 import { untilAborted } from '../queues/until-aborted.ts';
 import { serializeError } from './error-serializer.ts';
-import { openOperations } from './operations-on-postgres.ts';
+import { connectionsOf, openOperations } from './operations-on-postgres.ts';
 import { JobWorkers } from './job-workers.ts';
 import { assertQueueDurable } from './queue-durability.ts';
 import { Resources } from './resources.ts';
@@ -60,7 +60,7 @@ export function createWorker({ logger: givenLogger, drivers = [], ...given }: Wo
 
   const open = async (): Promise<void> => {
     const db = openWorkerPool(settings.databaseUrl, {
-      maximumConnections: 2 * settings.batchesInFlight + CONNECTIONS_BESIDE_BATCHES,
+      maximumConnections: connectionsOf(settings),
       applicationName: `lessor worker ${replica}`,
     });
     resources.add(() => db.close());
@@ -120,9 +120,6 @@ export function createWorker({ logger: givenLogger, drivers = [], ...given }: Wo
 }
 
 const clock = () => performance.now();
-
-/** For the sweep, for telling denials, for what is tried alone, and for the outbox. */
-const CONNECTIONS_BESIDE_BATCHES = 4;
 
 /** Tells what keeps the outbox waiting, at a slowing pace: the relay itself tries again for ever. */
 function outboxLogs(logger: Logger) {

@@ -1,9 +1,9 @@
-import { and, asc, desc, eq } from 'drizzle-orm';
+import { and, asc, desc, eq, inArray } from 'drizzle-orm';
 import type { SQL } from 'drizzle-orm';
 import type { PgColumn } from 'drizzle-orm/pg-core';
 import type { ActivityAction, EnvironmentDriver, EnvironmentStatus, LeaseStatus } from '../contracts/index.ts';
 import type { Db } from './connection.ts';
-import { activityLog, companies, environmentLeases, environments } from './schema.ts';
+import { activityLog, environmentLeases, environments } from './schema.ts';
 
 /** Filters of the lists that operators look at; what is left out is not filtered by. */
 export interface LeaseListFilters {
@@ -14,36 +14,46 @@ export interface LeaseListFilters {
   limit: number;
 }
 
-/** Leases, newest first: in the order of their fencing tokens, which is an index of each environment's. */
+/** Leases, newest first: in the order of their fencing tokens. */
 export function listLeases(db: Db, filters: LeaseListFilters) {
-  const matching = [
-    ifGiven(environmentLeases.companyId, filters.company),
-    ifGiven(environmentLeases.status, filters.status),
-  ];
-  if (filters.run !== undefined) {
-    const onEnvironment = ifGiven(environmentLeases.environmentId, filters.environment);
-    return db
-      .select()
-      .from(environmentLeases)
-      .where(and(eq(environmentLeases.heartbeatRunId, filters.run), onEnvironment, ...matching))
-      .orderBy(desc(environmentLeases.fencingToken))
-      .limit(filters.limit);
-  }
-  const newest = db
+  const listed =
+    filters.run === undefined
+      ? inArray(environmentLeases.id, newestLeases(db, filters))
+      : and(
+          eq(environmentLeases.heartbeatRunId, filters.run),
+          ifGiven(environmentLeases.environmentId, filters.environment),
+          ...matching(filters),
+        );
+  return db
     .select()
     .from(environmentLeases)
-    .where(and(eq(environmentLeases.environmentId, environments.id), ...matching))
+    .where(listed)
     .orderBy(desc(environmentLeases.fencingToken))
-    .limit(filters.limit)
-    .as('newest');
-  return db
-    .select(newest._.selectedFields)
-    .from(environments)
-    .crossJoinLateral(newest)
-    .where(and(ifGiven(environments.companyId, filters.company), ifGiven(environments.id, filters.environment)))
-    .orderBy(desc(newest.fencingToken))
     .limit(filters.limit);
 }
+
+/** The newest of the newest of each environment, which has an index of them in that order. */
+function newestLeases(db: Db, filters: LeaseListFilters) {
+  const ofEach = db
+    .select({ id: environmentLeases.id, fencingToken: environmentLeases.fencingToken })
+    .from(environmentLeases)
+    .where(and(eq(environmentLeases.environmentId, environments.id), ...matching(filters)))
+    .orderBy(desc(environmentLeases.fencingToken))
+    .limit(filters.limit)
+    .as('newest_of_each');
+  return db
+    .select({ id: ofEach.id })
+    .from(environments)
+    .crossJoinLateral(ofEach)
+    .where(and(ifGiven(environments.companyId, filters.company), ifGiven(environments.id, filters.environment)))
+    .orderBy(desc(ofEach.fencingToken))
+    .limit(filters.limit);
+}
+
+const matching = ({ company, status }: LeaseListFilters) => [
+  ifGiven(environmentLeases.companyId, company),
+  ifGiven(environmentLeases.status, status),
+];
 
 export interface EnvironmentListFilters {
   company?: string | undefined;
@@ -76,31 +86,20 @@ export interface ActivityListFilters {
   limit: number;
 }
 
-/** Activity events, newest first: in the order of their ids, which is an index of each company's and of each run's. */
+/** Activity events, newest first. */
 export function listActivity(db: Db, filters: ActivityListFilters) {
-  const matching = [ifGiven(activityLog.entityId, filters.entity), ifGiven(activityLog.action, filters.action)];
-  if (filters.run !== undefined) {
-    const ofCompany = ifGiven(activityLog.companyId, filters.company);
-    return db
-      .select()
-      .from(activityLog)
-      .where(and(eq(activityLog.runId, filters.run), ofCompany, ...matching))
-      .orderBy(desc(activityLog.id))
-      .limit(filters.limit);
-  }
-  const newest = db
+  return db
     .select()
     .from(activityLog)
-    .where(and(eq(activityLog.companyId, companies.id), ...matching))
+    .where(
+      and(
+        ifGiven(activityLog.companyId, filters.company),
+        ifGiven(activityLog.runId, filters.run),
+        ifGiven(activityLog.entityId, filters.entity),
+        ifGiven(activityLog.action, filters.action),
+      ),
+    )
     .orderBy(desc(activityLog.id))
-    .limit(filters.limit)
-    .as('newest');
-  return db
-    .select(newest._.selectedFields)
-    .from(companies)
-    .crossJoinLateral(newest)
-    .where(ifGiven(companies.id, filters.company))
-    .orderBy(desc(newest.id))
     .limit(filters.limit);
 }
 

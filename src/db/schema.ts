@@ -1,17 +1,5 @@
 import { sql } from 'drizzle-orm';
-import {
-  bigint,
-  check,
-  foreignKey,
-  index,
-  integer,
-  jsonb,
-  primaryKey,
-  text,
-  unique,
-  uniqueIndex,
-  uuid,
-} from 'drizzle-orm/pg-core';
+import { bigint, check, foreignKey, index, integer, jsonb, text, unique, uniqueIndex, uuid } from 'drizzle-orm/pg-core';
 import {
   ACTIVITY_ACTIONS,
   ACTOR_TYPES,
@@ -242,6 +230,7 @@ export const workspaceWaits = lessorSchema.table(
       columns: [wait.companyId, wait.environmentId],
       foreignColumns: [environments.companyId, environments.id],
     }).onDelete('cascade'),
+    // who is next
     index('workspace_waits_order').on(wait.environmentId, wait.executionWorkspaceId, wait.waitingSince, wait.runId),
   ],
 );
@@ -268,13 +257,13 @@ export const outbox = lessorSchema.table(
 );
 
 /**
- * The audit trail, company by company: append only, each row written in the transaction whose transition it tells
- * (always-told). Without foreign keys: what a row tells of is a row of that transaction, whose own keys were checked.
+ * The audit trail: append only, each row written in the transaction whose transition it tells (always-told). Without
+ * foreign keys: what a row tells of is a row of that transaction, whose own keys were checked.
  */
 export const activityLog = lessorSchema.table(
   'activity_log',
   {
-    id: bigint('id', { mode: 'number' }).notNull().generatedAlwaysAsIdentity(),
+    id: bigint('id', { mode: 'number' }).primaryKey().generatedAlwaysAsIdentity(),
     companyId: uuid('company_id').notNull(),
     actorType: text('actor_type', { enum: ACTOR_TYPES }).notNull().default('system'),
     actorId: text('actor_id').notNull(),
@@ -287,7 +276,6 @@ export const activityLog = lessorSchema.table(
     createdAt: createdAt(),
   },
   (event) => [
-    primaryKey({ columns: [event.companyId, event.id] }),
     check('activity_log_actor_type_check', isOneOf(event.actorType, ACTOR_TYPES)),
     check('activity_log_action_check', isOneOf(event.action, ACTIVITY_ACTIONS)),
     check('activity_log_entity_type_check', isOneOf(event.entityType, ENTITY_TYPES)),
@@ -295,6 +283,7 @@ export const activityLog = lessorSchema.table(
     uniqueIndex('activity_log_denied_once')
       .on(event.companyId, event.runId)
       .where(sql`${event.action} = 'environment.lease_denied'`),
+    index('activity_log_company').on(event.companyId, event.id),
     index('activity_log_run').on(event.runId, event.id),
   ],
 );

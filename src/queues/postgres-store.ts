@@ -50,6 +50,7 @@ export function openPostgresStore(queueUrl: string, { role }: QueuesOptions): Qu
   let reaching: Promise<void> | undefined;
   return {
     kind: 'postgres',
+    jobsAtOnce: 1,
     hashTags: false,
     factory: (name, options, roles) => createPostgresBackend(name, { ...options, connection }, roles),
     // A BullMQ class that once failed to connect stays failed, so none is made before the store was reached. From then

@@ -86,7 +86,8 @@ export class Queues {
   }
 
   #common(): { connection: StoreReference; prefix: string } {
-    return { connection: { store: this.kind }, prefix: this.#options.prefix ?? DEFAULT_PREFIX };
+    const { kind: store, jobsAtOnce } = this.#store;
+    return { connection: { store, jobsAtOnce }, prefix: this.#options.prefix ?? DEFAULT_PREFIX };
   }
 
   #watched<Opened extends { on(event: 'error', listener: (error: Error) => void): unknown }>(opened: Opened): Opened {

@@ -8,7 +8,7 @@ import { untilAborted } from './until-aborted.ts';
 import { answerInfoWithVersion, readRedisDurability } from './redis-info.ts';
 import { createRedisClient, parseRedisUrl } from './redis-url.ts';
 import type { ClientOptions } from './redis-url.ts';
-import { batchScripts } from './script-batches.ts';
+import { CALLS_IN_BATCH, batchScripts } from './script-batches.ts';
 
 /**
  * Queues on Redis. All of a process's queues share one connection for commands; what blocks gets its own.
@@ -45,6 +45,7 @@ export function openRedisStore(url: URL, { role, onError }: QueuesOptions): Queu
 
   return {
     kind: 'redis',
+    jobsAtOnce: target.kind === 'cluster' ? 1 : CALLS_IN_BATCH,
     hashTags: target.kind === 'cluster',
     factory: (name, options, roles) => {
       connect();

@@ -6,8 +6,11 @@ import type { Redis } from 'ioredis';
  */
 const BATCHED: ReadonlySet<string> = new Set(['moveToActive', 'moveToFinished', 'addStandardJob', 'addPrioritizedJob']);
 
-/** Redis does nothing else while it carries out a batch: some 80 µs a call. */
-const LARGEST_BATCH = 50;
+/**
+ * Most calls of one command. Redis does nothing else while it carries them out: some 80 µs each, and what each of them
+ * has to do about jobs that are over (`job-retention.ts`) or due.
+ */
+export const CALLS_IN_BATCH = 50;
 
 type Argument = string | number | Buffer | null | undefined;
 type Script = (args: readonly Argument[]) => Promise<unknown>;
@@ -61,7 +64,7 @@ class ScriptBatches {
       // After everything that this turn has to do: that is where the other calls come from.
       if (this.#waiting.length === 0) process.nextTick(() => this.#send());
       this.#waiting.push({ args, resolve, reject });
-      if (this.#waiting.length === LARGEST_BATCH) this.#send();
+      if (this.#waiting.length === CALLS_IN_BATCH) this.#send();
     });
   }
 

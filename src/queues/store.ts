@@ -3,6 +3,8 @@ import type { BackendFactory, IQueueBackend } from 'bullmq';
 /** What BullMQ is given for a connection: which store it is on. The factory knows the connections themselves. */
 export interface StoreReference {
   store: 'redis' | 'postgres';
+  /** How many jobs can be asked for with one command. */
+  jobsAtOnce: number;
 }
 
 /** What a store says about losing jobs that it has acknowledged. */
@@ -20,6 +22,7 @@ export type QueueDurability =
 /** What a store of queues is to the rest of Lessor. */
 export interface QueueStore {
   readonly kind: StoreReference['store'];
+  readonly jobsAtOnce: StoreReference['jobsAtOnce'];
   /** Builds BullMQ's own backend over connections of this store. */
   readonly factory: BackendFactory<IQueueBackend, StoreReference>;
   /** Redis Cluster needs all keys of a queue on one node, which braces around its name bring about. */

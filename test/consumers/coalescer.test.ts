@@ -102,11 +102,15 @@ describe('limits', () => {
   });
 
   test('what waits beside a batch that takes long makes one of its own', async () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    onTestFinished(() => void vi.useRealTimers());
     const { submit, batches, succeed } = controlled({ patienceMs: 5 });
     await submit('a1', 'b1');
     await submit('c1');
+    vi.advanceTimersByTime(4);
     expect(batches()).toEqual([['a1', 'b1']]);
-    await expect.poll(batches).toEqual([['a1', 'b1'], ['c1']]);
+    vi.advanceTimersByTime(1);
+    expect(batches()).toEqual([['a1', 'b1'], ['c1']]);
     await submit('d1');
     await succeed(1);
     expect(batches()).toEqual([['a1', 'b1'], ['c1'], ['d1']]);

@@ -42,12 +42,8 @@ describe('a page of what the command line lists', () => {
       () => listLeases(database.db, { ...page, environment: ID }),
     ],
     ['leases of a run', 'environment_leases_run', () => listLeases(database.db, { ...page, run: ID })],
-    ['activity', 'activity_log_company_id_id_pk', () => listActivity(database.db, page)],
-    [
-      'activity of a company',
-      'activity_log_company_id_id_pk',
-      () => listActivity(database.db, { ...page, company: ID }),
-    ],
+    ['activity', 'activity_log_pkey', () => listActivity(database.db, page)],
+    ['activity of a company', 'activity_log_company', () => listActivity(database.db, { ...page, company: ID })],
     ['activity of a run', 'activity_log_run', () => listActivity(database.db, { ...page, run: ID })],
     [
       'environments of a company',

@@ -2,9 +2,8 @@ import type { Sql } from 'postgres';
 import type { LeaseRelease, LeaseReleaseResult } from '../../src/contracts/index.ts';
 import type { RunFinished, RunFinishedResult, RunHeartbeat, RunHeartbeatResult } from '../../src/contracts/index.ts';
 import type { RunStarted, RunStartedResult } from '../../src/contracts/index.ts';
-import { applyOperations } from '../../src/environments/operations.ts';
+import { OPERATION_PATHS } from '../../src/environments/operation-paths.ts';
 import type { Operation, OperationOutcome, OperationSettings } from '../../src/environments/operations.ts';
-import { applyFirstStarts, applyUsualOperations } from '../../src/environments/usual-operations.ts';
 import type { WorkerPool } from '../../src/db/worker-pool.ts';
 import type { Outcome } from '../../src/environments/outcome.ts';
 
@@ -28,22 +27,6 @@ export interface CarriedOut {
   part: number;
 }
 
-type Apply = (
-  pool: WorkerPool,
-  operations: readonly Operation[],
-  settings: OperationSettings,
-) => Promise<(OperationOutcome | undefined)[]>;
-
-/** How a worker carries out a batch: those that are as most are, then what may be the first of its company, then the rest. */
-const PARTS: readonly { takes: (operation: Operation) => boolean; apply: Apply }[] = [
-  { takes: () => true, apply: applyUsualOperations },
-  { takes: ({ kind }) => kind === 'start', apply: applyFirstStarts },
-  {
-    takes: () => true,
-    apply: (pool, operations, settings) => pool.transaction((tx) => applyOperations(tx, operations, settings)),
-  },
-];
-
 /** Carries out operations as a worker does, which gives each of its transactions what those before have left. */
 export async function applyAsWorker(
   pool: WorkerPool,
@@ -51,10 +34,10 @@ export async function applyAsWorker(
   settings: OperationSettings,
 ): Promise<CarriedOut[]> {
   const carriedOut = new Map<Operation, CarriedOut>();
-  for (const [part, { takes, apply }] of PARTS.entries()) {
-    const left = operations.filter((operation) => takes(operation) && !carriedOut.has(operation));
+  for (const [part, path] of OPERATION_PATHS.entries()) {
+    const left = operations.filter((operation) => path.takes(operation) && !carriedOut.has(operation));
     if (left.length === 0) continue;
-    const outcomes = await apply(pool, left, settings);
+    const outcomes = await path.apply(pool, left, settings);
     left.forEach((operation, position) => {
       const outcome = outcomes[position];
       if (outcome !== undefined) carriedOut.set(operation, { outcome, part });
