@@ -1,7 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
-import type { RunStarted } from '../../src/contracts/index.ts';
-import type { WorkerPool } from '../../src/db/worker-pool.ts';
+import { z } from 'zod';
 import { applyOperations } from '../../src/environments/operations.ts';
 import type { Operation, OperationOutcome, OperationSettings } from '../../src/environments/operations.ts';
 import { applyFirstStarts, applyUsualOperations } from '../../src/environments/usual-operations.ts';
@@ -16,7 +15,7 @@ import {
   runHeartbeat,
   runStarted,
 } from '../support/factories.ts';
-import { OPERATION_SETTINGS, finish, operationsOn, renew, start, toldOf } from '../support/operations.ts';
+import { OPERATION_SETTINGS, finish, leaseOf, operationsOn, renew, start, toldOf } from '../support/operations.ts';
 
 const database = useDatabase({ audited: true });
 
@@ -45,6 +44,23 @@ describe('the usual operations', () => {
     expect(await applyUsual(finish(runFinished(run)))).toMatchObject([
       { kind: 'done', result: { status: 'succeeded', leases: [{ status: 'released' }] } },
     ]);
+  });
+
+  test('give leases ids of their own in the order of time, UUIDs of version 7', async () => {
+    const companyId = await usedCompany();
+    const ids: string[] = [];
+    for (let batch = 0; batch < 3; batch += 1) {
+      const outcomes = await applyUsual(start(runStarted({ companyId })), start(runStarted({ companyId })));
+      const leases = outcomes.map((outcome) => leaseOf(outcome!));
+      for (const { id, acquiredAt } of leases) {
+        expect(z.uuidv7().parse(id)).toBe(id);
+        const madeAt = Number.parseInt(id.replace('-', '').slice(0, 12), 16);
+        expect(Math.abs(madeAt - Date.parse(acquiredAt))).toBeLessThanOrEqual(1);
+      }
+      ids.push(...leases.map(({ id }) => id.slice(0, 13)));
+      expect(leases[0]!.id).not.toBe(leases[1]!.id);
+    }
+    expect(ids).toEqual(ids.toSorted());
   });
 
   test('are told apart in one batch: the others in it are left alone', async () => {
@@ -170,45 +186,6 @@ describe('the usual operations', () => {
       expect(found[0]).toEqual(found[1]);
     },
   );
-});
-
-/** Carries out what is sent in one go one by one, and has something else happen once the companies are locked. */
-function pausingBehindLocks(meanwhile: () => Promise<unknown>): Pick<WorkerPool, 'inOneGo'> {
-  return {
-    inOneGo: (statements) =>
-      database.sql.begin(async (tx) => {
-        const rows: unknown[][] = [];
-        for (const { text, values } of statements) {
-          rows.push(await tx.unsafe(text, values));
-          if (rows.length === 1) await meanwhile();
-        }
-        return rows;
-      }),
-  };
-}
-
-describe('fenced: operations of a company whose lock is not held, as it is registered meanwhile, are left alone', () => {
-  test.for([
-    ['starts', (started) => start(runStarted({ companyId: started.companyId }))],
-    ['heartbeats', (started) => renew(runHeartbeat(started))],
-    ['ends', (started) => finish(runFinished(started))],
-  ] satisfies [string, (started: RunStarted) => Operation][])('%s', async ([, operationAfter]) => {
-    const started = runStarted();
-    const meanwhile = () => applyFirst([start(started)]);
-    const operations = [operationAfter(started)];
-    const outcomes = await applyUsualOperations(pausingBehindLocks(meanwhile), operations, OPERATION_SETTINGS);
-    expect(outcomes).toEqual([undefined]);
-    expect(await toldOf(database.sql, started.companyId)).toEqual(['created', 'lease_acquired']);
-  });
-
-  test('first starts, where companies are registered by others', async () => {
-    const started = runStarted();
-    const meanwhile = () => applyFirst([start(started)]);
-    const settings = { ...OPERATION_SETTINGS, companyRegistration: 'known' } as const;
-    const starts = [start(runStarted({ companyId: started.companyId }))];
-    expect(await applyFirstStarts(pausingBehindLocks(meanwhile), starts, settings)).toEqual([undefined]);
-    expect(await toldOf(database.sql, started.companyId)).toEqual(['created', 'lease_acquired']);
-  });
 });
 
 describe('first starts', () => {

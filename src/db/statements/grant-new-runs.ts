@@ -62,9 +62,17 @@ export function grantNewRuns(runs: readonly NewRun[], commonMetadata: Metadata, 
   });
 }
 
+/**
+ * A UUID of version 7, also by a Postgres that has none yet (18 has). Ids in the order of time stand beside each other in
+ * an index, where those of random order would be read from all over one that has grown.
+ */
+const timeOrderedId = sql`(
+          (select lpad(to_hex((extract(epoch from statement_timestamp()) * 1000)::bigint), 12, '0') || '7')
+          || right(gen_random_uuid()::text, 21))::uuid`;
+
 const bind = bindable(sql`
     with wanted as materialized (
-      select gen_random_uuid() as id, wanted.company_id, environment.id as environment_id,
+      select ${timeOrderedId} as id, wanted.company_id, environment.id as environment_id,
         environment.name as environment_name, environment.driver, environment.config,
         run_id as heartbeat_run_id, agent_id, issue_id, project_id, started_at, lease_policy, ttl_seconds,
         coalesce(wanted.metadata, '{}') || ${sql.placeholder('commonMetadata')}::text::jsonb as metadata,
