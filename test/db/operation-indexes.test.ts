@@ -51,7 +51,7 @@ beforeAll(async () => {
 test.for([
   ['usual runs', () => ({}), 10],
   ['first runs of companies', () => ({ companyId: randomUUID() }), 20],
-  ['runs in workspaces', () => ({ executionWorkspaceId: randomUUID() }), 2 * RUNS],
+  ['runs in workspaces', () => ({ executionWorkspaceId: randomUUID() }), RUNS],
 ] as const)(
   'the operations of %s look up what they need by index, however much there is',
   async ([, wanted, rowsPerRun]) => {
@@ -80,8 +80,10 @@ test.for([
   },
 );
 
+const OF_EACH_RUN = new Set(['heartbeat_runs', 'environment_leases', 'activity_log']);
+
 /** Tables that grow; the others hold what is waited for or is on its way. */
-const HOLDS_MANY = new Set(['companies', 'environments', 'heartbeat_runs', 'environment_leases', 'activity_log']);
+const HOLDS_MANY = new Set(['companies', 'environments', ...OF_EACH_RUN]);
 
 async function readsOf() {
   const { sql } = database;
@@ -92,7 +94,7 @@ async function readsOf() {
     select indexrelname as name, idx_tup_read::int as rows from pg_stat_user_indexes where schemaname = 'lessor'`;
   return {
     wholeTables: tables.filter(({ name }) => HOLDS_MANY.has(name)).reduce((sum, { scans }) => sum + scans, 0),
-    written: tables.find(({ name }) => name === 'activity_log')!.rows,
+    written: Math.min(...tables.filter(({ name }) => OF_EACH_RUN.has(name)).map(({ rows }) => rows)),
     byIndex: Object.fromEntries(indexes.map(({ name, rows }) => [name, rows])),
   };
 }

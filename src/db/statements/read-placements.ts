@@ -85,9 +85,12 @@ export async function readPlacements(tx: Transaction, wanted: readonly WantedPla
       longest.ahead
     from jsonb_to_recordset(${jsonRows(rows)}) as wanted (
       ordinal int, "companyId" uuid, "runId" uuid, "environmentId" uuid, "executionWorkspaceId" uuid, "leasePolicy" text)
-    left join lessor.environments environment on environment.id = coalesce(
-      "environmentId",
-      (select id from lessor.environments own where own.company_id = "companyId" and own.driver = 'local'))
+    left join lateral (
+      select * from lessor.environments where id = coalesce(
+        "environmentId",
+        (select id from lessor.environments own where own.company_id = "companyId" and own.driver = 'local'))
+      limit 1
+    ) environment on true
     cross join lateral (
       select case when environment.driver <> 'local' and environment.config ->> 'workspaceMode' = 'in_place'
         then environment.id else "executionWorkspaceId" end as id
