@@ -3,10 +3,8 @@ import type { LeaseRelease } from '../contracts/index.ts';
 import type { WorkerPool } from '../db/worker-pool.ts';
 import { recordDenials } from '../db/statements/activity.ts';
 import type { Actor } from '../db/statements/activity.ts';
-import { applyOperations } from '../environments/operations.ts';
 import type { Operation, OperationOutcome, OutcomeOf } from '../environments/operations.ts';
-import { OPERATION_PATHS } from '../environments/operation-paths.ts';
-import type { OperationPath } from '../environments/operation-paths.ts';
+import { OPERATION_PATHS, applyAnyOperations } from '../environments/operation-paths.ts';
 import type { ControlDriver } from '../environments/drivers/driver.ts';
 import { Coalescer } from './coalescer.ts';
 import { DriverCalls } from './driver-calls.ts';
@@ -64,12 +62,10 @@ export function openOperations(
     onUnreachable: (detail) => logger.warn(detail, 'Postgres is away: jobs wait and spend no attempt'),
     onReachable: (detail) => logger.info(detail, 'Postgres is back'),
   });
-  const commitAlong = (path: OperationPath, operations: readonly Operation[]) =>
-    outage.outlast(() => path.apply(db, operations, operationSettings));
   const paths = OPERATION_PATHS.map((path) => ({
     path,
     coalescer: new Coalescer<Operation, OperationOutcome | undefined>({
-      commit: (operations) => commitAlong(path, operations),
+      commit: (operations) => outage.outlast(() => path.apply(db, operations, operationSettings)),
       keyOf: (operation) => operation.payload.companyId,
       maximumBatchSize: settings.batchSize,
       maximumBatchesInFlight: settings.batchesInFlight,
@@ -83,8 +79,6 @@ export function openOperations(
     }
     throw new Error(`no path carries out operations of the kind ${operation.kind}`);
   };
-  const applyAlone = (operation: Operation) =>
-    outage.outlast(() => db.transaction((tx) => applyOperations(tx, [operation], operationSettings)));
   const sweep = new Sweep({
     db,
     actor,
@@ -98,7 +92,7 @@ export function openOperations(
     submit: async <Submitted extends Operation>(operation: Submitted) =>
       (await submit(operation)) as OutcomeOf<Submitted['kind']>,
     submitAlone: async <Submitted extends Operation>(operation: Submitted) => {
-      const [outcome] = await applyAlone(operation);
+      const [outcome] = await outage.outlast(() => applyAnyOperations(db, [operation], operationSettings));
       return outcome as OutcomeOf<Submitted['kind']>;
     },
     drivers: driverCalls,

@@ -19,8 +19,14 @@ export const OPERATION_PATHS: readonly OperationPath[] = [
   { takes: canBeUsual, apply: applyUsualOperations },
   // Any start that was left alone, as it does not say why: most are the first of their company.
   { takes: (operation) => operation.kind === 'start' && canBeUsual(operation), apply: applyFirstStarts },
-  {
-    takes: () => true,
-    apply: (pool, operations, settings) => pool.transaction((tx) => applyOperations(tx, operations, settings)),
-  },
+  { takes: () => true, apply: applyAnyOperations },
 ];
+
+/** Carries out any operations in one transaction, statement by statement: the last path, and what is tried alone. */
+export async function applyAnyOperations(
+  pool: Pick<WorkerPool, 'transaction'>,
+  operations: readonly Operation[],
+  settings: OperationSettings,
+): Promise<OperationOutcome[]> {
+  return pool.transaction((tx) => applyOperations(tx, operations, settings));
+}

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import { z } from 'zod';
-import { applyOperations } from '../../src/environments/operations.ts';
+import { applyAnyOperations } from '../../src/environments/operation-paths.ts';
 import type { Operation, OperationOutcome, OperationSettings } from '../../src/environments/operations.ts';
 import { applyFirstStarts, applyUsualOperations } from '../../src/environments/usual-operations.ts';
 import { useDatabase } from '../support/database.ts';
@@ -25,7 +25,7 @@ const applyFirst = (starts: Operation[], settings: Partial<OperationSettings> = 
   applyFirstStarts(database.pool, starts, { ...OPERATION_SETTINGS, ...settings });
 
 const applyAny = (...operations: Operation[]): Promise<OperationOutcome[]> =>
-  database.pool.transaction((tx) => applyOperations(tx, operations, OPERATION_SETTINGS));
+  applyAnyOperations(database.pool, operations, OPERATION_SETTINGS);
 
 /** A company with a `Local` that has been leased before. */
 async function usedCompany(): Promise<string> {
