@@ -75,7 +75,7 @@ async function broken(sql: Sql, notPromised: readonly string[]): Promise<string[
 
 /** Rows that nobody asked for, and transitions that were told too often or not at all. */
 async function miscounted(sql: Sql, runs: readonly Run[], ended: boolean): Promise<string[]> {
-  const { leases, leaked, doubled, untold, unexplained, misended } = await count(sql);
+  const { leases, leaked, doubled, suppressed, unexplained, misended } = await count(sql);
   const [rows] = await sql<[{ runs: number; environments: number; events: number }]>`
     select (select count(*)::int from lessor.heartbeat_runs) as runs,
       (select count(*)::int from lessor.environments) as environments,
@@ -84,7 +84,7 @@ async function miscounted(sql: Sql, runs: readonly Run[], ended: boolean): Promi
   const events = (ended ? 2 : 1) * runs.length + companies;
   const wanted = { leases: runs.length, runs: runs.length, environments: companies, events };
   const found = { leases, runs: rows.runs, environments: rows.environments, events: rows.events };
-  const faults = { leaked: ended ? leaked : 0, doubled, untold, unexplained, misended };
+  const faults = { leaked: ended ? leaked : 0, doubled, suppressed, unexplained, misended };
   return [
     ...Object.entries(wanted).flatMap(([what, expected]) => {
       const actual = found[what as keyof typeof found];

@@ -20,7 +20,7 @@ const TERMINAL = `('succeeded', 'failed', 'cancelled', 'timed_out')`;
 const ENDING_ACTIONS = `('environment.lease_released', 'environment.lease_expired', 'environment.lease_failed')`;
 
 /**
- * How often each transition of each lease was told (always-told). A renewal can undo an expiry, once for each time that
+ * How often each transition of each lease was told (always-audited). A renewal can undo an expiry, once for each time that
  * it is told to have done so.
  */
 export const TOLD_LEASES = `
@@ -85,7 +85,7 @@ const QUERIES = [
       from environment_leases where status in ${LIVE} and expires_at is null`,
   },
   {
-    invariant: 'always-told',
+    invariant: 'always-audited',
     query: `with told as (${TOLD_LEASES})
       select format('lease %s is %s, and told as acquired %s, retained %s, ended %s, expired %s, revived %s times',
         id, status, acquired, retained, ended, expired, revived) as detail
@@ -101,7 +101,7 @@ const QUERIES = [
         or (status <> 'expired' and status <> 'pending_cleanup' and expired <> revived)`,
   },
   {
-    invariant: 'always-told',
+    invariant: 'always-audited',
     query: `select format('event %s (%s) of company %s and run %s tells of lease %s, of company %s and run %s',
         event.id, event.action, event.company_id, event.run_id, event.entity_id, lease.company_id,
         lease.heartbeat_run_id) as detail

@@ -4,7 +4,7 @@ import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { promisify } from 'node:util';
 import type { Sql } from 'postgres';
-import { LeaseDeniedError, RunEndedError, withLease } from '../src/index.ts';
+import { RejectedError, RunEndedError, withLease } from '../src/index.ts';
 import type { HeartbeatProducer, LeaseStatus, RunStatus } from '../src/index.ts';
 import { openQueues } from '../src/queues/queues.ts';
 import { until } from '../test/support/until.ts';
@@ -129,8 +129,8 @@ function endedFirst({ producer, sql }: DemoDrivers): DemoRun['drive'] {
     await producer.runFinished({ ...run, status: 'cancelled' });
     await until(async () => (await runStatus(sql, run.runId)) === 'cancelled', { timeoutMs: 60_000 });
     await producer.runStarted(run);
-    const refusal = await rejection(producer.waitForLease(run.runId));
-    if (!(refusal instanceof RunEndedError)) throw refusal;
+    const error = await rejection(producer.waitForLease(run.runId));
+    if (!(error instanceof RunEndedError)) throw error;
   };
 }
 
@@ -138,8 +138,8 @@ function endedFirst({ producer, sql }: DemoDrivers): DemoRun['drive'] {
 function refused({ producer }: DemoDrivers): DemoRun['drive'] {
   return async (run) => {
     const start = { ...run, environment: { issue: randomUUID() } };
-    const refusal = await rejection(withLease(producer, start, async () => undefined));
-    if (!(refusal instanceof LeaseDeniedError)) throw refusal;
+    const error = await rejection(withLease(producer, start, async () => undefined));
+    if (!(error instanceof RejectedError)) throw error;
   };
 }
 

@@ -40,10 +40,10 @@ async function readDeviations(sql: Sql | TransactionSql, expectations: readonly 
       select heartbeat_run_id as run_id, count(*) as leases from lessor.environment_leases
       where heartbeat_run_id in (select "runId" from planned) group by heartbeat_run_id
     ), denied as (
-      select run_id, count(*) as denials from lessor.activity_log
+      select run_id, count(*) as rejections from lessor.activity_log
       where action = 'environment.lease_denied' and run_id in (select "runId" from planned) group by run_id
     ), found as (
-      select planned.*, run.status, run.company_id, coalesce(leases, 0) as leases, coalesce(denials, 0) as denials
+      select planned.*, run.status, run.company_id, coalesce(leases, 0) as leases, coalesce(rejections, 0) as rejections
       from planned
       left join lessor.heartbeat_runs run on run.id = "runId"
       left join granted on granted.run_id = "runId"
@@ -53,13 +53,13 @@ async function readDeviations(sql: Sql | TransactionSql, expectations: readonly 
       ('lost', status is null, 'it is not in the ledger'),
       ('lost', status = 'running' and not 'running' = any(statuses), 'it has not ended'),
       ('lost', lease = 'one' and leases = 0, 'it was granted no lease'),
-      ('lost', denied and denials = 0, 'nobody was told that it was denied a lease'),
+      ('lost', denied and rejections = 0, 'nobody was told that it was denied a lease'),
       ('doubled', leases > 1, format('it was granted %s leases', leases)),
-      ('doubled', denials > 1, format('it was told %s times that it was denied a lease', denials)),
+      ('doubled', rejections > 1, format('it was told %s times that it was denied a lease', rejections)),
       ('unplanned', company_id <> "companyId", format('it belongs to company %s', company_id)),
       ('unplanned', status <> 'running' and not status = any(statuses), format('it is %s', status)),
       ('unplanned', lease = 'none' and leases > 0, 'it was granted a lease'),
-      ('unplanned', not denied and denials > 0, 'it was denied a lease')
+      ('unplanned', not denied and rejections > 0, 'it was denied a lease')
     ) as deviation (kind, holds, detail)
     where deviation.holds`;
 }

@@ -11,10 +11,10 @@ export interface Counts {
   refused: number;
   /** Runs that were granted their lease later than when they first asked for it. */
   waited: number;
-  /** Transitions that were told more than once (always-told). A lease that was revived has expired before. */
+  /** Transitions that were told more than once (always-audited). A lease that was revived has expired before. */
   doubled: number;
-  /** Transitions that were not told (always-told). */
-  untold: number;
+  /** Transitions that were not told (always-audited). */
+  suppressed: number;
   /** Ended leases that do not say why, or what became of their cleanup (always-explained). */
   unexplained: number;
   /** Leases that ended otherwise than their run. */
@@ -39,7 +39,7 @@ export async function count(sql: Sql | TransactionSql): Promise<Counts> {
       left join lessor.activity_log event on event.entity_id = environment.id and event.action = 'environment.created'
       group by environment.id
     ), denied as (
-      select run_id, count(*) as denials from lessor.activity_log
+      select run_id, count(*) as rejections from lessor.activity_log
       where action = 'environment.lease_denied' group by run_id
     )
     select
@@ -51,9 +51,9 @@ export async function count(sql: Sql | TransactionSql): Promise<Counts> {
       count(*) filter (where granted_at > asked_at)::int as waited,
       count(*) filter (where acquired > 1 or retained > 1 or ended - revived > 1)::int
         + (select count(*)::int from told_environments where created > 1)
-        + (select count(*)::int from denied where denials > 1) as doubled,
+        + (select count(*)::int from denied where rejections > 1) as doubled,
       count(*) filter (where acquired = 0 or (status in ('released', 'expired', 'failed') and ended_so = 0))::int
-        + (select count(*)::int from told_environments where created = 0) as untold,
+        + (select count(*)::int from told_environments where created = 0) as suppressed,
       count(*) filter (where (status in ('released', 'expired', 'failed') and cleanup_status is null)
         or (status in ('expired', 'failed') and coalesce(failure_reason, '') = ''))::int as unexplained,
       count(*) filter (where (status = 'released' and run_status not in ('succeeded', 'cancelled'))

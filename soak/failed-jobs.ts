@@ -1,4 +1,4 @@
-import { parseRefusal } from '../src/contracts/index.ts';
+import { parseRejection } from '../src/contracts/index.ts';
 import type { LessorQueue } from '../src/queues/queues.ts';
 
 const JOBS_PER_PAGE = 500;
@@ -10,7 +10,7 @@ export async function* findFailedJobs(queues: readonly LessorQueue[]): AsyncGene
       const jobs = await queue.getFailed(start, start + JOBS_PER_PAGE - 1);
       for (const job of jobs) {
         const isPlanned =
-          queue.name === 'run-started' && parseRefusal(job.failedReason)?.code === 'unknown_environment';
+          queue.name === 'run-started' && parseRejection(job.failedReason)?.code === 'unknown_environment';
         if (!isPlanned) yield `${queue.name} job ${job.id}: ${job.failedReason}`;
       }
       if (jobs.length < JOBS_PER_PAGE) break;

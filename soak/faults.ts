@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { restFor } from '../src/queues/rest-for.ts';
+import { abortableSleep } from '../src/lib/abort.ts';
 import { Random } from './random.ts';
 import type { Replicas } from './replicas.ts';
 import type { SoakStores } from './stores.ts';
@@ -68,7 +68,7 @@ export class Faults {
       if (signal.aborted) return;
       await restart.stop();
       // Also when the time is up the store comes back, to be audited.
-      await restFor(this.#random.integer(OUTAGE_MS.from, OUTAGE_MS.to), signal);
+      await abortableSleep(this.#random.integer(OUTAGE_MS.from, OUTAGE_MS.to), signal);
       await restart.start();
       restart.done();
     }

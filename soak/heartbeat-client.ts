@@ -5,7 +5,7 @@ import type { HeartbeatProducer } from '../src/producers/producer.ts';
 import { Publisher } from '../src/queues/publisher.ts';
 import { openQueues } from '../src/queues/queues.ts';
 import type { Queues } from '../src/queues/queues.ts';
-import { withinTime } from '../src/queues/time-limit.ts';
+import { withTimeout } from '../src/lib/abort.ts';
 import type { Message } from './plan.ts';
 
 const PUBLISH_TIMEOUT_MS = 5_000;
@@ -41,7 +41,7 @@ export class HeartbeatClient {
   publishForeign({ queue: name, payload }: Message, jobId: string): Promise<void> {
     return this.#untilPublished(async () => {
       try {
-        await withinTime(PUBLISH_TIMEOUT_MS, async (signal) => {
+        await withTimeout(PUBLISH_TIMEOUT_MS, async (signal) => {
           const queue = await this.#foreign.queue(name, signal);
           await queue.add(name, payload, { jobId });
         });

@@ -19,7 +19,7 @@ export interface SoakOptions {
 }
 
 const EXIT_CODES = `
-Exits with 1 when anything was lost, leaked, doubled, untold or unexplained, when an invariant is violated, when a job
+Exits with 1 when anything was lost, leaked, doubled, suppressed or unexplained, when an invariant is violated, when a job
 failed with which nothing was wrong, or when the time was up before everything was at rest.`;
 
 /** Reads the command line. */

@@ -33,7 +33,7 @@ const KINDS = {
   /** Is never heard of again after its start. */
   abandoned: 7,
   /** Names an environment that does not exist. */
-  refused: 5,
+  rejected: 5,
 } as const;
 type Kind = keyof typeof KINDS;
 
@@ -93,9 +93,9 @@ function planRun(random: Random, company: { id: string; workspaces: readonly str
     runId: run.runId,
     steps: planSteps(random, kind, { start, heartbeats, ends }),
     expected: {
-      lease: kind === 'refused' ? 'none' : kind === 'hasty' || kind === 'reordered' ? 'either' : 'one',
+      lease: kind === 'rejected' ? 'none' : kind === 'hasty' || kind === 'reordered' ? 'either' : 'one',
       statuses: ends.length === 0 ? ['running'] : ends.map((end) => (end.payload as RunFinished).status),
-      denied: kind === 'refused',
+      denied: kind === 'rejected',
     },
   };
 }
@@ -114,13 +114,13 @@ function planStart(
     ttlSeconds: lapses ? random.integer(2, LAPSING_TTL_SECONDS) : LONG_TTL_SECONDS,
     ...(isShared && { executionWorkspaceId: random.pick(workspaces) }),
     ...(kind === 'retaining' && { leasePolicy: 'retain_on_failure' as const }),
-    ...(kind === 'refused' && { environment: { issue: random.uuid() } }),
+    ...(kind === 'rejected' && { environment: { issue: random.uuid() } }),
   };
   return { queue: 'run-started', payload };
 }
 
 function planEnds(random: Random, kind: Kind): { status: TerminalRunStatus; failureReason?: string }[] {
-  if (kind === 'abandoned' || (kind === 'refused' && random.chance(50))) return [];
+  if (kind === 'abandoned' || (kind === 'rejected' && random.chance(50))) return [];
   const statuses: TerminalRunStatus[] =
     kind === 'contradicted'
       ? ['succeeded', 'failed']
@@ -140,7 +140,7 @@ function planSteps(
   const publish = (message: Message) => withCopies(random, message, late);
   const pause: Step = { kind: 'pause', milliseconds: random.integer(0, 300) };
   if (kind === 'reordered') return [...ends.flatMap(publish), pause, ...publish(start), ...late];
-  const awaitsLease = kind !== 'hasty' && kind !== 'refused' && kind !== 'abandoned';
+  const awaitsLease = kind !== 'hasty' && kind !== 'rejected' && kind !== 'abandoned';
   const work: Step[] = awaitsLease ? [{ kind: 'await-lease' }, ...heartbeats.flatMap(publish), pause] : [];
   return [...publish(start), ...work, ...ends.flatMap(publish), ...late];
 }

@@ -59,7 +59,7 @@ export class Replica {
     this.#process.kill(signal);
   }
 
-  /** Errors are passed on; outages and refusals, which are warnings, are what a soak is made of. */
+  /** Errors are passed on; outages and rejections, which are warnings, are what a soak is made of. */
   #read(line: string): void {
     const entry = parseLogLine(line);
     if (entry?.msg === 'worker started') this.#hasStarted = true;

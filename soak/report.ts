@@ -70,7 +70,7 @@ function startedPlans(workload: Workload): (plan: RunPlan) => boolean {
   };
 }
 
-/** Whether nothing was lost, leaked, doubled, untold or unexplained, and nothing failed. */
-export function isSound({ lost, leaked, doubled, untold, unexplained, failedJobs, violations }: Findings): boolean {
-  return lost + leaked + doubled + untold + unexplained + failedJobs + violations.length === 0;
+/** Whether nothing was lost, leaked, doubled, suppressed or unexplained, and nothing failed. */
+export function isSound({ lost, leaked, doubled, suppressed, unexplained, failedJobs, violations }: Findings): boolean {
+  return lost + leaked + doubled + suppressed + unexplained + failedJobs + violations.length === 0;
 }

@@ -76,7 +76,7 @@ export {
   type HeartbeatProducerOptions,
   type PublishedJob,
   type RunEnd,
-  type RunSignOfLife,
+  type RunHeartbeatInput,
   type RunStart,
   type WaitOptions,
 } from './producers/producer.ts';

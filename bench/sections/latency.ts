@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { withinTime } from '../../src/queues/time-limit.ts';
+import { withTimeout } from '../../src/lib/abort.ts';
 import { auditRuns } from '../audit.ts';
 import type { BenchContext } from '../context.ts';
 import { measureContender } from '../measure-contender.ts';
@@ -33,7 +33,7 @@ export interface LatencyResults {
 const SHARE_OF_CAPACITY = 0.2;
 
 /** How long the jobs may take, beyond the time in which they are published, before some are taken for lost. */
-const PATIENCE_MS = 60_000;
+const SLOW_BATCH_THRESHOLD_MS = 60_000;
 
 /** Between two single runs, so that they do not fall into step with anything. */
 const IDLE_PAUSE_MS = { shortest: 5, longest: 25 };
@@ -79,10 +79,10 @@ async function measureQueue(context: BenchContext, queue: ProbedQueue, offered: 
     // Half of what is offered are starts.
     const { warmUpSeconds, seconds } = scale.latency;
     const runs = planRuns(Math.round((offered * (warmUpSeconds + seconds)) / 2), companies);
-    const patienceMs = (warmUpSeconds + seconds) * 1_000 + PATIENCE_MS;
-    const loaded = await withinTime(patienceMs, () => offerSteadily(probe, runs, offered, warmUpSeconds));
+    const slowBatchThresholdMs = (warmUpSeconds + seconds) * 1_000 + SLOW_BATCH_THRESHOLD_MS;
+    const loaded = await withTimeout(slowBatchThresholdMs, () => offerSteadily(probe, runs, offered, warmUpSeconds));
     const single = planRuns(scale.latency.idleRuns, companies);
-    const idle = await withinTime(PATIENCE_MS, () => runSingly(probe, single));
+    const idle = await withTimeout(SLOW_BATCH_THRESHOLD_MS, () => runSingly(probe, single));
     if (queue === 'lessor') context.note('latency', await auditRuns(databaseUrl, [...runs, ...single]));
     return {
       p50: percentile(loaded, 0.5),

@@ -2,7 +2,7 @@ import { text } from 'node:stream/consumers';
 import { Command, Option } from 'commander';
 import { InvalidConfigurationError, LEASE_POLICIES, TERMINAL_RUN_STATUSES } from '../contracts/index.ts';
 import { createHeartbeatProducer } from '../producers/producer.ts';
-import type { HeartbeatProducer, PublishedJob, RunEnd, RunSignOfLife, RunStart } from '../producers/producer.ts';
+import type { HeartbeatProducer, PublishedJob, RunEnd, RunHeartbeatInput, RunStart } from '../producers/producer.ts';
 import { bufferOption, checkedQueueUrl, parseId, parseTtl, queuePrefixOption, queueUrlOption } from './settings.ts';
 
 interface PublishFlags extends Record<string, unknown> {
@@ -33,7 +33,7 @@ export function publishCommand(): Command {
         .addOption(new Option('--failure-reason <text>', 'why it failed')),
     )
     .addCommand(
-      publisher('run-heartbeat', (producer, payload) => producer.runHeartbeat(payload as RunSignOfLife)).addOption(
+      publisher('run-heartbeat', (producer, payload) => producer.runHeartbeat(payload as RunHeartbeatInput)).addOption(
         new Option('--ttl-seconds <time>', 'the ttl to renew by').argParser(parseTtl),
       ),
     );

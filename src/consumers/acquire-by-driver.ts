@@ -1,14 +1,14 @@
-import type { EnvironmentFailedError, GrantedLease, Refusal, RefusalCode } from '../contracts/index.ts';
+import type { EnvironmentFailedError, GrantedLease, Rejection, RejectionCode } from '../contracts/index.ts';
 import type { OperationOutcome } from '../environments/operations.ts';
 import type { Attempt, HandlerDependencies } from './handler.ts';
 
 /** What does not pass by itself: a run is refused for it at once, instead of being kept waiting in vain. */
 const REFUSED_FOR = [
-  'host_key_refused',
+  'host_key_rejected',
   'authentication_failed',
   'secret_unavailable',
   'workspace_unusable',
-] as const satisfies readonly RefusalCode[];
+] as const satisfies readonly RejectionCode[];
 
 /**
  * Has a driver acquire a pending lease, in two steps: that it begins is committed before, and what came of it after. A
@@ -34,13 +34,21 @@ async function acquire(
 
   const acquired = await drivers.acquire(begun.lease);
   if (!acquired.ok) {
-    const refusal = refusalOf(acquired.error);
-    const isFinal = refusal !== undefined || attempt.isLast;
+    const rejection = refusalOf(acquired.error);
+    const isFinal = rejection !== undefined || attempt.isLast;
     const reason = acquired.error.message;
-    const failure = { companyId, leaseId, reason, attempt: attempt.number, isFinal, isOver: acquired.isOver, refusal };
+    const failure = {
+      companyId,
+      leaseId,
+      reason,
+      attempt: attempt.number,
+      isFinal,
+      isOver: acquired.isOver,
+      rejection,
+    };
     await submit({ kind: 'not-acquired', payload: failure });
     if (isFinal) await requestReleases([{ version: 1, companyId, leaseId }]);
-    return refusal === undefined ? { kind: 'unavailable', reason } : { kind: 'refused', refusal };
+    return rejection === undefined ? { kind: 'unavailable', reason } : { kind: 'rejected', rejection };
   }
 
   const { providerLeaseId } = acquired.result;
@@ -50,7 +58,7 @@ async function acquire(
   return activated;
 }
 
-function refusalOf(error: EnvironmentFailedError): Refusal | undefined {
+function refusalOf(error: EnvironmentFailedError): Rejection | undefined {
   const code = REFUSED_FOR.find((known) => known === error.code);
   return code === undefined ? undefined : { code, reason: error.message };
 }

@@ -13,7 +13,7 @@ export interface CoalescerOptions<Item, Result> {
    * half as large, and cost Postgres more. Unless it takes longer than this: then it waits for somebody, and no other key
    * is to be held up by that.
    */
-  patienceMs: number;
+  slowBatchThresholdMs: number;
 }
 
 /** Of a batch, so many are told at once that they are done. */
@@ -87,7 +87,7 @@ export class Coalescer<Item, Result> {
   async #commitBatch(batch: readonly Waiting<Item, Result>[]): Promise<void> {
     this.#batchesInFlight += 1;
     this.#awaited = batch;
-    const patience = setTimeout(() => this.#stopAwaiting(batch), this.#options.patienceMs).unref();
+    const patience = setTimeout(() => this.#stopAwaiting(batch), this.#options.slowBatchThresholdMs).unref();
     await this.#commit(batch);
     clearTimeout(patience);
     for (const { key } of batch) this.#keysInFlight.delete(key);

@@ -6,7 +6,7 @@ import { DRIVER_CALL_LIMIT_MS } from '../environments/acquisition-limits.ts';
 import type { Acquisition, ControlDriver, DriverCall, DriverEnvironment } from '../environments/drivers/driver.ts';
 import { DriverSlots } from './driver-slots.ts';
 import type { DriverSlotLimits } from './driver-slots.ts';
-import { WorkerStoppingError } from './store-outage.ts';
+import { WorkerStoppingError } from './database-outage.ts';
 
 /** What drivers are called with. */
 export interface DriverCallsOptions {

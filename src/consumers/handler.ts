@@ -1,5 +1,5 @@
 import type { z } from 'zod';
-import type { LeaseRelease, Refusal } from '../contracts/index.ts';
+import type { LeaseRelease, Rejection } from '../contracts/index.ts';
 import type { Operation, OperationOutcome, OutcomeOf } from '../environments/operations.ts';
 import type { OperationQueueName } from '../queues/names.ts';
 import type { DriverCalls } from './driver-calls.ts';
@@ -9,7 +9,7 @@ export interface HandlerDependencies {
   /** Commits an operation together with whatever else is waiting. */
   submit: <Submitted extends Operation>(operation: Submitted) => Promise<OutcomeOf<Submitted['kind']>>;
   /** Tells in the activity log that a run was denied, where its company is known. */
-  tellDenial: (run: { companyId: string; runId: string }, refusal: Refusal) => Promise<void>;
+  recordRejection: (run: { companyId: string; runId: string }, rejection: Rejection) => Promise<void>;
   drivers: Pick<DriverCalls, 'inSlot' | 'acquire' | 'release'>;
   /** Publishes jobs that clean up after leases. While the queue is away that is left to the sweep. */
   requestReleases: (releases: readonly LeaseRelease[]) => Promise<void>;
@@ -29,5 +29,5 @@ export interface Handler<Schema extends z.ZodType = z.ZodType> {
   schema: Schema;
   handle(dependencies: HandlerDependencies, payload: z.output<Schema>, attempt: Attempt): Promise<OperationOutcome>;
   /** Called for a job that is refused without an operation having told it; its data can be anything. */
-  denied?(dependencies: HandlerDependencies, data: unknown, refusal: Refusal): Promise<void>;
+  denied?(dependencies: HandlerDependencies, data: unknown, rejection: Rejection): Promise<void>;
 }

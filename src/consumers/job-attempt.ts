@@ -2,8 +2,8 @@ import { DelayedError, UnrecoverableError, WaitingError } from 'bullmq';
 import type { Job } from 'bullmq';
 import type { Logger } from 'pino';
 import { z } from 'zod';
-import { formatRefusal, storableReason } from '../contracts/index.ts';
-import type { Refusal } from '../contracts/index.ts';
+import { formatRejection, storableReason } from '../contracts/index.ts';
+import type { Rejection } from '../contracts/index.ts';
 import { kindOfSqlError } from '../db/sql-errors.ts';
 import type { OperationOutcome } from '../environments/operations.ts';
 import { JOB_OPTIONS } from '../queues/retry-policy.ts';
@@ -12,7 +12,7 @@ import type { Attempt, Handler, HandlerDependencies } from './handler.ts';
 import type { OperationsOnPostgres } from './operations-on-postgres.ts';
 import { PoisonousJobError } from './poison-isolation.ts';
 import type { PoisonIsolation } from './poison-isolation.ts';
-import { WorkerStoppingError } from './store-outage.ts';
+import { WorkerStoppingError } from './database-outage.ts';
 
 /** What an attempt needs besides its handler and its job. */
 export interface JobAttemptOptions {
@@ -45,7 +45,7 @@ export class JobAttempt {
     this.#applyRetryPolicy();
     try {
       const outcome = await this.#carryOut();
-      if (outcome.kind === 'refused') throw this.#refused(outcome.refusal);
+      if (outcome.kind === 'rejected') throw this.#refused(outcome.rejection);
       if (outcome.kind === 'waiting') throw await this.#waiting(outcome);
       if (outcome.kind === 'postponed') throw await this.#postponed(outcome.reason);
       if (outcome.kind !== 'done') throw new Error(outcome.kind === 'unavailable' ? outcome.reason : outcome.kind);
@@ -87,21 +87,21 @@ export class JobAttempt {
     try {
       return await this.#handler.handle(dependencies, parsed.data, this.#attempt());
     } catch (error) {
-      if (kindOfSqlError(error) !== 'refused') throw error;
+      if (kindOfSqlError(error) !== 'rejected') throw error;
       return this.#deny({ code: 'not_storable', reason: describeError(error) });
     }
   }
 
-  /** A refusal that no operation told, because none came so far. */
-  async #deny({ code, reason }: Refusal): Promise<OperationOutcome> {
-    const refusal = { code, reason: storableReason(reason) };
-    await this.#handler.denied?.(this.#options.operations, this.#job.data, refusal);
-    return { kind: 'refused', refusal };
+  /** A rejection that no operation told, because none came so far. */
+  async #deny({ code, reason }: Rejection): Promise<OperationOutcome> {
+    const rejection = { code, reason: storableReason(reason) };
+    await this.#handler.denied?.(this.#options.operations, this.#job.data, rejection);
+    return { kind: 'rejected', rejection };
   }
 
-  #refused(refusal: Refusal): UnrecoverableError {
-    this.#logger.warn(refusal, 'job refused');
-    return new UnrecoverableError(formatRefusal(refusal));
+  #refused(rejection: Rejection): UnrecoverableError {
+    this.#logger.warn(rejection, 'job refused');
+    return new UnrecoverableError(formatRejection(rejection));
   }
 
   /** The job's progress says whom it waits for: that is what an operator sees of it in the dashboard. */

@@ -2,8 +2,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Processor } from 'bullmq';
 import type { Logger } from 'pino';
 import type { LessorWorker, Queues } from '../queues/queues.ts';
-import { growingPause } from '../queues/growing-pause.ts';
-import type { PauseRange } from '../queues/growing-pause.ts';
+import { backoffDelay } from '../lib/backoff.ts';
+import type { BackoffPolicy } from '../lib/backoff.ts';
 import { jobRetention } from '../queues/job-retention.ts';
 import { retrySettings } from '../queues/retry-policy.ts';
 import { describeError } from './error-serializer.ts';
@@ -32,7 +32,7 @@ const RETRY_COMMAND_MS = 1_000;
 const GIVE_BACK_MS = 1_000;
 
 /** How long a job is left alone that found its environment busy: ever longer, as many can wait for a slow one. */
-const WHILE_BUSY: PauseRange = { firstMs: 100, longestMs: 2_000 };
+const WHILE_BUSY: BackoffPolicy = { initialMs: 100, maxMs: 2_000 };
 
 /** How long a waiting run is left alone: often enough to notice a free workspace soon, with jitter. */
 const WAIT_DELAY_MS = 250;
@@ -83,13 +83,13 @@ function openWorkers(
     maxStalledCount: MAXIMUM_TAKEOVERS,
     runRetryDelay: RETRY_COMMAND_MS,
   };
-  const releasePauses = { firstMs: releasePauseMs.first, longestMs: releasePauseMs.longest };
+  const releasePauses = { initialMs: releasePauseMs.first, maxMs: releasePauseMs.longest };
   const processing = {
     operations,
     isolation: new PoisonIsolation((milliseconds) => sleep(milliseconds, undefined, { ref: false })),
     logger,
     waitDelayMs: () => Math.round(WAIT_DELAY_MS * (1 + Math.random())),
-    postponeMs: (starts: number) => Math.round(growingPause(starts, WHILE_BUSY) * (1 + Math.random())),
+    postponeMs: (starts: number) => Math.round(backoffDelay(starts, WHILE_BUSY) * (1 + Math.random())),
     now: () => Date.now(),
   };
   return [

@@ -1,7 +1,7 @@
 import type { Logger } from 'pino';
 import type { LeaseRelease } from '../contracts/index.ts';
 import type { WorkerPool } from '../db/worker-pool.ts';
-import { recordDenials } from '../db/statements/activity.ts';
+import { recordRejections } from '../db/statements/activity.ts';
 import type { Actor } from '../db/statements/activity.ts';
 import type { Operation, OperationOutcome, OutcomeOf } from '../environments/operations.ts';
 import { OPERATION_PATHS, applyAnyOperations } from '../environments/operation-paths.ts';
@@ -11,7 +11,7 @@ import { DriverCalls } from './driver-calls.ts';
 import type { DriverSlotLimits } from './driver-slots.ts';
 import type { HandlerDependencies } from './handler.ts';
 import type { ReleaseJobs } from './lost-releases.ts';
-import { StoreOutage } from './store-outage.ts';
+import { DatabaseOutage } from './database-outage.ts';
 import { Sweep } from './sweep.ts';
 import type { SweepResult } from './sweep.ts';
 import type { ResolvedWorkerSettings } from './worker-options.ts';
@@ -28,9 +28,9 @@ export interface OperationsOnPostgres extends HandlerDependencies {
 const SWEEP_BATCH_SIZE = 500;
 
 /** Longer than a large batch takes that has to wait for nobody. */
-const PATIENCE_MS = 250;
+const SLOW_BATCH_THRESHOLD_MS = 250;
 
-/** For the sweep, for telling denials, for what is tried alone, and for the outbox. */
+/** For the sweep, for telling rejections, for what is tried alone, and for the outbox. */
 const CONNECTIONS_BESIDE_BATCHES = 4;
 
 /** Connections to Postgres that a worker may use at once. */
@@ -39,7 +39,7 @@ export function connectionsOf({ batchesInFlight }: Pick<ResolvedWorkerSettings, 
 }
 
 /** What operations reach besides Postgres. */
-export interface OperationsReach {
+export interface OperationDependencies {
   logger: Logger;
   releaseJobs: ReleaseJobs;
   drivers: readonly ControlDriver[];
@@ -48,7 +48,7 @@ export interface OperationsReach {
 export function openOperations(
   db: WorkerPool,
   settings: ResolvedWorkerSettings,
-  { logger, releaseJobs, drivers }: OperationsReach,
+  { logger, releaseJobs, drivers }: OperationDependencies,
 ): OperationsOnPostgres {
   const { companyRegistration, defaultTtlSeconds, leaseWaitMs, replica } = settings;
   const actor: Actor = { type: 'system', id: `lessor:${replica}` };
@@ -57,7 +57,7 @@ export function openOperations(
   const leasable = { enabled: settings.enableEnvironments, drivers: driverCalls.names };
   const operationSettings = { actor, companyRegistration, defaultTtlSeconds, leaseWaitMs, leasable };
   const requestReleases = (releases: readonly LeaseRelease[]) => requestFrom(releaseJobs, releases, logger);
-  const outage = new StoreOutage({
+  const outage = new DatabaseOutage({
     signal: stopping.signal,
     onUnreachable: (detail) => logger.warn(detail, 'Postgres is away: jobs wait and spend no attempt'),
     onReachable: (detail) => logger.info(detail, 'Postgres is back'),
@@ -65,11 +65,11 @@ export function openOperations(
   const paths = OPERATION_PATHS.map((path) => ({
     path,
     coalescer: new Coalescer<Operation, OperationOutcome | undefined>({
-      commit: (operations) => outage.outlast(() => path.apply(db, operations, operationSettings)),
+      commit: (operations) => outage.retryWhileUnreachable(() => path.apply(db, operations, operationSettings)),
       keyOf: (operation) => operation.payload.companyId,
       maximumBatchSize: settings.batchSize,
       maximumBatchesInFlight: settings.batchesInFlight,
-      patienceMs: PATIENCE_MS,
+      slowBatchThresholdMs: SLOW_BATCH_THRESHOLD_MS,
     }),
   }));
   const submit = async (operation: Operation): Promise<OperationOutcome> => {
@@ -92,14 +92,16 @@ export function openOperations(
     submit: async <Submitted extends Operation>(operation: Submitted) =>
       (await submit(operation)) as OutcomeOf<Submitted['kind']>,
     submitAlone: async <Submitted extends Operation>(operation: Submitted) => {
-      const [outcome] = await outage.outlast(() => applyAnyOperations(db, [operation], operationSettings));
+      const [outcome] = await outage.retryWhileUnreachable(() =>
+        applyAnyOperations(db, [operation], operationSettings),
+      );
       return outcome as OutcomeOf<Submitted['kind']>;
     },
     drivers: driverCalls,
     requestReleases,
-    tellDenial: (run, refusal) =>
-      outage.outlast(() => db.transaction((tx) => recordDenials(tx, [{ ...run, refusal }], actor))),
-    sweep: () => outage.outlast(() => sweep.run()),
+    recordRejection: (run, rejection) =>
+      outage.retryWhileUnreachable(() => db.transaction((tx) => recordRejections(tx, [{ ...run, rejection }], actor))),
+    sweep: () => outage.retryWhileUnreachable(() => sweep.run()),
     stopWaiting: () => stopping.abort(),
   };
 }

@@ -12,7 +12,7 @@ export interface SuspectJob {
 
 /**
  * Takeovers after which a job is suspected. Most replicas that die were killed, and took hundreds of jobs with them:
- * tried one by one, those could outlast the replica that took them over, if that is killed too.
+ * tried one by one, those could retryWhileUnreachable the replica that took them over, if that is killed too.
  */
 const TAKEOVERS_OF_A_SUSPECT = 2;
 

@@ -13,8 +13,8 @@ export const runStartedHandler: Handler<typeof runStartedSchema> = {
     const outcome = await dependencies.submit({ kind: 'start', payload });
     return outcome.kind === 'acquiring' ? acquireByDriver(dependencies, outcome.lease, attempt) : outcome;
   },
-  async denied({ tellDenial }, data, refusal) {
+  async denied({ recordRejection }, data, rejection) {
     const run = runReferenceSchema.safeParse(data);
-    if (run.success) await tellDenial(run.data, refusal);
+    if (run.success) await recordRejection(run.data, rejection);
   },
 };

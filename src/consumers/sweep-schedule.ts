@@ -1,9 +1,9 @@
 import type { Logger } from 'pino';
 import type { LessorQueue } from '../queues/queues.ts';
-import { restFor } from '../queues/rest-for.ts';
-import { withinTime } from '../queues/time-limit.ts';
-import { untilAborted } from '../queues/until-aborted.ts';
-import { WorkerStoppingError } from './store-outage.ts';
+import { abortableSleep } from '../lib/abort.ts';
+import { withTimeout } from '../lib/abort.ts';
+import { raceAbort } from '../lib/abort.ts';
+import { WorkerStoppingError } from './database-outage.ts';
 
 /** What the sweep's schedule works with. */
 export interface SweepScheduleOptions {
@@ -70,7 +70,7 @@ export class SweepSchedule {
       const nextLookAt = performance.now() + everyMs * (1 - JITTER * random());
       if (await this.#isInQueue(putBack)) putBack = () => this.#putBackIfGone();
       else await this.#sweepDirectly();
-      await restFor(Math.max(0, nextLookAt - performance.now()), signal);
+      await abortableSleep(Math.max(0, nextLookAt - performance.now()), signal);
     }
   }
 
@@ -82,8 +82,8 @@ export class SweepSchedule {
     this.#looking ??= putBack().finally(() => (this.#looking = undefined));
     const looking = this.#looking;
     try {
-      await withinTime(Math.min(QUEUE_ANSWERS_WITHIN_MS, everyMs), (abandoned) =>
-        untilAborted(looking, AbortSignal.any([signal, abandoned])),
+      await withTimeout(Math.min(QUEUE_ANSWERS_WITHIN_MS, everyMs), (abandoned) =>
+        raceAbort(looking, AbortSignal.any([signal, abandoned])),
       );
       if (this.#isAway) logger.info('the queue is back: sweeps come of their schedule again');
       this.#isAway = false;

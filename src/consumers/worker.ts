@@ -6,13 +6,13 @@ import type { ControlDriver } from '../environments/drivers/driver.ts';
 import { openOutboxRelay } from '../outbox/open-relay.ts';
 import { openQueues } from '../queues/queues.ts';
 import { ReleaseJobs } from '../queues/release-jobs.ts';
-import { untilAborted } from '../queues/until-aborted.ts';
+import { raceAbort } from '../lib/abort.ts';
 import { serializeError } from './error-serializer.ts';
 import { connectionsOf, openOperations } from './operations-on-postgres.ts';
 import { JobWorkers } from './job-workers.ts';
 import { assertQueueDurable } from './queue-durability.ts';
-import { Resources } from './resources.ts';
-import { SlowingLog } from './slowing-log.ts';
+import { Closers } from '../lib/closers.ts';
+import { ThrottledLog } from '../lib/throttled-log.ts';
 import { SweepSchedule } from './sweep-schedule.ts';
 import { resolveWorkerSettings } from './worker-options.ts';
 import type { WorkerSettings } from './worker-options.ts';
@@ -54,7 +54,7 @@ export function createWorker({ logger: givenLogger, drivers = [], ...given }: Wo
     { replica },
     { serializers: { err: serializeError } },
   );
-  const resources = new Resources();
+  const closers = new Closers();
   const stopping = new AbortController();
   let closing: Promise<void> | undefined;
 
@@ -63,10 +63,10 @@ export function createWorker({ logger: givenLogger, drivers = [], ...given }: Wo
       maximumConnections: connectionsOf(settings),
       applicationName: `lessor worker ${replica}`,
     });
-    resources.add(() => db.close());
+    closers.add(() => db.close());
     await assertMigrated(db);
 
-    const connectionLog = new SlowingLog(
+    const connectionLog = new ThrottledLog(
       (details) => logger.warn(details, 'trouble with the queue’s connection'),
       clock,
     );
@@ -75,11 +75,11 @@ export function createWorker({ logger: givenLogger, drivers = [], ...given }: Wo
       prefix: settings.prefix,
       onError: (error) => connectionLog.report(error),
     });
-    resources.add(() => queues.close());
+    closers.add(() => queues.close());
     await queues.assertMigrated();
     const releaseJobs = new ReleaseJobs(queues, { attempts: settings.releaseAttempts });
-    resources.add(() => releaseJobs.close());
-    for (const driver of drivers) resources.add(async () => driver.close?.());
+    closers.add(() => releaseJobs.close());
+    for (const driver of drivers) closers.add(async () => driver.close?.());
     const operations = openOperations(db, settings, { logger, releaseJobs, drivers });
     const sweepSchedule = new SweepSchedule({
       queue: queues.queue('lease-sweep'),
@@ -89,16 +89,16 @@ export function createWorker({ logger: givenLogger, drivers = [], ...given }: Wo
       now: () => Date.now(),
       random: () => Math.random(),
     });
-    resources.add(() => sweepSchedule.close());
+    closers.add(() => sweepSchedule.close());
     // By then every job is finished or given back: only a sweep can still wait for Postgres.
-    resources.add(async () => operations.stopWaiting());
+    closers.add(async () => operations.stopWaiting());
     sweepSchedule.start();
-    await untilAborted(assertQueueDurable(queues, settings.requireDurableQueue, logger), stopping.signal);
+    await raceAbort(assertQueueDurable(queues, settings.requireDurableQueue, logger), stopping.signal);
     const workers = new JobWorkers(queues, operations, settings, logger);
-    resources.add(() => workers.close());
+    closers.add(() => workers.close());
     await workers.start();
     const relay = openOutboxRelay(db, { ...settings, ...outboxLogs(logger) });
-    resources.add(() => relay.close());
+    closers.add(() => relay.close());
     logger.info({ queue: queues.kind, concurrency: settings.concurrency }, 'worker started');
   };
 
@@ -107,13 +107,13 @@ export function createWorker({ logger: givenLogger, drivers = [], ...given }: Wo
       try {
         await open();
       } catch (error) {
-        await resources.close();
+        await closers.close();
         throw error;
       }
     },
     close() {
       stopping.abort(new Error('the worker was closed before the queue had answered'));
-      closing ??= resources.close().then(() => logger.info('worker stopped'));
+      closing ??= closers.close().then(() => logger.info('worker stopped'));
       return closing;
     },
   };
@@ -123,8 +123,8 @@ const clock = () => performance.now();
 
 /** Tells what keeps the outbox waiting, at a slowing pace: the relay itself tries again for ever. */
 function outboxLogs(logger: Logger) {
-  const trouble = new SlowingLog((details) => logger.warn(details, 'trouble with the outbox: its jobs wait'), clock);
-  const unpublishable = new SlowingLog(
+  const trouble = new ThrottledLog((details) => logger.warn(details, 'trouble with the outbox: its jobs wait'), clock);
+  const unpublishable = new ThrottledLog(
     (details) => logger.error(details, 'a job of the outbox cannot be published'),
     clock,
   );

@@ -13,7 +13,7 @@ export const ERROR_CODES = {
   driver_unavailable: 'no driver of this worker knows the kind of environment',
   environments_disabled: 'only Local environments are leased, as long as ENABLE_ENVIRONMENTS is not true',
   environment_unreachable: 'the host of the environment cannot be reached, or does not answer',
-  host_key_refused: 'the host does not prove to be the one that the environment names',
+  host_key_rejected: 'the host does not prove to be the one that the environment names',
   authentication_failed: 'the host does not accept the credentials of the environment',
   secret_unavailable: 'a secret that is referred to cannot be had here',
   workspace_unusable: 'the workspace on the environment cannot be used',
@@ -26,7 +26,7 @@ export const ERROR_CODES = {
   lease_wait_timeout: 'no lease was granted in time',
   lease_lost: 'the lease ended, or could not be renewed in time, while its holder was at work',
   lease_stale: 'whoever presented the lease does not hold it any more',
-  job_failed: 'the job failed for a reason that is not a refusal',
+  job_failed: 'the job failed for a reason that is not a rejection',
   queue_unreachable: 'the queue could not be reached in time',
   queue_not_durable: 'the queue may lose jobs that it has acknowledged, and a durable one is required',
   store_unreachable: 'Postgres could not be reached',
@@ -36,7 +36,7 @@ export const ERROR_CODES = {
 export type ErrorCode = keyof typeof ERROR_CODES;
 
 /** Reasons for which a job is refused for good: it is never retried. */
-export const REFUSAL_CODES = [
+export const REJECTION_CODES = [
   'invalid_payload',
   'unknown_company',
   'company_archived',
@@ -46,7 +46,7 @@ export const REFUSAL_CODES = [
   'foreign_environment',
   'driver_unavailable',
   'environments_disabled',
-  'host_key_refused',
+  'host_key_rejected',
   'authentication_failed',
   'secret_unavailable',
   'workspace_unusable',
@@ -54,11 +54,11 @@ export const REFUSAL_CODES = [
   'not_storable',
   'unknown_lease',
 ] as const satisfies readonly ErrorCode[];
-export type RefusalCode = (typeof REFUSAL_CODES)[number];
+export type RejectionCode = (typeof REJECTION_CODES)[number];
 
 /** Why an operation was refused: the code is for programs, the reason for people. */
-export interface Refusal {
-  code: RefusalCode;
+export interface Rejection {
+  code: RejectionCode;
   reason: string;
 }
 
@@ -81,11 +81,11 @@ export class InvalidPayloadError extends LessorError {
 }
 
 /** The operation was refused for good; `code` says why. Publishing it again changes nothing until the cause is gone. */
-export class LeaseDeniedError extends LessorError {
-  declare readonly code: RefusalCode;
+export class RejectedError extends LessorError {
+  declare readonly code: RejectionCode;
 
-  constructor(refusal: Refusal) {
-    super(refusal.code, refusal.reason);
+  constructor(rejection: Rejection) {
+    super(rejection.code, rejection.reason);
   }
 }
 
@@ -146,7 +146,7 @@ export class StaleLeaseError extends LessorError {
 export type EnvironmentFailureCode = Extract<
   ErrorCode,
   | 'environment_unreachable'
-  | 'host_key_refused'
+  | 'host_key_rejected'
   | 'authentication_failed'
   | 'secret_unavailable'
   | 'workspace_unusable'
@@ -193,14 +193,14 @@ export class InvalidConfigurationError extends LessorError {
   }
 }
 
-/** How a refusal stands in a failed job's reason, readable by people and by {@link parseRefusal}. */
-export function formatRefusal(refusal: Refusal): string {
-  return `${refusal.code}: ${refusal.reason}`;
+/** How a rejection stands in a failed job's reason, readable by people and by {@link parseRejection}. */
+export function formatRejection(rejection: Rejection): string {
+  return `${rejection.code}: ${rejection.reason}`;
 }
 
-/** Reads a refusal back from a failed job's reason; undefined when the job failed of something else. */
-export function parseRefusal(failedReason: string): Refusal | undefined {
+/** Reads a rejection back from a failed job's reason; undefined when the job failed of something else. */
+export function parseRejection(failedReason: string): Rejection | undefined {
   const separator = failedReason.indexOf(': ');
-  const code = REFUSAL_CODES.find((known) => known === failedReason.slice(0, separator));
+  const code = REJECTION_CODES.find((known) => known === failedReason.slice(0, separator));
   return code === undefined ? undefined : { code, reason: failedReason.slice(separator + 2) };
 }

@@ -3,7 +3,7 @@ import { QUEUE_NAMES } from '../queues/names.ts';
 import { openQueues } from '../queues/queues.ts';
 import type { LessorQueue, Queues } from '../queues/queues.ts';
 import { failureReason } from './failure-reason.ts';
-import { withinTime } from '../queues/time-limit.ts';
+import { withTimeout } from '../lib/abort.ts';
 
 /** Where the queues are, and who hears of lost connections. */
 export interface BoardQueuesOptions {
@@ -52,7 +52,7 @@ export class BoardQueues {
   async #open(): Promise<readonly LessorQueue[]> {
     const opening = this.#opening;
     try {
-      return await withinTime(CONNECT_TIMEOUT_MS, (signal) => connect(opening, signal));
+      return await withTimeout(CONNECT_TIMEOUT_MS, (signal) => connect(opening, signal));
     } catch (error) {
       this.#opening = this.#begin();
       await this.#end(opening);
@@ -76,7 +76,7 @@ export class BoardQueues {
 
   async #end(opening: Opening): Promise<void> {
     try {
-      await withinTime(CLOSE_TIMEOUT_MS, () => Promise.all(opening.opened.map((queue) => queue.close())));
+      await withTimeout(CLOSE_TIMEOUT_MS, () => Promise.all(opening.opened.map((queue) => queue.close())));
     } catch (error) {
       this.#warn('a queue did not close', error);
     }

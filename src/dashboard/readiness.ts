@@ -3,7 +3,7 @@ import { createDb } from '../db/connection.ts';
 import { openQueues } from '../queues/queues.ts';
 import type { Queues } from '../queues/queues.ts';
 import { failureReason } from './failure-reason.ts';
-import { withinTime } from '../queues/time-limit.ts';
+import { withTimeout } from '../lib/abort.ts';
 
 /** Whether the stores that everything depends on answer. */
 export interface Readiness {
@@ -51,7 +51,7 @@ async function askPostgres(databaseUrl: string, timeoutMs: number): Promise<void
   const db = createDb(databaseUrl, { maximumConnections: 1, applicationName: 'lessor readiness' });
   let goodbyeSeconds = 0;
   try {
-    await withinTime(timeoutMs, async () => db.execute(sql`select 1`));
+    await withTimeout(timeoutMs, async () => db.execute(sql`select 1`));
     goodbyeSeconds = 1;
   } finally {
     await db.close(goodbyeSeconds);
@@ -62,7 +62,7 @@ async function askQueue(queueUrl: string, timeoutMs: number): Promise<void> {
   let connectionError: Error | undefined;
   const queues = openQueues(queueUrl, { role: 'producer', onError: (error) => (connectionError = error) });
   try {
-    await withinTime(timeoutMs, (signal) => reach(queues, signal));
+    await withTimeout(timeoutMs, (signal) => reach(queues, signal));
   } catch (error) {
     // What a command says is that there is no connection; why there is none is the connection's to say.
     throw connectionError ?? error;

@@ -257,7 +257,7 @@ export const outbox = lessorSchema.table(
 );
 
 /**
- * The audit trail: append only, each row written in the transaction whose transition it tells (always-told). Without
+ * The audit trail: append only, each row written in the transaction whose transition it tells (always-audited). Without
  * foreign keys: what a row tells of is a row of that transaction, whose own keys were checked.
  */
 export const activityLog = lessorSchema.table(

@@ -5,9 +5,9 @@ export type SqlErrorKind =
   /** The operation lost against another one, or against a timeout: again, it can succeed. */
   | 'transient'
   /** Postgres understood and refused: the same operation is refused again. */
-  | 'refused';
+  | 'rejected';
 
-/** SQLSTATEs that are not a refusal, by code or by class (the first two characters). */
+/** SQLSTATEs that are not a rejection, by code or by class (the first two characters). */
 const KIND_BY_SQLSTATE: Readonly<Record<string, SqlErrorKind>> = {
   '08': 'unreachable', // connection exception
   '0A': 'unreachable', // a plan from before a migration: prepared anew on another connection
@@ -72,7 +72,7 @@ export function kindOfSqlError(error: unknown): SqlErrorKind | undefined {
   if (code === undefined) return undefined;
   if (UNREACHABLE_CODES.has(code)) return 'unreachable';
   if (!isFromPostgres(error)) return undefined;
-  return KIND_BY_SQLSTATE[code] ?? KIND_BY_SQLSTATE[code.slice(0, 2)] ?? 'refused';
+  return KIND_BY_SQLSTATE[code] ?? KIND_BY_SQLSTATE[code.slice(0, 2)] ?? 'rejected';
 }
 
 /** Postgres' own errors carry a severity; codes of Node, such as EPERM, can have the length of a SQLSTATE. */

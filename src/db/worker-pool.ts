@@ -2,10 +2,10 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { drizzle } from 'drizzle-orm/node-postgres';
 import { Pool } from 'pg';
 import type { PoolClient, QueryConfig, QueryResult } from 'pg';
-import type { BoundStatement } from './bound-statement.ts';
+import type { PrecompiledStatement } from './precompiled-statement.ts';
 import type { DbOptions, DbPool, Transaction } from './connection.ts';
-import { OneGo } from './one-go.ts';
-import type { PreparedStatement } from './one-go.ts';
+import { Pipeline } from './pipeline.ts';
+import type { PreparedStatement } from './pipeline.ts';
 import { kindOfSqlError } from './sql-errors.ts';
 
 const CONNECT_TIMEOUT_MS = 10_000;
@@ -51,7 +51,7 @@ export interface WorkerPool extends DbPool {
    * Carries out statements as one transaction that is sent in one go, and returns the rows of each. No statement can
    * go by the rows of another, but nothing waits on the way: neither the transaction, nor who waits for its locks.
    */
-  inOneGo(statements: readonly BoundStatement[]): Promise<unknown[][]>;
+  pipeline(statements: readonly PrecompiledStatement[]): Promise<unknown[][]>;
 }
 
 /**
@@ -93,7 +93,7 @@ export function openWorkerPool(url: string, options: DbOptions = {}): WorkerPool
     let isUsable = true;
     const deadline = setTimeout(() => {
       isLate = true;
-      cutOff(client);
+      destroy(client);
     }, TRANSACTION_TIMEOUT_MS);
     try {
       return await work(client);
@@ -110,18 +110,18 @@ export function openWorkerPool(url: string, options: DbOptions = {}): WorkerPool
   const transaction = <Result>(work: (tx: Transaction) => Promise<Result>): Promise<Result> =>
     withConnection((client) => drizzle(new PreparingClient(client, names) as unknown as PoolClient).transaction(work));
 
-  const inOneGo = (statements: readonly BoundStatement[]): Promise<unknown[][]> =>
-    withConnection((client) => client.query(new OneGo(statements, preparedOn.get(client)!)).rows);
+  const pipeline = (statements: readonly PrecompiledStatement[]): Promise<unknown[][]> =>
+    withConnection((client) => client.query(new Pipeline(statements, preparedOn.get(client)!)).rows);
 
   const close = async (timeoutSeconds = CLOSE_TIMEOUT_SECONDS): Promise<void> => {
     const ended = pool.end();
     await Promise.race([ended, sleep(timeoutSeconds * 1_000, undefined, { ref: false })]);
     // Whatever still waits for an answer is cut off.
-    for (const client of inUse) cutOff(client);
+    for (const client of inUse) destroy(client);
     await ended;
   };
 
-  return Object.assign(drizzle(pool), { transaction, inOneGo, close });
+  return Object.assign(drizzle(pool), { transaction, pipeline, close });
 }
 
 /** Prepares what is executed through it, under its name. */
@@ -151,6 +151,6 @@ class StatementNames {
 }
 
 /** Ends a connection at once, so that what waits for an answer on it is rejected. */
-function cutOff(client: PoolClient): void {
+function destroy(client: PoolClient): void {
   client.connection.stream.destroy();
 }

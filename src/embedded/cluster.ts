@@ -1,7 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import { access, chown, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { EmbeddedPostgresError, hasErrno } from './errors.ts';
+import { hasCode } from '../lib/errors.ts';
+import { EmbeddedPostgresError } from './errors.ts';
 import { runProgram } from './program.ts';
 import type { Programs } from './programs.ts';
 import type { ServerAccount } from './server-account.ts';
@@ -37,8 +38,8 @@ async function isCluster(root: string): Promise<boolean> {
     await access(join(root, 'data', 'PG_VERSION'));
     return true;
   } catch (error) {
-    if (hasErrno(error, 'ENOENT')) return false;
-    if (!hasErrno(error, 'EACCES')) throw error;
+    if (hasCode(error, 'ENOENT')) return false;
+    if (!hasCode(error, 'EACCES')) throw error;
     throw new EmbeddedPostgresError(
       'directory_unreachable',
       `${root} belongs to another user, as after an earlier start as root. Start as before, or choose another data directory.`,
@@ -64,7 +65,7 @@ async function createCluster(root: string, surroundings: ClusterSurroundings): P
     await rename(staging, root);
   } catch (error) {
     await rm(staging, { recursive: true, force: true });
-    const lostTheRace = hasErrno(error, 'ENOTEMPTY', 'EEXIST', 'EPERM') && (await isCluster(root));
+    const lostTheRace = hasCode(error, 'ENOTEMPTY', 'EEXIST', 'EPERM') && (await isCluster(root));
     if (!lostTheRace) throw error;
   }
 }
@@ -82,7 +83,7 @@ function isAnotherAlive(pid: number): boolean {
   try {
     return process.kill(pid, 0);
   } catch (error) {
-    return !hasErrno(error, 'ESRCH');
+    return !hasCode(error, 'ESRCH');
   }
 }
 

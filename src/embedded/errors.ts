@@ -26,8 +26,3 @@ export class EmbeddedPostgresError extends Error {
     this.code = code;
   }
 }
-
-/** Whether `error` comes from the operating system (or Node) with one of these codes. */
-export function hasErrno(error: unknown, ...codes: string[]): boolean {
-  return error instanceof Error && 'code' in error && codes.includes(String(error.code));
-}

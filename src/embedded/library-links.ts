@@ -1,7 +1,7 @@
 import { lstat, readFile, symlink } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
 import { z } from 'zod';
-import { hasErrno } from './errors.ts';
+import { hasCode } from '../lib/errors.ts';
 
 /** A symbolic link, `target` pointing to `source`; both relative to the root of the platform package. */
 export interface LibraryLink {
@@ -29,7 +29,7 @@ export async function makeLinks(packageRoot: string, links: readonly LibraryLink
       await symlink(relative(dirname(target), source), join(packageRoot, target));
     } catch (error) {
       // Another process that starts a server was quicker.
-      if (!hasErrno(error, 'EEXIST')) throw error;
+      if (!hasCode(error, 'EEXIST')) throw error;
     }
   }
 }
@@ -39,7 +39,7 @@ async function readLinks(packageRoot: string): Promise<LibraryLink[]> {
     return libraryLinksSchema.parse(JSON.parse(await readFile(join(packageRoot, 'native/pg-symlinks.json'), 'utf8')));
   } catch (error) {
     // Packages of platforms without such links have no list.
-    if (hasErrno(error, 'ENOENT')) return [];
+    if (hasCode(error, 'ENOENT')) return [];
     throw error;
   }
 }
@@ -49,7 +49,7 @@ async function exists(path: string): Promise<boolean> {
     await lstat(path);
     return true;
   } catch (error) {
-    if (hasErrno(error, 'ENOENT')) return false;
+    if (hasCode(error, 'ENOENT')) return false;
     throw error;
   }
 }

@@ -3,7 +3,8 @@ import { createRequire } from 'node:module';
 import { arch, platform } from 'node:os';
 import { dirname, join } from 'node:path';
 import { z } from 'zod';
-import { EmbeddedPostgresError, hasErrno } from './errors.ts';
+import { hasCode } from '../lib/errors.ts';
+import { EmbeddedPostgresError } from './errors.ts';
 
 /** The npm package with PostgreSQL's programs for this machine. */
 export interface PlatformPackage {
@@ -34,7 +35,7 @@ function resolveFrom(from: string, packageName: string): string {
   try {
     return createRequire(from).resolve(packageName);
   } catch (error) {
-    if (!hasErrno(error, 'MODULE_NOT_FOUND')) throw error;
+    if (!hasCode(error, 'MODULE_NOT_FOUND')) throw error;
     throw new EmbeddedPostgresError(
       'package_missing',
       `No PostgreSQL to start: the npm package ${packageName} is not installed. Install with optional dependencies ` +

@@ -1,7 +1,8 @@
 import { realpath } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { EmbeddedPostgresError, hasErrno } from './errors.ts';
+import { hasCode } from '../lib/errors.ts';
+import { EmbeddedPostgresError } from './errors.ts';
 import { findMissingLinks, makeLinks } from './library-links.ts';
 import { findPlatformPackage, type PlatformPackage } from './platform-package.ts';
 import { relocatePackage } from './relocation.ts';
@@ -30,7 +31,7 @@ async function completeLinks(packageRoot: string): Promise<boolean> {
     return true;
   } catch (error) {
     // Installed by another user, or on a read-only file system.
-    if (hasErrno(error, 'EACCES', 'EPERM', 'EROFS')) return false;
+    if (hasCode(error, 'EACCES', 'EPERM', 'EROFS')) return false;
     throw error;
   }
 }

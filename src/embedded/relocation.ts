@@ -1,6 +1,7 @@
 import { chmod, cp, lstat, mkdtemp, readdir, rename, rm } from 'node:fs/promises';
 import { join, relative } from 'node:path';
-import { EmbeddedPostgresError, hasErrno } from './errors.ts';
+import { hasCode } from '../lib/errors.ts';
+import { EmbeddedPostgresError } from './errors.ts';
 import { findMissingLinks, makeLinks } from './library-links.ts';
 import type { PlatformPackage } from './platform-package.ts';
 
@@ -23,7 +24,7 @@ export async function relocatePackage(source: PlatformPackage, cacheParent: stri
 /** Refuses whatever another user could have put, or could still change, at that well-known name. */
 async function isTrustedCopy(cache: string): Promise<boolean> {
   const stats = await lstat(cache).catch((error: unknown) => {
-    if (hasErrno(error, 'ENOENT')) return undefined;
+    if (hasCode(error, 'ENOENT')) return undefined;
     throw error;
   });
   if (!stats) return false;
@@ -54,7 +55,7 @@ async function discard(cache: string): Promise<void> {
     await rename(cache, aside);
   } catch (error) {
     // Another process that found it incomplete was quicker.
-    if (!hasErrno(error, 'ENOENT')) throw error;
+    if (!hasCode(error, 'ENOENT')) throw error;
   }
   await rm(aside, { recursive: true });
 }
@@ -68,7 +69,7 @@ async function publishCopy(sourceRoot: string, cache: string): Promise<void> {
     await rename(staging, cache);
   } catch (error) {
     await rm(staging, { recursive: true });
-    const lostTheRace = hasErrno(error, 'ENOTEMPTY', 'EEXIST', 'EPERM') && (await isTrustedCopy(cache));
+    const lostTheRace = hasCode(error, 'ENOTEMPTY', 'EEXIST', 'EPERM') && (await isTrustedCopy(cache));
     if (!lostTheRace) throw error;
   }
 }

@@ -1,6 +1,6 @@
 import { sql } from 'drizzle-orm';
 import type { z } from 'zod';
-import { DEFAULT_TTL_SECONDS, LeaseDeniedError, MAXIMUM_TTL_SECONDS, RunEndedError } from '../contracts/index.ts';
+import { DEFAULT_TTL_SECONDS, RejectedError, MAXIMUM_TTL_SECONDS, RunEndedError } from '../contracts/index.ts';
 import { queryRows } from '../db/connection.ts';
 import type { Transaction } from '../db/connection.ts';
 import { acquireLeases } from '../db/statements/acquire-leases.ts';
@@ -10,8 +10,8 @@ import { readPlacements } from '../db/statements/read-placements.ts';
 import { readRuns, recordStartedRuns } from '../db/statements/record-runs.ts';
 import { describeHeld } from './outcome.ts';
 import { endSuperseded, place } from './placement.ts';
-import { refusalOfCompany, refusalOfRun } from './refusals.ts';
-import { refusalOfEnvironment } from './selection.ts';
+import { rejectionOfCompany, rejectionOfRun } from './rejections.ts';
+import { rejectionOfEnvironment } from './selection.ts';
 import { denied } from './service-errors.ts';
 import type { leaseRequestSchema } from './service-input.ts';
 
@@ -21,13 +21,13 @@ type Request = z.output<typeof leaseRequestSchema>;
 export async function acquireLeaseOfRequest(tx: Transaction, request: Request, actor: Actor): Promise<string> {
   const { companyId, environmentId } = request;
   const companies = await lockCompanies(tx, [companyId], 'first-sight');
-  refuseIf(refusalOfCompany(companies, companyId));
+  refuseIf(rejectionOfCompany(companies, companyId));
   const runId = request.heartbeatRunId ?? undefined;
   if (runId !== undefined) await registerRun(tx, companyId, runId, request.issueId ?? undefined);
 
   const executionWorkspaceId = request.executionWorkspaceId ?? undefined;
   const [found] = await readPlacements(tx, [{ companyId, runId, environmentId, executionWorkspaceId }]);
-  refuseIf(refusalOfEnvironment(found!.environment, companyId, environmentId));
+  refuseIf(rejectionOfEnvironment(found!.environment, companyId, environmentId));
   const live = found!.lease?.status === 'active' || found!.lease?.status === 'pending';
   if (live) return found!.lease!.id;
 
@@ -60,7 +60,7 @@ async function registerRun(
 ): Promise<void> {
   await recordStartedRuns(tx, [{ companyId, runId, issueId }]);
   const run = (await readRuns(tx, [runId])).get(runId);
-  refuseIf(refusalOfRun(run, { companyId, runId }));
+  refuseIf(rejectionOfRun(run, { companyId, runId }));
   if (run!.status !== 'running') throw new RunEndedError(runId);
 }
 
@@ -76,6 +76,6 @@ async function ttlUntil(tx: Transaction, expiresAt: Date | undefined): Promise<n
   throw denied('invalid_payload', `expiresAt must lie within the next ${MAXIMUM_TTL_SECONDS} seconds of the database`);
 }
 
-function refuseIf(refusal: ConstructorParameters<typeof LeaseDeniedError>[0] | undefined): void {
-  if (refusal !== undefined) throw new LeaseDeniedError(refusal);
+function refuseIf(rejection: ConstructorParameters<typeof RejectedError>[0] | undefined): void {
+  if (rejection !== undefined) throw new RejectedError(rejection);
 }

@@ -1,9 +1,9 @@
 import { isTerminal } from '../contracts/index.ts';
-import type { GrantedLease, LeaseReleaseResult, Refusal, RunStartedResult } from '../contracts/index.ts';
+import type { GrantedLease, LeaseReleaseResult, Rejection, RunStartedResult } from '../contracts/index.ts';
 import type { Transaction } from '../db/connection.ts';
 import { activateLeases, readGrantedLeases, recordSupersededAcquisitions } from '../db/statements/activate-leases.ts';
 import type { AcquiredLease } from '../db/statements/activate-leases.ts';
-import { recordDenials } from '../db/statements/activity.ts';
+import { recordRejections } from '../db/statements/activity.ts';
 import type { Actor } from '../db/statements/activity.ts';
 import { endLeasesAsTold } from '../db/statements/end-leases.ts';
 import { beginAcquisitions, recordFailedAcquisitions } from '../db/statements/pending-leases.ts';
@@ -31,7 +31,7 @@ export interface FailedAcquisition extends BegunAcquisition {
   /** Whether nobody will try again: the lease ends. */
   isFinal: boolean;
   /** Set when the run is refused for it: trying again changes nothing. */
-  refusal?: Refusal | undefined;
+  rejection?: Rejection | undefined;
 }
 
 /** Says that drivers begin to acquire leases. A lease that is no longer pending need not be acquired any more. */
@@ -112,9 +112,9 @@ async function tellDenials(
   leases: ReadonlyMap<string, GrantedLease>,
   actor: Actor,
 ): Promise<void> {
-  const denials = failures.flatMap(({ companyId, leaseId, refusal }) => {
+  const rejections = failures.flatMap(({ companyId, leaseId, rejection }) => {
     const { runId, environment } = leases.get(leaseId)!;
-    return refusal === undefined ? [] : { companyId, runId, environmentId: environment.id, refusal };
+    return rejection === undefined ? [] : { companyId, runId, environmentId: environment.id, rejection };
   });
-  if (denials.length > 0) await recordDenials(tx, denials, actor);
+  if (rejections.length > 0) await recordRejections(tx, rejections, actor);
 }

@@ -13,7 +13,7 @@ import type { LeaseToCleanUp } from '../db/statements/leases-to-clean-up.ts';
 import { isWithoutOutsideEffects } from './drivers/outside-effects.ts';
 import { done } from './outcome.ts';
 import type { Outcome } from './outcome.ts';
-import { refusalOfUnknownCompany } from './refusals.ts';
+import { rejectionOfUnknownCompany } from './rejections.ts';
 
 /** Which lease something is about. */
 export type LeaseSubject = Pick<LeaseRelease, 'companyId' | 'leaseId'>;
@@ -52,8 +52,8 @@ export async function cleanUpLeases(
   }
 
   return releases.map((release) => {
-    const refusal = refusalOfUnknownCompany(companies, release.companyId);
-    if (refusal !== undefined) return { kind: 'refused', refusal };
+    const rejection = rejectionOfUnknownCompany(companies, release.companyId);
+    if (rejection !== undefined) return { kind: 'rejected', rejection };
     const found = leaseOf(release, leases);
     if (found === undefined) return refusedAsUnknown(release);
     const { lease } = found;
@@ -170,7 +170,7 @@ function resultsOf(
 
 function refusedAsUnknown({ companyId, leaseId }: LeaseSubject): Outcome<never> {
   return {
-    kind: 'refused',
-    refusal: { code: 'unknown_lease', reason: `company ${companyId} has no lease ${leaseId}` },
+    kind: 'rejected',
+    rejection: { code: 'unknown_lease', reason: `company ${companyId} has no lease ${leaseId}` },
   };
 }

@@ -25,7 +25,7 @@ export interface EnvironmentRegister {
   /**
    * Makes an environment and tells `environment.created`.
    * @throws {InvalidPayloadError} for a config that the environment's driver could not work with
-   * @throws {LeaseDeniedError} `not_storable` for a second `local` one of the company (one-local)
+   * @throws {RejectedError} `not_storable` for a second `local` one of the company (one-local)
    */
   create(companyId: string, environment: NewEnvironment): Promise<Environment>;
   /** Changes an environment and tells `environment.updated`; null when there is none. Nothing to change tells nothing. */

@@ -6,7 +6,7 @@ import { endLeasesOfRuns } from '../db/statements/end-leases.ts';
 import { readRuns, recordEndedRuns } from '../db/statements/record-runs.ts';
 import { done } from './outcome.ts';
 import type { Outcome } from './outcome.ts';
-import { refusalOfRun, refusalOfUnknownCompany } from './refusals.ts';
+import { rejectionOfRun, rejectionOfUnknownCompany } from './rejections.ts';
 
 /**
  * Ends each run that has finished and its leases with it, all of them with one set of statements. The companies'
@@ -24,7 +24,7 @@ export async function finishRuns(
     tx,
     finishes.map((finish) => finish.runId),
   );
-  const own = known.filter((finish) => refusalOfRun(runs.get(finish.runId), finish) === undefined);
+  const own = known.filter((finish) => rejectionOfRun(runs.get(finish.runId), finish) === undefined);
   const ended = await endLeasesOfRuns(
     tx,
     own.map((finish) => finish.runId),
@@ -32,8 +32,8 @@ export async function finishRuns(
   );
   return finishes.map(({ companyId, runId }) => {
     const run = runs.get(runId);
-    const refusal = refusalOfUnknownCompany(companies, companyId) ?? refusalOfRun(run, { companyId, runId });
-    if (refusal !== undefined) return { kind: 'refused', refusal };
+    const rejection = rejectionOfUnknownCompany(companies, companyId) ?? rejectionOfRun(run, { companyId, runId });
+    if (rejection !== undefined) return { kind: 'rejected', rejection };
     if (run === undefined || !isTerminal(run.status)) throw new Error(`run ${runId} has no end after it was recorded`);
     const leases = ended.filter((lease) => lease.runId === runId).map(({ id, status }) => ({ id, status }));
     return done({ runId, status: run.status, leases });

@@ -7,7 +7,7 @@ import type { Actor } from '../db/statements/activity.ts';
 import { endLeasesAsTold } from '../db/statements/end-leases.ts';
 import { lockCompanies } from '../db/statements/lock-companies.ts';
 import { acquireLeaseOfRequest } from './acquire-lease.ts';
-import { endingAsAsked } from './release-lease.ts';
+import { resolveRelease } from './release-lease.ts';
 import { assertCurrentLease } from './fencing.ts';
 import {
   fencingTokenSchema,
@@ -26,7 +26,7 @@ export interface LeaseRegister {
   /**
    * Grants a lease, or returns the live one that the run holds on the environment already (one-lease).
    * Without `expiresAt` it lasts five minutes (always-bounded).
-   * @throws {LeaseDeniedError} when the environment is unknown, archived or another company's, when the run is another
+   * @throws {RejectedError} when the environment is unknown, archived or another company's, when the run is another
    *   company's, or with `workspace_held` when another live run holds the execution workspace (single-flight)
    * @throws {RunEndedError} when the run has ended
    */
@@ -115,7 +115,7 @@ export function leaseRegister(db: Db, actor: Actor): LeaseRegister {
         if (found === undefined) throw new UnknownLeaseError(leaseId);
         await lockCompanies(tx, [found.companyId], 'known');
         const [current] = await readLeases(tx, [leaseId]);
-        const ending = await endingAsAsked(tx, current!, asked, explained);
+        const ending = await resolveRelease(tx, current!, asked, explained);
         if (ending !== undefined) await endLeasesAsTold(tx, [ending], actor);
         const [lease] = await readLeases(tx, [leaseId]);
         return lease!;
@@ -130,7 +130,7 @@ export function leaseRegister(db: Db, actor: Actor): LeaseRegister {
         await lockCompanies(tx, [...new Set(companyIds)], 'known');
         const endings = [];
         for (const lease of await liveLeasesOfRun(tx, run)) {
-          endings.push((await endingAsAsked(tx, lease, asked, {})) ?? []);
+          endings.push((await resolveRelease(tx, lease, asked, {})) ?? []);
         }
         const ended = await endLeasesAsTold(tx, endings.flat(), actor);
         const endedIds = ended.map((lease) => lease.id);

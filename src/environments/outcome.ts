@@ -1,4 +1,4 @@
-import type { GrantedLease, Refusal } from '../contracts/index.ts';
+import type { GrantedLease, Rejection } from '../contracts/index.ts';
 
 /** Who keeps a run waiting. */
 export interface HeldBy {
@@ -14,7 +14,7 @@ export interface HeldBy {
 export type Outcome<Result> =
   | { kind: 'done'; result: Result }
   /** For good, with the reason. */
-  | { kind: 'refused'; refusal: Refusal }
+  | { kind: 'rejected'; rejection: Rejection }
   /** The execution workspace is held by another run: to be tried again later. */
   | { kind: 'waiting'; heldBy: HeldBy; since: string }
   /** The lease is pending: its driver is to acquire it. */

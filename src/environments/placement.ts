@@ -1,4 +1,4 @@
-import type { Refusal } from '../contracts/index.ts';
+import type { Rejection } from '../contracts/index.ts';
 import type { Transaction } from '../db/connection.ts';
 import type { NewLease } from '../db/statements/acquire-leases.ts';
 import type { Actor } from '../db/statements/activity.ts';
@@ -50,7 +50,11 @@ export function place(
 }
 
 /** Why a run that would have to wait is refused instead: it has waited too long; undefined while it may still wait. */
-export function refusalOfWait(heldBy: HeldBy, wait: FoundPlacement['wait'], leaseWaitMs: number): Refusal | undefined {
+export function rejectionOfWait(
+  heldBy: HeldBy,
+  wait: FoundPlacement['wait'],
+  leaseWaitMs: number,
+): Rejection | undefined {
   if (wait === null || wait.forMs < leaseWaitMs) return undefined;
   const reason = `${describeHeld(heldBy)}, and the run has waited since ${wait.since}`;
   return { code: 'workspace_held', reason };

@@ -27,7 +27,7 @@ const REASON_BY_STATUS: Record<ReleaseStatus, string | null> = {
  * How the lease is to be ended; undefined when it has ended already. What a driver has acquired is cleaned up after by
  * workers, and the lease ends then, unless the service says itself how the cleanup went. The company's lock must be held.
  */
-export async function endingAsAsked(
+export async function resolveRelease(
   tx: Transaction,
   lease: EnvironmentLease,
   status: ReleaseStatus,

@@ -5,7 +5,7 @@ import { readRuns } from '../db/statements/record-runs.ts';
 import { readRunLeases, renewLeases } from '../db/statements/renew-leases.ts';
 import { done } from './outcome.ts';
 import type { Outcome } from './outcome.ts';
-import { refusalOfRun, refusalOfUnknownCompany } from './refusals.ts';
+import { rejectionOfRun, rejectionOfUnknownCompany } from './rejections.ts';
 
 /**
  * Renews the leases of each run that is alive, all of them with one set of statements. The companies' locks must be
@@ -23,8 +23,8 @@ export async function renewRuns(
   const held = await readRunLeases(tx, runIds);
   return heartbeats.map((heartbeat) => {
     const { companyId, runId } = heartbeat;
-    const refusal = refusalOfUnknownCompany(companies, companyId) ?? refusalOfRun(runs.get(runId), heartbeat);
-    if (refusal !== undefined) return { kind: 'refused', refusal };
+    const rejection = rejectionOfUnknownCompany(companies, companyId) ?? rejectionOfRun(runs.get(runId), heartbeat);
+    if (rejection !== undefined) return { kind: 'rejected', rejection };
     const leases = held
       .filter((lease) => lease.runId === runId)
       .map(({ id, status, expiresAt }) => ({ id, status, expiresAt }));

@@ -1,4 +1,4 @@
-import type { EnvironmentDriver, Refusal, RunStarted } from '../contracts/index.ts';
+import type { EnvironmentDriver, Rejection, RunStarted } from '../contracts/index.ts';
 import type { FoundPlacement } from '../db/statements/read-placements.ts';
 import { isWithoutOutsideEffects } from './drivers/outside-effects.ts';
 
@@ -37,11 +37,11 @@ export interface LeasableEnvironments {
 }
 
 /** Why no lease on the environment can be granted in the company; undefined when one can. */
-export function refusalOfEnvironment(
+export function rejectionOfEnvironment(
   environment: FoundPlacement['environment'],
   companyId: string,
   environmentId: string | undefined,
-): Refusal | undefined {
+): Rejection | undefined {
   if (environment === null) {
     return { code: 'unknown_environment', reason: `there is no environment ${environmentId ?? 'Local'}` };
   }
@@ -55,10 +55,10 @@ export function refusalOfEnvironment(
 }
 
 /** Why a worker cannot lease the environment itself, as a service could that does its own provisioning. */
-export function refusalOfDriver(
+export function rejectionOfDriver(
   environment: FoundPlacement['environment'],
   { enabled, drivers }: LeasableEnvironments,
-): Refusal | undefined {
+): Rejection | undefined {
   if (environment === null || isWithoutOutsideEffects(environment.driver)) return undefined;
   const what = `environment ${environment.id} is of the kind ${environment.driver}`;
   if (!enabled) {

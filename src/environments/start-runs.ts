@@ -1,7 +1,7 @@
-import type { CompanyStatus, GrantedLease, Refusal, RunStarted, RunStartedResult } from '../contracts/index.ts';
+import type { CompanyStatus, GrantedLease, Rejection, RunStarted, RunStartedResult } from '../contracts/index.ts';
 import type { Transaction } from '../db/connection.ts';
 import type { NewLease } from '../db/statements/acquire-leases.ts';
-import { recordDenials } from '../db/statements/activity.ts';
+import { recordRejections } from '../db/statements/activity.ts';
 import type { Actor } from '../db/statements/activity.ts';
 import { ensureLocalEnvironments } from '../db/statements/ensure-local-environments.ts';
 import { readPlacements } from '../db/statements/read-placements.ts';
@@ -14,9 +14,9 @@ import type { StartDecision } from './carry-out-starts.ts';
 import { isWithoutOutsideEffects } from './drivers/outside-effects.ts';
 import { done } from './outcome.ts';
 import type { Outcome } from './outcome.ts';
-import { place, refusalOfWait } from './placement.ts';
-import { refusalOfCompany, refusalOfRun } from './refusals.ts';
-import { refusalOfDriver, refusalOfEnvironment, selectEnvironment } from './selection.ts';
+import { place, rejectionOfWait } from './placement.ts';
+import { rejectionOfCompany, rejectionOfRun } from './rejections.ts';
+import { rejectionOfDriver, rejectionOfEnvironment, selectEnvironment } from './selection.ts';
 import type { LeasableEnvironments } from './selection.ts';
 
 /** What start operations need to know besides their payloads. */
@@ -47,7 +47,7 @@ export async function startRuns(
   starts: readonly RunStarted[],
   context: StartContext,
 ): Promise<Outcome<RunStartedResult>[]> {
-  const served = starts.filter((start) => refusalOfCompany(context.companies, start.companyId) === undefined);
+  const served = starts.filter((start) => rejectionOfCompany(context.companies, start.companyId) === undefined);
   await recordStartedRuns(tx, served);
   await ensureLocalEnvironments(tx, companiesWantingLocal(served), context.actor);
   const runs = await readRuns(
@@ -81,12 +81,12 @@ function decide(
   taken: Taken,
   context: StartContext,
 ): StartDecision {
-  const refusal =
-    refusalOfCompany(context.companies, start.companyId) ??
-    refusalOfRun(run, start) ??
+  const rejection =
+    rejectionOfCompany(context.companies, start.companyId) ??
+    rejectionOfRun(run, start) ??
     // A lease the run has already is returned even where a new one would be refused by now (one-lease).
-    (found.lease === null ? refusalOfNewLease(start, found, context.leasable) : undefined);
-  if (refusal !== undefined) return { kind: 'settled', outcome: { kind: 'refused', refusal } };
+    (found.lease === null ? rejectionOfNewLease(start, found, context.leasable) : undefined);
+  if (rejection !== undefined) return { kind: 'settled', outcome: { kind: 'rejected', rejection } };
   if (found.lease !== null) return decideByLease(found.lease, run!);
   if (run!.status !== 'running') return { kind: 'settled', outcome: done(null) };
   const environment = found.environment!;
@@ -94,8 +94,8 @@ function decide(
   const placing = place(lease, found, taken.workspaces);
   if (placing.kind === 'wait') {
     const { heldBy, superseded } = placing;
-    const tooLong = refusalOfWait(heldBy, found.wait, context.leaseWaitMs);
-    if (tooLong !== undefined) return { kind: 'settled', outcome: { kind: 'refused', refusal: tooLong } };
+    const tooLong = rejectionOfWait(heldBy, found.wait, context.leaseWaitMs);
+    if (tooLong !== undefined) return { kind: 'settled', outcome: { kind: 'rejected', rejection: tooLong } };
     return { kind: 'wait', heldBy, superseded, start, environmentId: environment.id };
   }
   if (isWithoutOutsideEffects(environment.driver)) return placing;
@@ -116,13 +116,15 @@ function takeRetained({ retained }: FoundPlacement, taken: Taken): FoundPlacemen
   return retained;
 }
 
-function refusalOfNewLease(
+function rejectionOfNewLease(
   start: RunStarted,
   { environment }: FoundPlacement,
   leasable: LeasableEnvironments,
-): Refusal | undefined {
+): Rejection | undefined {
   const { environmentId } = selectEnvironment(start);
-  return refusalOfEnvironment(environment, start.companyId, environmentId) ?? refusalOfDriver(environment, leasable);
+  return (
+    rejectionOfEnvironment(environment, start.companyId, environmentId) ?? rejectionOfDriver(environment, leasable)
+  );
 }
 
 function leaseFor(start: RunStarted, found: FoundPlacement, defaultTtlSeconds: number): NewLease {
@@ -160,12 +162,12 @@ async function tellDenials(
   outcomes: readonly Outcome<RunStartedResult>[],
   actor: Actor,
 ): Promise<void> {
-  const denials = starts.flatMap((start, position) => {
+  const rejections = starts.flatMap((start, position) => {
     const outcome = outcomes[position]!;
-    if (outcome.kind !== 'refused') return [];
+    if (outcome.kind !== 'rejected') return [];
     const { companyId, runId, agentId } = start;
     const { environmentId } = selectEnvironment(start);
-    return [{ companyId, runId, agentId, environmentId, refusal: outcome.refusal }];
+    return [{ companyId, runId, agentId, environmentId, rejection: outcome.rejection }];
   });
-  if (denials.length > 0) await recordDenials(tx, denials, actor);
+  if (rejections.length > 0) await recordRejections(tx, rejections, actor);
 }

@@ -1,5 +1,5 @@
 import type { RunFinishedResult, RunHeartbeatResult, RunStartedResult } from '../contracts/index.ts';
-import type { BoundStatement } from '../db/bound-statement.ts';
+import type { PrecompiledStatement } from '../db/precompiled-statement.ts';
 import { ensureLocalsOfLocked } from '../db/statements/ensure-local-environments.ts';
 import { lockKnownCompanies, registerCompanies } from '../db/statements/lock-companies.ts';
 import type { WorkerPool } from '../db/worker-pool.ts';
@@ -19,7 +19,7 @@ export interface UsualKind<Payload, Result> {
     payloads: readonly Payload[],
     settings: OperationSettings,
   ): {
-    statement: BoundStatement;
+    statement: PrecompiledStatement;
     /** From the statement's rows, the result for each run that was not left alone. */
     results: (rows: readonly unknown[]) => Iterable<readonly [runId: string, result: Result]>;
   };
@@ -51,22 +51,22 @@ export function canBeUsual({ kind, payload }: Operation): boolean {
  * {@link applyFirstStarts} if they are starts, and for `applyOperations`
  */
 export async function applyUsualOperations(
-  pool: Pick<WorkerPool, 'inOneGo'>,
+  pool: Pick<WorkerPool, 'pipeline'>,
   operations: readonly Operation[],
   settings: OperationSettings,
 ): Promise<(OperationOutcome | undefined)[]> {
-  return applyInOneGo(pool, operations, settings, (companyIds) => [lockKnownCompanies(companyIds)]);
+  return applyPipelined(pool, operations, settings, (companyIds) => [lockKnownCompanies(companyIds)]);
 }
 
 /**
  * The same for starts that may be the first of their company, which is registered, if it is to be, and given its `Local`.
  */
 export async function applyFirstStarts(
-  pool: Pick<WorkerPool, 'inOneGo'>,
+  pool: Pick<WorkerPool, 'pipeline'>,
   starts: readonly Operation[],
   settings: OperationSettings,
 ): Promise<(OperationOutcome | undefined)[]> {
-  return applyInOneGo(pool, starts, settings, (companyIds) => [
+  return applyPipelined(pool, starts, settings, (companyIds) => [
     ...(settings.companyRegistration === 'first-sight' ? [registerCompanies(companyIds)] : []),
     lockKnownCompanies(companyIds),
     ensureLocalsOfLocked(settings.actor),
@@ -74,11 +74,11 @@ export async function applyFirstStarts(
 }
 
 /** @param prepare what is to be done about the operations' companies before */
-async function applyInOneGo(
-  pool: Pick<WorkerPool, 'inOneGo'>,
+async function applyPipelined(
+  pool: Pick<WorkerPool, 'pipeline'>,
   operations: readonly Operation[],
   settings: OperationSettings,
-  prepare: (companyIds: readonly string[]) => BoundStatement[],
+  prepare: (companyIds: readonly string[]) => PrecompiledStatement[],
 ): Promise<(OperationOutcome | undefined)[]> {
   const candidates = operationsBySubject(operations.filter(canBeUsual));
   if (candidates.size === 0) return operations.map(() => undefined);
@@ -89,7 +89,7 @@ async function applyInOneGo(
   });
   const companyIds = new Set([...candidates.values()].map(({ payload }) => payload.companyId));
   const preparation = prepare([...companyIds]);
-  const rows = await pool.inOneGo([...preparation, ...steps.map(({ statement }) => statement)]);
+  const rows = await pool.pipeline([...preparation, ...steps.map(({ statement }) => statement)]);
   const outcomes = new Map<Operation, OperationOutcome>();
   steps.forEach(({ kind, results }, position) => {
     for (const [runId, result] of results(rows[preparation.length + position]!)) {

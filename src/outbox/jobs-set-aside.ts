@@ -1,8 +1,8 @@
-import { growingPause } from '../queues/growing-pause.ts';
-import type { PauseRange } from '../queues/growing-pause.ts';
+import { backoffDelay } from '../lib/backoff.ts';
+import type { BackoffPolicy } from '../lib/backoff.ts';
 
 /** A job that fails by itself is tried so often that a passing cause costs little, and a lasting one next to nothing. */
-const PAUSES: PauseRange = { firstMs: 1_000, longestMs: 60_000 };
+const PAUSES: BackoffPolicy = { initialMs: 1_000, maxMs: 60_000 };
 
 /**
  * Jobs that could not be published although the queue answers. Each is left alone for a while that grows with its
@@ -20,7 +20,7 @@ export class JobsSetAside {
   /** Sets a job aside once more. Returns for how many milliseconds. */
   add(id: string): number {
     const failures = (this.#jobs.get(id)?.failures ?? 0) + 1;
-    const pauseMs = growingPause(failures, PAUSES);
+    const pauseMs = backoffDelay(failures, PAUSES);
     this.#jobs.set(id, { failures, until: this.#now() + pauseMs });
     return pauseMs;
   }
@@ -34,7 +34,7 @@ export class JobsSetAside {
       if (until > now) {
         ids.push(id);
         msUntilNext = Math.min(msUntilNext, until - now);
-      } else if (now - until > PAUSES.longestMs) {
+      } else if (now - until > PAUSES.maxMs) {
         // It has not failed again for so long that it must be gone: published, or taken out by somebody.
         this.#jobs.delete(id);
       }

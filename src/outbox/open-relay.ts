@@ -1,7 +1,7 @@
 import type { Db } from '../db/connection.ts';
 import { Publisher } from '../queues/publisher.ts';
 import { openQueues } from '../queues/queues.ts';
-import { withinTime } from '../queues/time-limit.ts';
+import { withTimeout } from '../lib/abort.ts';
 import { OutboxListener } from './outbox-listener.ts';
 import { OutboxRelay } from './relay.ts';
 
@@ -45,7 +45,7 @@ export function openOutboxRelay(db: Db, options: OpenRelayOptions): OpenedRelay 
   const relay = new OutboxRelay({
     db,
     publisher,
-    pingQueue: () => withinTime(PUBLISH_TIMEOUT_MS, () => queues.ping()),
+    pingQueue: () => withTimeout(PUBLISH_TIMEOUT_MS, () => queues.ping()),
     silenceLimitMs: SILENCE_LIMIT_MS,
     pollIntervalMs: outboxPollIntervalMs,
     onTrouble,

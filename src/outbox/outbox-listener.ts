@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Client } from 'pg';
 import { OUTBOX_CHANNEL } from '../db/statements/outbox.ts';
-import { WHILE_AWAY, growingPause } from '../queues/growing-pause.ts';
-import { restFor } from '../queues/rest-for.ts';
+import { RECONNECT_BACKOFF, backoffDelay } from '../lib/backoff.ts';
+import { abortableSleep } from '../lib/abort.ts';
 
 /** How the outbox is listened to. */
 export interface OutboxListenerOptions {
@@ -56,7 +56,7 @@ export class OutboxListener {
         if (signal.aborted) return;
         failures += 1;
         this.#options.onTrouble(error instanceof Error ? error : new Error(String(error)));
-        await restFor(growingPause(failures, WHILE_AWAY), signal);
+        await abortableSleep(backoffDelay(failures, RECONNECT_BACKOFF), signal);
       }
     }
   }

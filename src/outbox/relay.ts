@@ -3,8 +3,8 @@ import type { Db } from '../db/connection.ts';
 import { deleteOutboxJobs, limitSilence, lockFirstOutboxJobs } from '../db/statements/outbox.ts';
 import type { OutboxJob } from '../db/statements/outbox.ts';
 import type { Publisher } from '../queues/publisher.ts';
-import { restFor } from '../queues/rest-for.ts';
-import { WHILE_AWAY, growingPause } from '../queues/growing-pause.ts';
+import { abortableSleep } from '../lib/abort.ts';
+import { RECONNECT_BACKOFF, backoffDelay } from '../lib/backoff.ts';
 import { JobsSetAside } from './jobs-set-aside.ts';
 
 /** What a relay works with. */
@@ -74,12 +74,12 @@ export class OutboxRelay {
       try {
         const restMs = await this.#round();
         failures = 0;
-        if (restMs > 0) await restFor(restMs, this.#wakeUp.signal);
+        if (restMs > 0) await abortableSleep(restMs, this.#wakeUp.signal);
       } catch (error) {
         if (signal.aborted) return;
         failures += 1;
         this.#options.onTrouble(error instanceof Error ? error : new Error(String(error)));
-        await restFor(growingPause(failures, WHILE_AWAY), signal);
+        await abortableSleep(backoffDelay(failures, RECONNECT_BACKOFF), signal);
       }
     }
   }

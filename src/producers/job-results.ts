@@ -2,15 +2,15 @@ import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
   JobFailedError,
-  LeaseDeniedError,
+  RejectedError,
   LeaseWaitTimeoutError,
   LessorError,
   QueueUnreachableError,
-  parseRefusal,
+  parseRejection,
 } from '../contracts/index.ts';
 import type { PayloadQueueName } from '../contracts/index.ts';
 import type { LessorQueue, LessorQueueEvents, Queues } from '../queues/queues.ts';
-import { untilAborted } from '../queues/until-aborted.ts';
+import { raceAbort } from '../lib/abort.ts';
 import type { Publisher } from '../queues/publisher.ts';
 
 /** Which run is waited for, for how long. */
@@ -32,7 +32,7 @@ const LOOK_AGAIN_MS = 100;
 /** Taking leave of a queue that is not away takes milliseconds. */
 const CLOSES_WITHIN_MS = 500;
 
-/** Waits for jobs and tells refusals, failures and timeouts apart. */
+/** Waits for jobs and tells rejections, failures and timeouts apart. */
 export class JobResults {
   readonly #queues: Queues;
   readonly #publisher: Publisher;
@@ -98,7 +98,7 @@ export class JobResults {
   async #hearOfEnd(name: PayloadQueueName, jobId: string, signal: AbortSignal): Promise<void> {
     try {
       const events = this.#eventsOf(name);
-      await untilAborted(events.waitUntilReady(), signal);
+      await raceAbort(events.waitUntilReady(), signal);
       await Promise.race(['completed', 'failed'].map((end) => once(events, `${end}:${jobId}`, { signal })));
     } catch {
       // What was not heard is read from the job.
@@ -149,6 +149,6 @@ async function readOutcome(queue: LessorQueue, jobId: string): Promise<{ value: 
 }
 
 function errorOfFailedJob(jobId: string, failedReason: string): LessorError {
-  const refusal = parseRefusal(failedReason);
-  return refusal === undefined ? new JobFailedError(jobId, failedReason) : new LeaseDeniedError(refusal);
+  const rejection = parseRejection(failedReason);
+  return rejection === undefined ? new JobFailedError(jobId, failedReason) : new RejectedError(rejection);
 }

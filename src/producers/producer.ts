@@ -14,7 +14,7 @@ import { JobResults } from './job-results.ts';
 import { PublishBuffer } from '../queues/publish-buffer.ts';
 import { Publisher } from '../queues/publisher.ts';
 import { runJobs } from '../queues/run-jobs.ts';
-import type { PublishedJob, RunEnd, RunJob, RunSignOfLife, RunStart } from '../queues/run-jobs.ts';
+import type { PublishedJob, RunEnd, RunJob, RunHeartbeatInput, RunStart } from '../queues/run-jobs.ts';
 
 /** Where a producer publishes, and how long it tries. */
 export interface HeartbeatProducerOptions {
@@ -41,7 +41,7 @@ export interface HeartbeatProducerOptions {
   now?: () => Date;
 }
 
-export type { PublishedJob, RunEnd, RunSignOfLife, RunStart };
+export type { PublishedJob, RunEnd, RunHeartbeatInput, RunStart };
 
 /**
  * Publishes what happens to heartbeat runs. Every method validates its input before anything is sent
@@ -51,10 +51,10 @@ export type { PublishedJob, RunEnd, RunSignOfLife, RunStart };
 export interface HeartbeatProducer {
   runStarted(run: RunStart): Promise<PublishedJob>;
   runFinished(run: RunEnd): Promise<PublishedJob>;
-  runHeartbeat(run: RunSignOfLife): Promise<PublishedJob>;
+  runHeartbeat(run: RunHeartbeatInput): Promise<PublishedJob>;
   /**
    * Waits until the run is granted its lease.
-   * @throws {LeaseDeniedError} when it is refused for good; its `code` says why
+   * @throws {RejectedError} when it is refused for good; its `code` says why
    * @throws {RunEndedError} when the run has ended already
    * @throws {LeaseLostError} when the lease has lapsed already
    * @throws {LeaseWaitTimeoutError} when neither has happened within `timeoutMs` (default 30000)
@@ -62,7 +62,7 @@ export interface HeartbeatProducer {
    */
   waitForLease(runId: string, options?: WaitOptions): Promise<GrantedLease>;
   /** Publishes a sign of life and waits for the leases as they stand after it. Throws as {@link waitForLease} does. */
-  renewLease(run: RunSignOfLife, options?: WaitOptions): Promise<RunHeartbeatResult>;
+  renewLease(run: RunHeartbeatInput, options?: WaitOptions): Promise<RunHeartbeatResult>;
   /** Ends all waits, gives up what is held, and disconnects. */
   close(): Promise<void>;
 }

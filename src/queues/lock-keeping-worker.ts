@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Worker } from 'bullmq';
 import type { IQueueBackend, Job, JobJson, JobProgress } from 'bullmq';
-import { WHILE_AWAY, growingPause } from './growing-pause.ts';
+import { RECONNECT_BACKOFF, backoffDelay } from '../lib/backoff.ts';
 import type { StoreReference } from './store.ts';
 
 /**
@@ -34,7 +34,7 @@ export class LockKeepingWorker extends Worker<unknown, unknown, string, IQueueBa
       try {
         return await super.handleCompleted(...completion);
       } catch (error) {
-        const pauseMs = growingPause(failures, WHILE_AWAY);
+        const pauseMs = backoffDelay(failures, RECONNECT_BACKOFF);
         if (isVerdict(error) || performance.now() + pauseMs >= lockLapsesAt) throw error;
         this.emit('error', error as Error);
         await sleep(pauseMs, undefined, { ref: false });

@@ -1,9 +1,9 @@
 import { QueueUnreachableError } from '../contracts/index.ts';
-import { growingPause } from './growing-pause.ts';
-import type { PauseRange } from './growing-pause.ts';
+import { backoffDelay } from '../lib/backoff.ts';
+import type { BackoffPolicy } from '../lib/backoff.ts';
 import { HeldMessage } from './held-message.ts';
 import type { HeldMessageOptions } from './held-message.ts';
-import { restFor } from './rest-for.ts';
+import { abortableSleep } from '../lib/abort.ts';
 
 /** Messages of one run, of which one is under way at a time: they are published in the order in which they came. */
 interface RunMessages {
@@ -13,7 +13,7 @@ interface RunMessages {
 }
 
 /** Shorter than those of a worker: somebody waits for each message. */
-const PAUSES: PauseRange = { firstMs: 100, longestMs: 1_000 };
+const PAUSES: BackoffPolicy = { initialMs: 100, maxMs: 1_000 };
 
 /** Runs whose messages are sent at once when the queue is back. */
 const RUNS_AT_ONCE = 100;
@@ -92,7 +92,7 @@ export class PublishBuffer {
     const { signal } = this.#closing;
     for (let tries = 1; this.#runs.size > 0 && !signal.aborted; tries += 1) {
       this.#isAway = true;
-      await restFor(growingPause(tries, PAUSES), signal);
+      await abortableSleep(backoffDelay(tries, PAUSES), signal);
       const [first] = this.#runs.values();
       if (first !== undefined && (await this.#publishAll(first))) await this.#publishHeld();
     }

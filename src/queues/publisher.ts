@@ -4,7 +4,7 @@ import { FairQueue } from './fair-queue.ts';
 import type { OperationQueueName } from './names.ts';
 import type { LessorQueue, Queues } from './queues.ts';
 import { JOB_OPTIONS } from './retry-policy.ts';
-import { withinTime } from './time-limit.ts';
+import { withTimeout } from '../lib/abort.ts';
 
 /** What every job says of itself. */
 export interface OfCompany {
@@ -33,7 +33,7 @@ export class Publisher {
    */
   async publish(name: OperationQueueName, jobId: string, payload: OfCompany, givenUp?: AbortSignal): Promise<void> {
     try {
-      await withinTime(this.#timeoutMs, (overdue) => {
+      await withTimeout(this.#timeoutMs, (overdue) => {
         const signal = givenUp === undefined ? overdue : AbortSignal.any([overdue, givenUp]);
         return this.#send(name, jobId, payload, signal);
       });

@@ -4,7 +4,7 @@ import type { QueueBaseOptions } from 'bullmq';
 import { Redis } from 'ioredis';
 import type { Cluster } from 'ioredis';
 import type { QueuesOptions, QueueStore } from './store.ts';
-import { untilAborted } from './until-aborted.ts';
+import { raceAbort } from '../lib/abort.ts';
 import { answerInfoWithVersion, readRedisDurability } from './redis-info.ts';
 import { createRedisClient, parseRedisUrl } from './redis-url.ts';
 import type { ClientOptions } from './redis-url.ts';
@@ -53,7 +53,7 @@ export function openRedisStore(url: URL, { role, onError }: QueuesOptions): Queu
       return createRedisBackend(name, withConnection, roles);
     },
     async ready(signal) {
-      if (commands.status !== 'ready') await untilAborted(becomeReady(), signal);
+      if (commands.status !== 'ready') await raceAbort(becomeReady(), signal);
     },
     async assertMigrated() {},
     async ping() {

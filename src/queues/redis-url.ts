@@ -1,7 +1,7 @@
 import { Cluster, Redis } from 'ioredis';
 import type { RedisOptions } from 'ioredis';
 import { InvalidConfigurationError } from '../contracts/index.ts';
-import { WHILE_AWAY, growingPause } from './growing-pause.ts';
+import { RECONNECT_BACKOFF, backoffDelay } from '../lib/backoff.ts';
 
 /** The options of ioredis that Lessor sets. */
 export type ClientOptions = Partial<
@@ -104,5 +104,5 @@ export function createRedisClient(target: RedisTarget, overrides: ClientOptions)
 
 /** Milliseconds until the next try to reconnect. Losing the connection counts as a failure before the first one. */
 function reconnectDelay(tries: number): number {
-  return growingPause(tries + 1, WHILE_AWAY);
+  return backoffDelay(tries + 1, RECONNECT_BACKOFF);
 }

@@ -3,7 +3,7 @@ import { jobIds } from './names.ts';
 import { Publisher } from './publisher.ts';
 import type { LessorQueue, Queues } from './queues.ts';
 import { DEFAULT_RELEASE_ATTEMPTS, JOB_OPTIONS } from './retry-policy.ts';
-import { withinTime } from './time-limit.ts';
+import { withTimeout } from '../lib/abort.ts';
 
 /** Long for a page of jobs, and short enough for a sweep not to be held up by a queue that does not answer. */
 const DEFAULT_TIMEOUT_MS = 5_000;
@@ -26,7 +26,7 @@ export class ReleaseJobs {
    * what was published until then stays published.
    */
   restore(releases: readonly LeaseRelease[]): Promise<number> {
-    return withinTime(this.#timeoutMs, async (signal) => {
+    return withTimeout(this.#timeoutMs, async (signal) => {
       const queue = await this.#publisher.queue('lease-release', signal);
       let restored = 0;
       for (const release of releases) {
@@ -42,7 +42,7 @@ export class ReleaseJobs {
    * attempt waits no longer. Returns false for one that is being tried already.
    */
   retry(release: LeaseRelease): Promise<boolean> {
-    return withinTime(this.#timeoutMs, async (signal) => {
+    return withTimeout(this.#timeoutMs, async (signal) => {
       const queue = await this.#publisher.queue('lease-release', signal);
       const job = await queue.getJob(jobIds.leaseRelease(release));
       const state = await job?.getState();

@@ -1,6 +1,6 @@
 import type { JobsOptions } from 'bullmq';
-import { growingPause } from './growing-pause.ts';
-import type { PauseRange } from './growing-pause.ts';
+import { backoffDelay } from '../lib/backoff.ts';
+import type { BackoffPolicy } from '../lib/backoff.ts';
 import type { OperationQueueName } from './names.ts';
 
 /**
@@ -14,7 +14,7 @@ const CAPPED = { type: 'capped' };
  * second to a minute, eight minutes in all. Refusals are never retried, and neither waiting for a workspace nor an
  * outage of Postgres spends an attempt.
  */
-const TRANSIENT_PAUSES: PauseRange = { firstMs: 500, longestMs: 60_000 };
+const TRANSIENT_PAUSES: BackoffPolicy = { initialMs: 500, maxMs: 60_000 };
 const TRANSIENT_RETRIES = { attempts: 15, backoff: CAPPED } satisfies JobsOptions;
 
 /**
@@ -24,12 +24,12 @@ const TRANSIENT_RETRIES = { attempts: 15, backoff: CAPPED } satisfies JobsOption
 export const DEFAULT_RELEASE_ATTEMPTS = 12;
 
 /** The pause before the next attempt, in milliseconds: between half and all of what it has grown to. */
-function pauseBeforeRetry(failures: number, pauses: PauseRange, random: () => number): number {
-  return Math.round(growingPause(failures, pauses) * (1 - random() / 2));
+function pauseBeforeRetry(failures: number, pauses: BackoffPolicy, random: () => number): number {
+  return Math.round(backoffDelay(failures, pauses) * (1 - random() / 2));
 }
 
 /** How the worker of a queue tells BullMQ of the pauses. */
-export function retrySettings(queue: OperationQueueName, releasePauses: PauseRange, random: () => number) {
+export function retrySettings(queue: OperationQueueName, releasePauses: BackoffPolicy, random: () => number) {
   const pauses = queue === 'lease-release' ? releasePauses : TRANSIENT_PAUSES;
   return { backoffStrategy: (failures: number) => pauseBeforeRetry(failures, pauses, random) };
 }

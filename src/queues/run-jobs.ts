@@ -7,7 +7,7 @@ export type RunStart = Omit<RunStarted, 'version' | 'startedAt'> & { startedAt?:
 /** A run that ended; `finishedAt` defaults to now. */
 export type RunEnd = Omit<RunFinished, 'version' | 'finishedAt'> & { finishedAt?: string };
 /** A sign of life; `at` defaults to now. */
-export type RunSignOfLife = Omit<RunHeartbeat, 'version' | 'at'> & { at?: string };
+export type RunHeartbeatInput = Omit<RunHeartbeat, 'version' | 'at'> & { at?: string };
 
 /** The reference to a published job. */
 export interface PublishedJob {
@@ -37,7 +37,7 @@ export const runJobs = {
     return { queue: 'run-finished', jobId: jobIds.runFinished(payload), payload };
   },
 
-  heartbeat(run: RunSignOfLife, now: Date): RunJob<'run-heartbeat', RunHeartbeat> {
+  heartbeat(run: RunHeartbeatInput, now: Date): RunJob<'run-heartbeat', RunHeartbeat> {
     const input = { version: 1, at: now.toISOString(), ...run };
     const payload = parse(runHeartbeatSchema, input, 'run-heartbeat payload');
     return { queue: 'run-heartbeat', jobId: jobIds.runHeartbeat(payload), payload };

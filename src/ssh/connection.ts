@@ -82,7 +82,7 @@ export class SshConnection {
 
   /**
    * Connects and logs in.
-   * @throws {EnvironmentFailedError} environment_unreachable, host_key_refused, authentication_failed or
+   * @throws {EnvironmentFailedError} environment_unreachable, host_key_rejected, authentication_failed or
    * secret_unavailable; or the reason of the signal
    */
   static async connect(config: SshConfig, options: ConnectOptions): Promise<SshConnection> {

@@ -34,7 +34,7 @@ type ClientError = Error & { level?: string; code?: unknown };
 
 /**
  * Connects to a host and logs in.
- * @throws {EnvironmentFailedError} environment_unreachable, host_key_refused or authentication_failed; or the reason of the signal
+ * @throws {EnvironmentFailedError} environment_unreachable, host_key_rejected or authentication_failed; or the reason of the signal
  */
 export function dial(config: SshConfig, options: DialOptions): Promise<Dialled> {
   const { signal, timeoutMs, hostKeyCheck } = options;
@@ -58,7 +58,9 @@ export function dial(config: SshConfig, options: DialOptions): Promise<Dialled> 
     client.on('handshake', () => (stage = 'log in'));
     client.on('ready', () => settle(() => resolve({ client, socket })));
     // Stays, as errors may come at any time and each would otherwise end the process.
-    client.on('error', (error: ClientError) => fail(hostKeyCheck.refusal ?? failureOf(error, config, stage, options)));
+    client.on('error', (error: ClientError) =>
+      fail(hostKeyCheck.rejection ?? failureOf(error, config, stage, options)),
+    );
     client.on('close', () => fail(unreachable(config, stage, 'the connection was closed')));
     if (signal.aborted) return onAbort();
     signal.addEventListener('abort', onAbort, { once: true });

@@ -15,7 +15,7 @@ const ALGORITHMS: readonly (readonly [ServerHostKeyAlgorithm, keyType: string])[
   ['rsa-sha2-256', 'ssh-rsa'],
 ];
 
-/** How many known keys a refusal names at most. */
+/** How many known keys a rejection names at most. */
 const MAXIMUM_KEYS_NAMED = 5;
 
 /** Decides for one connection whether the host is the one that the config means. */
@@ -24,7 +24,7 @@ export class HostKeyCheck {
   readonly algorithms: ServerHostKeyAlgorithm[];
   readonly #config: SshConfig;
   readonly #knownHosts: KnownHost[];
-  #refusal: EnvironmentFailedError | undefined;
+  #rejection: EnvironmentFailedError | undefined;
   #accepted: HostKeyJudgement | undefined;
 
   constructor(config: SshConfig) {
@@ -39,8 +39,8 @@ export class HostKeyCheck {
   }
 
   /** Why the host was refused, once it was. */
-  get refusal(): EnvironmentFailedError | undefined {
-    return this.#refusal;
+  get rejection(): EnvironmentFailedError | undefined {
+    return this.#rejection;
   }
 
   /** What was found of a host that was accepted, in words. */
@@ -57,7 +57,7 @@ export class HostKeyCheck {
     const isAccepted =
       judgement.verdict === 'trusted' || (judgement.verdict !== 'revoked' && !this.#config.strictHostKeyChecking);
     if (isAccepted) this.#accepted = judgement;
-    else this.#refusal = this.#refuse(judgement);
+    else this.#rejection = this.#refuse(judgement);
     return isAccepted;
   }
 
@@ -73,7 +73,7 @@ export class HostKeyCheck {
         `if the fingerprint is right, add the key to knownHosts`,
       trusted: offers,
     }[verdict];
-    return new EnvironmentFailedError('host_key_refused', message);
+    return new EnvironmentFailedError('host_key_rejected', message);
   }
 
   #otherKeys(): string {

@@ -22,7 +22,7 @@ function controlled(options: Partial<Options> = {}) {
     keyOf,
     maximumBatchSize: 100,
     maximumBatchesInFlight: 2,
-    patienceMs: 60_000,
+    slowBatchThresholdMs: 60_000,
     ...options,
   });
   const results: Promise<string>[] = [];
@@ -104,7 +104,7 @@ describe('limits', () => {
   test('what waits beside a batch that takes long makes one of its own', async () => {
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
     onTestFinished(() => void vi.useRealTimers());
-    const { submit, batches, succeed } = controlled({ patienceMs: 5 });
+    const { submit, batches, succeed } = controlled({ slowBatchThresholdMs: 5 });
     await submit('a1', 'b1');
     await submit('c1');
     vi.advanceTimersByTime(4);
@@ -119,7 +119,11 @@ describe('limits', () => {
   test('no more batches are under way than allowed', async () => {
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
     onTestFinished(() => void vi.useRealTimers());
-    const { submit, batches, succeed } = controlled({ maximumBatchSize: 1, maximumBatchesInFlight: 2, patienceMs: 5 });
+    const { submit, batches, succeed } = controlled({
+      maximumBatchSize: 1,
+      maximumBatchesInFlight: 2,
+      slowBatchThresholdMs: 5,
+    });
     await submit('a1', 'b1', 'c1');
     vi.advanceTimersByTime(5);
     vi.advanceTimersByTime(5);
@@ -129,7 +133,7 @@ describe('limits', () => {
   });
 
   test('items of one key are never in two batches at once, and do not hold up other keys', async () => {
-    const { submit, batches, succeed } = controlled({ patienceMs: 1 });
+    const { submit, batches, succeed } = controlled({ slowBatchThresholdMs: 1 });
     await submit('a1');
     await submit('a2', 'b1');
     await expect.poll(batches).toEqual([['a1'], ['b1']]);
@@ -138,7 +142,7 @@ describe('limits', () => {
   });
 
   test('batches are no more and no larger than allowed, and share no key, for any order of arrival and of completion', async () => {
-    const limits = { maximumBatchSize: 7, maximumBatchesInFlight: 3, patienceMs: 1 };
+    const limits = { maximumBatchSize: 7, maximumBatchesInFlight: 3, slowBatchThresholdMs: 1 };
     const underWay = new Set<readonly string[]>();
     const broken: string[] = [];
     const commit = async (items: readonly string[]) => {
@@ -179,7 +183,7 @@ function withGuilty() {
     keyOf,
     maximumBatchSize: 100,
     maximumBatchesInFlight: 2,
-    patienceMs: 1,
+    slowBatchThresholdMs: 1,
   });
   return { coalescer, committed };
 }
@@ -220,7 +224,7 @@ describe('isolated', () => {
   });
 
   test('while a batch is replayed its keys stay in flight', async () => {
-    const { submit, batches, fail, succeed, results } = controlled({ patienceMs: 1 });
+    const { submit, batches, fail, succeed, results } = controlled({ slowBatchThresholdMs: 1 });
     await submit('a1', 'b1');
     await fail(0, new Error('Postgres refused'));
     expect(batches()).toEqual([['a1', 'b1'], ['a1']]);

@@ -60,10 +60,10 @@ describeOnEachBackend(
     });
 
     test('is tried again where its environment does not answer, and is granted when it does', async () => {
-      let refusals = 2;
+      let rejections = 2;
       const acquire: typeof directoryDriver.acquire = (request, call) => {
-        refusals -= 1;
-        return refusals >= 0 ? Promise.reject(HOST_IS_DOWN) : directoryDriver.acquire(request, call);
+        rejections -= 1;
+        return rejections >= 0 ? Promise.reject(HOST_IS_DOWN) : directoryDriver.acquire(request, call);
       };
       await startWorker(backend, withDirectories({ acquire }));
       const producer = openProducer(backend);
@@ -72,7 +72,7 @@ describeOnEachBackend(
       expect(await producer.waitForLease(run.runId)).toMatchObject({ status: 'active', failureReason: null });
     });
 
-    test.for(['host_key_refused', 'authentication_failed', 'secret_unavailable', 'workspace_unusable'] as const)(
+    test.for(['host_key_rejected', 'authentication_failed', 'secret_unavailable', 'workspace_unusable'] as const)(
       'is refused at once with the reason %s, told, and what was made of it is removed',
       async (code) => {
         const acquire: typeof directoryDriver.acquire = async (request, call) => {

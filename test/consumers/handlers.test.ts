@@ -73,8 +73,8 @@ describe('run-started', () => {
     const payload = runStarted();
     const handled = dependencies({ companyRegistration: 'known' });
     expect(await runStartedHandler.handle(handled, payload, FIRST_ATTEMPT)).toMatchObject({
-      kind: 'refused',
-      refusal: { code: 'unknown_company' },
+      kind: 'rejected',
+      rejection: { code: 'unknown_company' },
     });
     expect(await database.sql`select from lessor.heartbeat_runs where id = ${payload.runId}`).toHaveLength(0);
   });
@@ -93,29 +93,29 @@ describe('run-started', () => {
     expect(await countOf(database.sql, [companyId])).toEqual({ locals: 1, leases: 2, runs: 2, acquired: 2 });
   });
 
-  describe('always-told: a denial', () => {
-    const refusal = { code: 'invalid_payload', reason: 'ttlSeconds is too large' } as const;
+  describe('always-audited: a rejection', () => {
+    const rejection = { code: 'invalid_payload', reason: 'ttlSeconds is too large' } as const;
 
     test('is told once a run, where the company is known', async () => {
       const companyId = await insertCompany(database.sql);
       const run = { companyId, runId: randomUUID(), ttlSeconds: 1e9 };
-      await runStartedHandler.denied!(dependencies(), run, refusal);
-      await runStartedHandler.denied!(dependencies(), run, refusal);
+      await runStartedHandler.denied!(dependencies(), run, rejection);
+      await runStartedHandler.denied!(dependencies(), run, rejection);
       const events = await database.sql<{ run_id: string; details: object }[]>`
         select run_id, details from lessor.activity_log where company_id = ${companyId}`;
-      expect(events).toEqual([{ run_id: run.runId, details: refusal }]);
+      expect(events).toEqual([{ run_id: run.runId, details: rejection }]);
     });
 
     test('of a company that nobody knows is not told, and registers none', async () => {
       const run = { companyId: randomUUID(), runId: randomUUID() };
-      await runStartedHandler.denied!(dependencies(), run, refusal);
+      await runStartedHandler.denied!(dependencies(), run, rejection);
       expect(await database.sql`select from lessor.companies where id = ${run.companyId}`).toHaveLength(0);
     });
 
     test.for([null, 'text', 7, [], {}, { companyId: 'no id', runId: randomUUID() }])(
       'of %j, which names no run, is not told',
       async (data) => {
-        await runStartedHandler.denied!(dependencies(), data, refusal);
+        await runStartedHandler.denied!(dependencies(), data, rejection);
         expect(
           await database.sql`select from lessor.activity_log where run_id is null and action like '%denied'`,
         ).toEqual([]);
@@ -177,6 +177,6 @@ describe('run-heartbeat', () => {
       runHeartbeat({ ...payload, companyId: stranger }),
       FIRST_ATTEMPT,
     );
-    expect(outcome).toMatchObject({ kind: 'refused', refusal: { code: 'foreign_run' } });
+    expect(outcome).toMatchObject({ kind: 'rejected', rejection: { code: 'foreign_run' } });
   });
 });

@@ -95,7 +95,7 @@ describe('pages', () => {
   });
 });
 
-test('always-told: sweeps that race end each lease exactly once', async () => {
+test('always-audited: sweeps that race end each lease exactly once', async () => {
   const lapsed = await companyWithLeases(20);
   await lapseAll(lapsed.ids);
   const orphaned = await companyWithLeases(20);

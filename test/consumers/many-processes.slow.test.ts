@@ -13,7 +13,7 @@ describeOnEachBackend('many processes', (backend) => {
   const queue = useQueues(backend);
 
   test(
-    'one-local, one-lease, always-told: four workers serve what two services publish twice',
+    'one-local, one-lease, always-audited: four workers serve what two services publish twice',
     { timeout: TIMEOUT_MS },
     async () => {
       const companyId = randomUUID();

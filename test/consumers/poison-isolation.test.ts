@@ -110,7 +110,7 @@ describe('isolated: several suspects', () => {
       isolation.tryAlone(suspectJob().job, () => {
         begun.push(number);
         return new Promise<void>((resolve, reject) => {
-          endings.push(number === 0 ? () => reject(new Error('refused')) : resolve);
+          endings.push(number === 0 ? () => reject(new Error('rejected')) : resolve);
         });
       }),
     );

@@ -135,7 +135,7 @@ describeOnEachBackend(
       });
     });
 
-    test('always-told: its denial is told once, however often it is delivered', async () => {
+    test('always-audited: its rejection is told once, however often it is delivered', async () => {
       const companyId = await insertCompany(database.sql);
       const data = runStarted({ companyId, ttlSeconds: 0 });
       for (const attempt of [1, 2]) {
@@ -162,9 +162,11 @@ describeOnEachBackend(
         const companyId = await insertCompany(database.sql);
         const { neighboursOf = companyId, told = true, ...badJob } = await forbidden(backend, companyId);
         await expectRefusedAmongNeighbours(badJob, neighboursOf);
-        const denials = await denialsOf(badJob.data.runId);
+        const rejections = await denialsOf(badJob.data.runId);
         const { source } = badJob.reason;
-        expect(denials.map(({ details }) => details.code)).toEqual(told ? [source.slice(1, source.indexOf(':'))] : []);
+        expect(rejections.map(({ details }) => details.code)).toEqual(
+          told ? [source.slice(1, source.indexOf(':'))] : [],
+        );
       });
 
       test('of an archived company is refused for good, and told', async () => {

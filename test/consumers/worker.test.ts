@@ -41,7 +41,7 @@ describeOnEachBackend(
       });
     });
 
-    test('always-told: from start to end each transition is told once', async () => {
+    test('always-audited: from start to end each transition is told once', async () => {
       const run = newRun();
       await producer.runStarted(run);
       const lease = await producer.waitForLease(run.runId);

@@ -1,7 +1,13 @@
 import { describe, expect, test } from 'vitest';
 import { z } from 'zod';
 import * as contracts from '../../src/contracts/index.ts';
-import { ERROR_CODES, LessorError, REFUSAL_CODES, formatRefusal, parseRefusal } from '../../src/contracts/index.ts';
+import {
+  ERROR_CODES,
+  LessorError,
+  REJECTION_CODES,
+  formatRejection,
+  parseRejection,
+} from '../../src/contracts/index.ts';
 
 const { error: zodError } = z.string().safeParse(1);
 
@@ -9,7 +15,7 @@ const { error: zodError } = z.string().safeParse(1);
 const ERRORS = {
   LessorError: new LessorError('invalid_payload', 'message'),
   InvalidPayloadError: new contracts.InvalidPayloadError('payload', zodError!),
-  LeaseDeniedError: new contracts.LeaseDeniedError({ code: 'foreign_run', reason: 'reason' }),
+  RejectedError: new contracts.RejectedError({ code: 'foreign_run', reason: 'reason' }),
   JobFailedError: new contracts.JobFailedError('job', 'reason'),
   QueueUnreachableError: new contracts.QueueUnreachableError('detail'),
   EnvironmentFailedError: new contracts.EnvironmentFailedError('driver_failed', 'message'),
@@ -43,17 +49,17 @@ describe('errors', () => {
   });
 });
 
-describe('a refusal', () => {
-  test.for(REFUSAL_CODES)('%s is read back from a failed job as it was written', (code) => {
+describe('a rejection', () => {
+  test.for(REJECTION_CODES)('%s is read back from a failed job as it was written', (code) => {
     for (const reason of ['because', 'with: a colon: inside', 'over\ntwo lines', '']) {
-      expect(parseRefusal(formatRefusal({ code, reason }))).toEqual({ code, reason });
+      expect(parseRejection(formatRejection({ code, reason }))).toEqual({ code, reason });
     }
   });
 
-  test.for(['', 'connection lost', 'run_ended: not a reason for refusal', 'toString: x', 'foreign_run', ': '])(
+  test.for(['', 'connection lost', 'run_ended: not a reason for rejection', 'toString: x', 'foreign_run', ': '])(
     'is not read from %j',
     (failedReason) => {
-      expect(parseRefusal(failedReason)).toBeUndefined();
+      expect(parseRejection(failedReason)).toBeUndefined();
     },
   );
 });

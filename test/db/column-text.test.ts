@@ -1,13 +1,13 @@
 import { array, asyncProperty, assert, constantFrom, integer, oneof, option, string, uuid } from 'fast-check';
 import { sql } from 'drizzle-orm';
 import { expect, test } from 'vitest';
-import { bindable } from '../../src/db/bound-statement.ts';
-import { column, columnText } from '../../src/db/statements/parameters.ts';
+import { precompile } from '../../src/db/precompiled-statement.ts';
+import { column, arrayLiteral } from '../../src/db/statements/parameters.ts';
 import { useDatabase } from '../support/database.ts';
 
 const database = useDatabase();
 
-const readColumn = bindable<'values'>(sql`
+const readColumn = precompile<'values'>(sql`
   select value from unnest(${column('text', 'values')}, array[1]) with ordinality as given (value, filler, ordinal)
   order by ordinal`);
 
@@ -29,7 +29,7 @@ const value = oneof(storable, likeSyntax, uuid(), integer().map(String));
 test('values of a column arrive as they were, whatever stands in them', async () => {
   await assert(
     asyncProperty(array(option(value, { nil: undefined }), { minLength: 1, maxLength: 5 }), async (values) => {
-      const [rows] = await database.pool.inOneGo([readColumn({ values: columnText(values) })]);
+      const [rows] = await database.pool.pipeline([readColumn({ values: arrayLiteral(values) })]);
       const expected = values.every((each) => each === undefined) ? [null] : values.map((each) => each ?? null);
       expect(rows).toEqual(expected.map((each) => ({ value: each })));
     }),

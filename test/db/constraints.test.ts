@@ -80,10 +80,10 @@ describe('Postgres itself refuses what would break', () => {
 
   test('always-bounded: a lease without an end', async () => {
     const id = await lease();
-    const refusal = await refusalOf(
+    const rejection = await refusalOf(
       database.sql`update lessor.environment_leases set expires_at = null where id = ${id}`,
     );
-    expect(refusal).toMatchObject({ code: '23502', column_name: 'expires_at' });
+    expect(rejection).toMatchObject({ code: '23502', column_name: 'expires_at' });
     const endless = database.sql`update lessor.environment_leases set ttl_seconds = 0 where id = ${id}`;
     expect(await constraintOf(endless)).toBe('environment_leases_ttl_check');
   });
@@ -145,7 +145,7 @@ describe('Postgres itself refuses what would break', () => {
     expect(await constraintOf(update)).toBe('heartbeat_runs_context_check');
   });
 
-  test('always-told: a second denial of one run', async () => {
+  test('always-audited: a second rejection of one run', async () => {
     await deny();
     expect(await constraintOf(deny())).toBe('activity_log_denied_once');
   });

@@ -25,13 +25,13 @@ async function errorOf(attempt: PromiseLike<unknown>): Promise<unknown> {
 }
 
 describe('an error', () => {
-  test('of a row that is there already is a refusal, through drizzle or not', async () => {
+  test('of a row that is there already is a rejection, through drizzle or not', async () => {
     const id = await insertCompany(database.sql);
     const plain = await errorOf(database.sql`insert into lessor.companies (id) values (${id})`);
     const wrapped = await errorOf(database.db.insert(companies).values({ id }));
     expect(wrapped).not.toBeInstanceOf(postgres.PostgresError);
     for (const error of [plain, wrapped]) {
-      expect(kindOfSqlError(error)).toBe('refused');
+      expect(kindOfSqlError(error)).toBe('rejected');
       expect(sqlErrorOf(error)).toMatchObject({ code: '23505' });
     }
   });
@@ -48,10 +48,10 @@ describe('an error', () => {
     ['22P05', `select '"\\u0000"'::jsonb ->> 0`],
     ['23514', `insert into lessor.companies (status) values ('no such word')`],
     ['23503', `insert into lessor.environments (company_id, name, driver) values (gen_random_uuid(), 'x', 'ssh')`],
-  ])('%s is a refusal', async ([code, statement]) => {
+  ])('%s is a rejection', async ([code, statement]) => {
     const error = await errorOf(database.db.execute(template.raw(statement!)));
     expect(sqlErrorOf(error)?.code).toBe(code);
-    expect(kindOfSqlError(error)).toBe('refused');
+    expect(kindOfSqlError(error)).toBe('rejected');
   });
 
   test('of a lock that is not given in time is transient', async () => {

@@ -84,7 +84,7 @@ describe('acquireLease', () => {
     for (const outcome of outcomes) {
       if (outcome.status === 'fulfilled') continue;
       expect(outcome.reason).toMatchObject({
-        name: 'LeaseDeniedError',
+        name: 'RejectedError',
         code: 'workspace_held',
         message: expect.stringContaining(winner!.heartbeatRunId!),
       });

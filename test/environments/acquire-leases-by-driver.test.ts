@@ -18,7 +18,7 @@ const contextOf = async (runId: string): Promise<object> => {
 const metadataOf = async (leaseId: string) => (await readLease(database.sql, leaseId)).metadata;
 
 describe('a lease that a driver acquires', () => {
-  test('is committed as pending before the driver is called, bounded and untold', async () => {
+  test('is committed as pending before the driver is called, bounded and suppressed', async () => {
     const { run, told } = await operations.remote();
     const started = run({ ttlSeconds: 5 });
     const lease = await operations.pending(started);
@@ -87,7 +87,7 @@ describe('a lease that a driver acquires', () => {
     const { run, told } = await operations.remote();
     const leasable = { enabled: false, drivers: new Set(['ssh'] as const) };
     const outcome = await operations.start(run(), { leasable });
-    expect(outcome).toMatchObject({ kind: 'refused', refusal: { code: 'environments_disabled' } });
+    expect(outcome).toMatchObject({ kind: 'rejected', rejection: { code: 'environments_disabled' } });
     expect(await told()).toEqual(['lease_denied']);
   });
 });
@@ -125,12 +125,12 @@ describe('an acquisition that fails', () => {
     expect(await told()).toEqual(['lease_failed']);
   });
 
-  test('because the run is refused is told as a denial too', async () => {
+  test('because the run is refused is told as a rejection too', async () => {
     const { run, told } = await operations.remote();
     const lease = await operations.pending(run());
     await driver.begin(lease);
-    const refusal = { code: 'host_key_refused', reason: 'not the key of before' } as const;
-    await driver.notAcquired(lease, { isFinal: true, refusal });
+    const rejection = { code: 'host_key_rejected', reason: 'not the key of before' } as const;
+    await driver.notAcquired(lease, { isFinal: true, rejection });
     await driver.cleanedUp(lease);
     expect((await told()).toSorted()).toEqual(['lease_denied', 'lease_failed']);
   });

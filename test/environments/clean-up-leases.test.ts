@@ -67,8 +67,8 @@ test('an unknown lease is refused', async () => {
   const { companyId } = await waitingLease();
   const leaseId = randomUUID();
   expect(await operations.release(releaseOf(companyId, leaseId))).toEqual({
-    kind: 'refused',
-    refusal: { code: 'unknown_lease', reason: `company ${companyId} has no lease ${leaseId}` },
+    kind: 'rejected',
+    rejection: { code: 'unknown_lease', reason: `company ${companyId} has no lease ${leaseId}` },
   });
 });
 
@@ -76,8 +76,8 @@ test("same-company: another company's lease is refused as unknown, and left as i
   const { leaseId } = await waitingLease();
   const stranger = await insertCompany(database.sql);
   expect(await operations.release(releaseOf(stranger, leaseId))).toMatchObject({
-    kind: 'refused',
-    refusal: { code: 'unknown_lease' },
+    kind: 'rejected',
+    rejection: { code: 'unknown_lease' },
   });
   expect((await readLease(database.sql, leaseId)).status).toBe('pending_cleanup');
 });
@@ -85,8 +85,8 @@ test("same-company: another company's lease is refused as unknown, and left as i
 test('an unknown company is refused where companies must be registered', async () => {
   const payload = releaseOf(randomUUID(), randomUUID());
   expect(await operations.release(payload, { companyRegistration: 'known' })).toMatchObject({
-    kind: 'refused',
-    refusal: { code: 'unknown_company' },
+    kind: 'rejected',
+    rejection: { code: 'unknown_company' },
   });
 });
 

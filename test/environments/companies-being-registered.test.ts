@@ -36,9 +36,9 @@ describe('fenced: operations of a company whose lock is not held, as it is regis
 });
 
 /** Carries out what is sent in one go one by one, and has something else happen once the companies are locked. */
-function pausingBehindLocks(meanwhile: () => Promise<unknown>): Pick<WorkerPool, 'inOneGo'> {
+function pausingBehindLocks(meanwhile: () => Promise<unknown>): Pick<WorkerPool, 'pipeline'> {
   return {
-    inOneGo: (statements) =>
+    pipeline: (statements) =>
       database.sql.begin(async (tx) => {
         const rows: unknown[][] = [];
         for (const { text, values } of statements) {

@@ -69,7 +69,7 @@ interface NotAcquired {
   attempt: number;
   isFinal: boolean;
   isOver: boolean;
-  refusal: { code: 'host_key_refused'; reason: string };
+  rejection: { code: 'host_key_rejected'; reason: string };
 }
 
 interface NotCleanedUp {

@@ -76,7 +76,7 @@ describe('environments', () => {
     const outcomes = await Promise.allSettled(attempts);
     const losers = outcomes.filter((outcome) => outcome.status === 'rejected');
     expect(losers.map(({ reason }) => reason)).toMatchObject(
-      Array.from({ length: 3 }, () => ({ name: 'LeaseDeniedError', code: 'not_storable' })),
+      Array.from({ length: 3 }, () => ({ name: 'RejectedError', code: 'not_storable' })),
     );
     expect(await toldOf(database.sql, companyId)).toEqual(['created']);
   });

@@ -73,7 +73,7 @@ describe("a run's end", () => {
     const { id } = await operations.granted(payload);
     const before = await runOf(payload.runId);
     const foreign = runFinished({ ...payload, companyId: randomUUID() });
-    expect(await operations.finish(foreign)).toMatchObject({ kind: 'refused', refusal: { code: 'foreign_run' } });
+    expect(await operations.finish(foreign)).toMatchObject({ kind: 'rejected', rejection: { code: 'foreign_run' } });
     expect(await runOf(payload.runId)).toEqual(before);
     expect(await readLease(database.sql, id)).toMatchObject({ status: 'active' });
   });

@@ -79,7 +79,7 @@ describe('a heartbeat', () => {
     const { payload, id } = await granted();
     const before = await expiryOf(id);
     const foreign = runHeartbeat({ ...payload, companyId: randomUUID() }, { ttlSeconds: 600 });
-    expect(await operations.renew(foreign)).toMatchObject({ kind: 'refused', refusal: { code: 'foreign_run' } });
+    expect(await operations.renew(foreign)).toMatchObject({ kind: 'rejected', rejection: { code: 'foreign_run' } });
     expect(await expiryOf(id)).toBe(before);
   });
 

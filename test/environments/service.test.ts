@@ -71,7 +71,7 @@ describe("within a caller's transaction", () => {
     expect(await fixture.service.getLeaseById(lease.id)).toEqual(lease);
   });
 
-  test('a refusal leaves the transaction usable', async () => {
+  test('a rejection leaves the transaction usable', async () => {
     const { companyId, local } = await newCompany();
     const lease = await database.db.transaction(async (tx) => {
       const joined = environmentService(tx);

@@ -100,8 +100,8 @@ describe('one-local', () => {
     await insertEnvironment(database.sql, { companyId, status: 'archived' });
     const payload = runStarted({ companyId });
     expect(await operations.start(payload)).toMatchObject({
-      kind: 'refused',
-      refusal: { code: 'environment_archived' },
+      kind: 'rejected',
+      rejection: { code: 'environment_archived' },
     });
     expect(await leasesOf(payload.runId)).toEqual([]);
     expect(await toldOf(database.sql, companyId)).toEqual(['lease_denied']);
@@ -152,7 +152,7 @@ describe('same-company', () => {
     await operations.granted(own);
     const before = await runOf(own.runId);
     const foreign = runStarted({ runId: own.runId });
-    expect(await operations.start(foreign)).toMatchObject({ kind: 'refused', refusal: { code: 'foreign_run' } });
+    expect(await operations.start(foreign)).toMatchObject({ kind: 'rejected', rejection: { code: 'foreign_run' } });
     expect(await runOf(own.runId)).toEqual(before);
     expect(await leasesOf(own.runId)).toHaveLength(1);
     expect(await toldOf(database.sql, own.companyId)).toEqual(['created', 'lease_acquired']);
@@ -162,8 +162,8 @@ describe('same-company', () => {
     const { environment } = await operations.granted(runStarted());
     const payload = runStarted({ environment: { issue: environment.id } });
     expect(await operations.start(payload)).toMatchObject({
-      kind: 'refused',
-      refusal: { code: 'foreign_environment', reason: expect.stringContaining(environment.id) },
+      kind: 'rejected',
+      rejection: { code: 'foreign_environment', reason: expect.stringContaining(environment.id) },
     });
     expect(await leasesOf(payload.runId)).toEqual([]);
     expect(
@@ -194,7 +194,7 @@ describe('same-company', () => {
       start(runStarted({ environment: { issue: randomUUID() } })),
       start(runStarted()),
     ]);
-    const said = outcomes.map((outcome) => (outcome.kind === 'refused' ? outcome.refusal.code : outcome.kind));
+    const said = outcomes.map((outcome) => (outcome.kind === 'rejected' ? outcome.rejection.code : outcome.kind));
     expect(said).toEqual(['done', 'foreign_run', 'unknown_environment', 'done']);
   });
 });
@@ -221,8 +221,8 @@ describe('the environment of a run', () => {
     const issue = await insertEnvironment(database.sql, { companyId, driver, name: driver });
     const leasable = { enabled: true, drivers: new Set(['ssh'] as const) };
     expect(await operations.start(runStarted({ companyId, environment: { issue } }), { leasable })).toMatchObject({
-      kind: 'refused',
-      refusal: { code: 'driver_unavailable' },
+      kind: 'rejected',
+      rejection: { code: 'driver_unavailable' },
     });
   });
 });
@@ -231,9 +231,9 @@ describe('a company', () => {
   test('that is not registered is refused where only known ones are served, and stays unknown', async () => {
     const payload = runStarted();
     const known = { companyRegistration: 'known' } as const;
-    const refusal = { kind: 'refused', refusal: { code: 'unknown_company' } };
-    expect(await operations.start(payload, known)).toMatchObject(refusal);
-    expect(await operations.finish(runFinished(payload), known)).toMatchObject(refusal);
+    const rejection = { kind: 'rejected', rejection: { code: 'unknown_company' } };
+    expect(await operations.start(payload, known)).toMatchObject(rejection);
+    expect(await operations.finish(runFinished(payload), known)).toMatchObject(rejection);
     expect(await runOf(payload.runId)).toBeUndefined();
     expect(await database.sql`select from lessor.companies where id = ${payload.companyId}`).toHaveLength(0);
     await insertCompany(database.sql, { id: payload.companyId });
@@ -245,7 +245,7 @@ describe('a company', () => {
     const lease = await operations.granted(before);
     await database.sql`update lessor.companies set status = 'archived' where id = ${before.companyId}`;
     const after = runStarted({ companyId: before.companyId });
-    expect(await operations.start(after)).toMatchObject({ kind: 'refused', refusal: { code: 'company_archived' } });
+    expect(await operations.start(after)).toMatchObject({ kind: 'rejected', rejection: { code: 'company_archived' } });
     expect(await runOf(after.runId)).toBeUndefined();
     await operations.finish(runFinished(before));
     expect(await readLease(database.sql, lease.id)).toMatchObject({ status: 'released' });

@@ -56,7 +56,7 @@ describe('what waited for a lock', () => {
     expect(released).toEqual({ ordered: true });
   });
 
-  test('always-told: an end that waited while a sweep ended the lease finds it ended, and tells nothing', async () => {
+  test('always-audited: an end that waited while a sweep ended the lease finds it ended, and tells nothing', async () => {
     const payload = runStarted();
     const lease = await operations.granted(payload);
     await lapse(database.sql, lease.id);

@@ -163,8 +163,8 @@ describe('single-flight: the longest wait', () => {
     expect(await operations.start(waiter, { leaseWaitMs: 60_000 })).toMatchObject({ kind: 'waiting' });
     await age(waiter, { waited: 61, silent: 0 });
     const outcome = await operations.start(waiter, { leaseWaitMs: 60_000 });
-    expect(outcome).toMatchObject({ kind: 'refused', refusal: { code: 'workspace_held' } });
-    const reason = outcome.kind === 'refused' ? outcome.refusal.reason : '';
+    expect(outcome).toMatchObject({ kind: 'rejected', rejection: { code: 'workspace_held' } });
+    const reason = outcome.kind === 'rejected' ? outcome.rejection.reason : '';
     expect(reason).toContain(`is held by run ${holder.runId} since ${lease.acquiredAt}`);
     expect(reason).toContain('and the run has waited since ');
     expect(await toldOf(database.sql, shared.companyId)).toEqual(['created', 'lease_acquired', 'lease_denied']);
@@ -185,7 +185,7 @@ describe('single-flight: the longest wait', () => {
     const [first, second] = [newRun(), newRun()];
     await operations.start(first);
     const foreign = { ...first, companyId: randomUUID(), environment: { issue: lease.environment.id } };
-    expect(await operations.start(foreign)).toMatchObject({ kind: 'refused', refusal: { code: 'foreign_run' } });
+    expect(await operations.start(foreign)).toMatchObject({ kind: 'rejected', rejection: { code: 'foreign_run' } });
     await operations.finish(runFinished(holder));
     expect(await operations.start(second)).toMatchObject({ kind: 'waiting', heldBy: { runId: first.runId } });
   });

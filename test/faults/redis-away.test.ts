@@ -75,7 +75,7 @@ describe.skipIf(whyNoRedisServer !== undefined)(`a worker outlives its Redis${un
     lines.length = 0;
     await redis.stop('SIGKILL');
     // One connection of each worker, and the one for commands, tell of every attempt.
-    await until(() => lines.some((line) => (JSON.parse(line) as { untold?: number }).untold! >= 10), {
+    await until(() => lines.some((line) => (JSON.parse(line) as { suppressed?: number }).suppressed! >= 10), {
       what: 'a line that stands for ten others',
     });
     expect(lines.length).toBeLessThan(10);

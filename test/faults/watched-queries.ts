@@ -1,5 +1,5 @@
 import { Client } from 'pg';
-import { OneGo } from '../../src/db/one-go.ts';
+import { Pipeline } from '../../src/db/pipeline.ts';
 
 /** What a client of Postgres is asked for at once. */
 export interface WatchedQuery {
@@ -12,7 +12,7 @@ export interface WatchedQuery {
   isTransaction: boolean;
 }
 
-type Query = (this: Client, statement: { text?: string } | string | OneGo, ...rest: unknown[]) => unknown;
+type Query = (this: Client, statement: { text?: string } | string | Pipeline, ...rest: unknown[]) => unknown;
 
 /**
  * Has each query of this process looked at before it is sent, in a module that is loaded before a worker.
@@ -23,7 +23,7 @@ export function watchQueries(watch: (query: WatchedQuery) => (() => void) | unde
   const { query } = prototype;
 
   prototype.query = function watchAndQuery(statement, ...rest) {
-    const isTransaction = statement instanceof OneGo;
+    const isTransaction = statement instanceof Pipeline;
     const texts = isTransaction ? statement.statements.map(({ text }) => text) : [textOf(statement)];
     const said = isTransaction ? statement.statements : [statement, rest[0]];
     const afterwards = watch({

@@ -60,6 +60,6 @@ async function ofLease(message: LeaseMessage, { names, sql }: Directory): Promis
   }
   const failure = { ...about, ...DRIVER_FAILURE, isFinal: message.isFinal };
   if (kind === 'not-cleaned-up') return { kind, payload: failure };
-  const refusal = message.isRefused ? { code: DRIVER_REFUSAL, reason: 'not the key of before' } : undefined;
-  return { kind, payload: { ...failure, isOver: message.isOver, refusal } };
+  const rejection = message.isRefused ? { code: DRIVER_REFUSAL, reason: 'not the key of before' } : undefined;
+  return { kind, payload: { ...failure, isOver: message.isOver, rejection } };
 }

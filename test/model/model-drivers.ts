@@ -15,7 +15,7 @@ type NotAcquired = Extract<LeaseMessage, { kind: 'not-acquired' }>;
 
 /** What a driver says went wrong, and in which attempt. */
 export const DRIVER_FAILURE = { reason: 'host is down', attempt: 3 };
-export const DRIVER_REFUSAL = 'host_key_refused' as const;
+export const DRIVER_REFUSAL = 'host_key_rejected' as const;
 
 /** How long a driver may be at work acquiring. */
 const ACQUIRING_SECONDS = 75;
@@ -25,7 +25,7 @@ export const placeFor = (lease: string): string => `place of ${lease}`;
 
 export function carryOutOnLease(model: Model, message: LeaseMessage): ModelOutcome {
   const lease = model.leases.find(({ id }) => id === message.lease)!;
-  if (message.company !== lease.company) return { kind: 'refused', code: 'unknown_lease' };
+  if (message.company !== lease.company) return { kind: 'rejected', code: 'unknown_lease' };
   if (message.kind === 'begin-acquiring') return beginAcquiring(model, lease);
   if (message.kind === 'acquired') return acquired(model, lease);
   if (message.kind === 'not-acquired') return notAcquired(model, lease, message);
@@ -77,7 +77,7 @@ function notAcquired(model: Model, lease: ModelLease, { isOver, isFinal, isRefus
     if (isFinal) {
       endLease(model, lease, 'failed', { failureReason: `acquisition failed: ${reason}`, cleanup: 'pending' });
       const run = `${lease.company} ${lease.run!}` as const;
-      if (isRefused && !model.denials.has(run)) model.denials.set(run, DRIVER_REFUSAL);
+      if (isRefused && !model.rejections.has(run)) model.rejections.set(run, DRIVER_REFUSAL);
     }
   }
   return statusOf(lease);

@@ -87,7 +87,7 @@ function startAll(model: Model, starts: readonly Start[], companies: number): Mo
   const seen = structuredClone(model);
   const outcomes = starts.map((start) => {
     const outcome = startOne(model, seen, start, companies);
-    if (outcome.kind === 'refused') deny(model, start, outcome.code);
+    if (outcome.kind === 'rejected') deny(model, start, outcome.code);
     if (outcome.kind !== 'waiting') forgetWait(model, seen, start, companies);
     return outcome;
   });
@@ -101,7 +101,7 @@ function startAll(model: Model, starts: readonly Start[], companies: number): Mo
 /** A company is told once that a run is denied its lease. */
 function deny(model: Model, { company, run }: Start, code: ErrorCode): void {
   const key = `${company} ${run}` as const;
-  if (!model.denials.has(key)) model.denials.set(key, code);
+  if (!model.rejections.has(key)) model.rejections.set(key, code);
 }
 
 function forgetWait(model: Model, seen: Model, start: Start, companies: number): void {
@@ -117,7 +117,7 @@ export function recordStart(model: Model, { company, run }: { company: number; r
   } else if (recorded.company === company && recorded.status === 'queued') recorded.status = 'running';
 }
 
-const refused = (code: ErrorCode): ModelOutcome => ({ kind: 'refused', code });
+const refused = (code: ErrorCode): ModelOutcome => ({ kind: 'rejected', code });
 
 function startOne(model: Model, seen: Model, start: Start, companies: number): ModelOutcome {
   const { company, run } = start;
@@ -149,7 +149,7 @@ function takeOrWait(model: Model, seen: Model, request: LeaseRequest): ModelOutc
   }
   if (heldBy === undefined) return { kind: 'lease', lease: viewOf(take(model, request)) };
   const wait = waitFor(seen, run, request);
-  if (wait && model.now - wait.since >= LEASE_WAIT_SECONDS) return { kind: 'refused', code: 'workspace_held' };
+  if (wait && model.now - wait.since >= LEASE_WAIT_SECONDS) return { kind: 'rejected', code: 'workspace_held' };
   if (heldBy.as === 'cleanup') endHolder(model, request);
   noteWait(model, run, request);
   return { kind: 'waiting', workspace, heldBy };
@@ -171,7 +171,7 @@ export function environmentNamed({ company, named = 'local' }: Start, companies:
 
 function renewRun(model: Model, { company, run, ttl }: Renewal): ModelOutcome {
   const recorded = model.runs.get(run);
-  if (recorded && recorded.company !== company) return { kind: 'refused', code: 'foreign_run' };
+  if (recorded && recorded.company !== company) return { kind: 'rejected', code: 'foreign_run' };
   for (const lease of model.leases.filter((each) => each.run === run)) {
     if (lease.status === 'active') renew(model, lease, ttl);
     else if (canBeRevived(model, lease)) revive(model, lease, ttl);
@@ -187,7 +187,7 @@ export function leasesOf(model: Model, run: number): ModelOutcome {
 
 function finishRun(model: Model, { company, run, status, reason }: Finish): ModelOutcome {
   const recorded = model.runs.get(run) ?? { company, status: 'running', failureReason: null, placedBy: null };
-  if (recorded.company !== company) return { kind: 'refused', code: 'foreign_run' };
+  if (recorded.company !== company) return { kind: 'rejected', code: 'foreign_run' };
   model.runs.set(run, recorded);
   if (!hasEnded(model, run)) Object.assign(recorded, { status, failureReason: reason ?? null });
   const leases = endLeasesOfRun(model, run).map(({ id, status: endedAs }) => ({ id, status: endedAs }));

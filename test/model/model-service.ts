@@ -27,11 +27,11 @@ const REASONS: Record<ReleaseStatus, string | null> = {
 function unlessRefused(model: Model, action: (draft: Model) => ModelOutcome): ModelOutcome {
   const draft = structuredClone(model);
   const outcome = action(draft);
-  if (outcome.kind !== 'refused') Object.assign(model, draft);
+  if (outcome.kind !== 'rejected') Object.assign(model, draft);
   return outcome;
 }
 
-const refused = (code: ErrorCode): ModelOutcome => ({ kind: 'refused', code });
+const refused = (code: ErrorCode): ModelOutcome => ({ kind: 'rejected', code });
 
 export function acquire(model: Model, { company, place, run, workspace, policy }: Acquisition): ModelOutcome {
   return unlessRefused(model, (draft) => {
@@ -79,8 +79,8 @@ export function release(model: Model, leaseId: string, status: ReleaseStatus): M
 export function releaseRun(model: Model, run: number, status: ReleaseStatus): ModelOutcome {
   return unlessRefused(model, (draft) => {
     const live = draft.leases.filter((lease) => lease.run === run && isLive(lease));
-    const refusal = live.map((lease) => releaseOne(draft, lease, status)).find((outcome) => outcome !== undefined);
-    return refusal ?? { kind: 'leases', leases: live.map(({ id, status: endedAs }) => ({ id, status: endedAs })) };
+    const rejection = live.map((lease) => releaseOne(draft, lease, status)).find((outcome) => outcome !== undefined);
+    return rejection ?? { kind: 'leases', leases: live.map(({ id, status: endedAs }) => ({ id, status: endedAs })) };
   });
 }
 

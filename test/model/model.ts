@@ -24,7 +24,7 @@ export interface Model {
   /** By run, in the order in which they began. */
   waits: Map<number, ModelWait>;
   /** Why a company was told that a run is denied its lease. */
-  denials: Map<`${number} ${number}`, ErrorCode>;
+  rejections: Map<`${number} ${number}`, ErrorCode>;
 }
 
 /** Every company can have two environments: its machine, and a host on which drivers acquire and clean up. */
@@ -88,7 +88,7 @@ export function newModel(): Model {
     runs: new Map(),
     leases: [],
     waits: new Map(),
-    denials: new Map(),
+    rejections: new Map(),
   };
 }
 
@@ -139,7 +139,7 @@ export type ModelOutcome =
   | { kind: 'postponed' }
   | { kind: 'status'; lease: string; status: LeaseStatus }
   | { kind: 'leases'; runStatus?: RunStatus; leases: Pick<LeaseView, 'id' | 'status'>[] }
-  | { kind: 'refused'; code: ErrorCode }
+  | { kind: 'rejected'; code: ErrorCode }
   | { kind: 'waiting'; workspace: number; heldBy: InTheWay }
   | { kind: 'current' }
   | { kind: 'failed' };

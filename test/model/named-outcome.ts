@@ -32,7 +32,7 @@ function nameOutcome(raw: Raw, names: Names): ModelOutcome {
 }
 
 function nameOperationOutcome(outcome: OperationOutcome, names: Names): ModelOutcome {
-  if (outcome.kind === 'refused') return { kind: 'refused', code: outcome.refusal.code };
+  if (outcome.kind === 'rejected') return { kind: 'rejected', code: outcome.rejection.code };
   if (outcome.kind === 'waiting') {
     const { as, executionWorkspaceId, runId, since } = outcome.heldBy;
     const heldBy = { as, run: names.run(runId), justNow: since === null };

@@ -27,7 +27,7 @@ export type Raw =
   | ({ kind: 'operation' } & CarriedOut)
   | { kind: 'lease'; lease: EnvironmentLease }
   | { kind: 'leases'; leases: EnvironmentLease[] }
-  | { kind: 'refused'; code: ErrorCode }
+  | { kind: 'rejected'; code: ErrorCode }
   | { kind: 'current' }
   | { kind: 'failed' };
 
@@ -67,7 +67,7 @@ export class PostgresSide {
     const coalescer = new Coalescer<Operation, CarriedOut>({
       maximumBatchSize: operations.length,
       maximumBatchesInFlight: 1,
-      patienceMs: 1,
+      slowBatchThresholdMs: 1,
       keyOf: (operation) => operation.payload.companyId,
       commit: (batch) => this.#apply(batch),
     });
@@ -96,7 +96,7 @@ export class PostgresSide {
     try {
       return await ask();
     } catch (error) {
-      if (error instanceof LessorError) return { kind: 'refused', code: error.code };
+      if (error instanceof LessorError) return { kind: 'rejected', code: error.code };
       throw error;
     }
   }

@@ -7,7 +7,7 @@ import type { NameableLease, Names } from './names.ts';
 import { UNIT_SECONDS } from './steps.ts';
 
 /** All that both sides must agree upon, as plain data. */
-export type State = Record<'companies' | 'environments' | 'runs' | 'leases' | 'waits' | 'denials', object>;
+export type State = Record<'companies' | 'environments' | 'runs' | 'leases' | 'waits' | 'rejections', object>;
 
 export function stateOfModel(model: Model): State {
   return {
@@ -29,7 +29,7 @@ export function stateOfModel(model: Model): State {
       waited: model.now - since,
       asked: model.now - lastAsked,
     })),
-    denials: Object.fromEntries(model.denials),
+    rejections: Object.fromEntries(model.rejections),
   };
 }
 
@@ -65,7 +65,7 @@ interface LeaseRow extends NameableLease {
 
 /** The same of what stands in Postgres, where there is nothing but the sequence's. */
 export async function stateOfPostgres(sql: Sql, names: Names): Promise<State> {
-  const [companies, environments, runs, leases, waits, denials] = await Promise.all([
+  const [companies, environments, runs, leases, waits, rejections] = await Promise.all([
     sql<{ id: string; status: string }[]>`select id, status from lessor.companies`,
     sql<{ companyId: string; driver: string; status: string; told: string[]; leases: string[] }[]>`
       select company_id as "companyId", driver, status, ${toldOf(sql, 'environment')},
@@ -117,8 +117,8 @@ export async function stateOfPostgres(sql: Sql, names: Names): Promise<State> {
       waited: wholeUnits(Math.floor, waited),
       asked: wholeUnits(Math.floor, asked),
     })),
-    denials: Object.fromEntries(
-      denials.map(({ companyId, runId, code }) => [`${company(companyId)} ${names.run(runId)}`, code]),
+    rejections: Object.fromEntries(
+      rejections.map(({ companyId, runId, code }) => [`${company(companyId)} ${names.run(runId)}`, code]),
     ),
   };
 }

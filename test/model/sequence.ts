@@ -61,7 +61,7 @@ export class Sequence {
     const violations = await audit(this.#postgres.sql, { companyIds: this.#names.companies });
     return violations.filter(
       ({ invariant, detail }) =>
-        invariant !== 'always-told' || !endedTwice.some((id) => detail.startsWith(`lease ${id} `)),
+        invariant !== 'always-audited' || !endedTwice.some((id) => detail.startsWith(`lease ${id} `)),
     );
   }
 

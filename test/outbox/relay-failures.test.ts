@@ -24,16 +24,16 @@ describeOnEachBackend('a relay that fails', (backend) => {
   /** Makes the next commits fail that take something out of the outbox, as late as a commit can. */
   async function refuseCommits(times: number): Promise<void> {
     await database.sql.unsafe(`
-      create sequence refusals;
+      create sequence rejections;
       create function refuse_commit() returns trigger language plpgsql as $$ begin
-        if nextval('refusals') <= ${times} then raise exception 'refused by a trigger'; end if;
+        if nextval('rejections') <= ${times} then raise exception 'refused by a trigger'; end if;
         return null;
       end $$;
       create constraint trigger refuse_commit after delete on lessor.outbox
         deferrable initially deferred for each row execute function refuse_commit()`);
     onTestFinished(async () => {
       await database.sql`drop function refuse_commit cascade`;
-      await database.sql`drop sequence refusals`;
+      await database.sql`drop sequence rejections`;
     });
   }
 

@@ -39,8 +39,8 @@ describeOnEachBackend('a relay', (backend) => {
 
   test('no-loss: finds by polling what nobody told it of', async () => {
     startRelay(backend, { outboxPollIntervalMs: 50 });
-    for (let untold = 0; untold < 3; untold += 1) {
-      const jobId = `untold-${randomUUID()}`;
+    for (let suppressed = 0; suppressed < 3; suppressed += 1) {
+      const jobId = `suppressed-${randomUUID()}`;
       await writeUntold(jobId);
       await untilOutboxIsEmpty(database);
       expect(await queue('run-started').getJobState(jobId)).toBe('waiting');

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import {
   InvalidPayloadError,
-  LeaseDeniedError,
+  RejectedError,
   LeaseWaitTimeoutError,
   QueueUnreachableError,
   RunEndedError,
@@ -132,12 +132,12 @@ describeOnEachBackend(
       expect(leases.map((lease) => lease.runId)).toEqual(runs.map((run) => run.runId));
     });
 
-    test('ends with the code of the refusal', async () => {
+    test('ends with the code of the rejection', async () => {
       const producer = openProducer(backend);
       const run = { ...newRun(), environment: { issue: randomUUID() } };
       await producer.runStarted(run);
       const error: unknown = await producer.waitForLease(run.runId).catch((reason: unknown) => reason);
-      expect(error).toBeInstanceOf(LeaseDeniedError);
+      expect(error).toBeInstanceOf(RejectedError);
       expect(error).toMatchObject({
         code: 'unknown_environment',
         message: `there is no environment ${run.environment.issue}`,

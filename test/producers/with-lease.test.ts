@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { expect, onTestFinished, test, vi } from 'vitest';
-import { LeaseDeniedError, LeaseLostError, QueueUnreachableError } from '../../src/contracts/index.ts';
+import { RejectedError, LeaseLostError, QueueUnreachableError } from '../../src/contracts/index.ts';
 import { environmentService } from '../../src/environments/service.ts';
 import { withLease } from '../../src/producers/with-lease.ts';
 import { openProducer, startWorker, useWorker } from '../consumers/fixture.ts';
@@ -12,7 +12,7 @@ import { until } from '../support/until.ts';
 const newRun = (ttlSeconds = 60) => ({ companyId: randomUUID(), runId: randomUUID(), ttlSeconds });
 
 /** Work that lasts until its signal is aborted, and gives up then. */
-const untilAborted = async (signal: AbortSignal): Promise<never> => {
+const raceAbort = async (signal: AbortSignal): Promise<never> => {
   if (!signal.aborted) await once(signal, 'abort');
   throw new Error('the work was stopped');
 };
@@ -74,7 +74,7 @@ describeOnEachBackend(
         run,
         (_lease, signal) => {
           cancelling.abort();
-          return untilAborted(signal);
+          return raceAbort(signal);
         },
         { signal: cancelling.signal },
       );
@@ -84,7 +84,7 @@ describeOnEachBackend(
 
     test('past its time limit the run has timed out', async () => {
       const run = newRun();
-      const work = withLease(openProducer(backend), run, (_lease, signal) => untilAborted(signal), { timeoutMs: 100 });
+      const work = withLease(openProducer(backend), run, (_lease, signal) => raceAbort(signal), { timeoutMs: 100 });
       await expect(work).rejects.toThrow('the work was stopped');
       expect(await endOf(run.runId)).toMatchObject({ run: 'timed_out', lease: 'failed' });
       expect((await endOf(run.runId)).reason).toContain('100 ms');
@@ -102,7 +102,7 @@ describeOnEachBackend(
       const work = withLease(openProducer(backend), run, async () => {
         hasWorked = true;
       });
-      await expect(work).rejects.toBeInstanceOf(LeaseDeniedError);
+      await expect(work).rejects.toBeInstanceOf(RejectedError);
       expect(hasWorked).toBe(false);
     });
 

@@ -58,17 +58,17 @@ const MISCOUNTS: [
     (sql, { lease }) => insertLease(sql, { ...lease, status: 'active', cleanupStatus: null }),
   ],
   [
-    'untold',
+    'suppressed',
     'an end without its event',
     (sql) => sql`delete from lessor.activity_log where action = 'environment.lease_released'`,
   ],
   [
-    'untold',
+    'suppressed',
     'a grant without its event',
     (sql) => sql`delete from lessor.activity_log where action = 'environment.lease_acquired'`,
   ],
   [
-    'untold',
+    'suppressed',
     'an environment without its event',
     (sql) => sql`delete from lessor.activity_log where action = 'environment.created'`,
   ],
@@ -96,7 +96,7 @@ test.for(MISCOUNTS)('the soak counts as %s %s', async ([counted, , breakIt]) => 
       leases: 1,
       leaked: 0,
       doubled: 0,
-      untold: 0,
+      suppressed: 0,
       unexplained: 0,
       misended: 0,
     });

@@ -27,7 +27,7 @@ describe.each(hostKinds)('on %s', (kind) => {
   describe('a host key', () => {
     test('that is unknown is refused with its fingerprint, and those that are known', async () => {
       const known = newPublicKey();
-      const { message } = await failureOf(connect({ knownHosts: `other.example ${known}` }), 'host_key_refused');
+      const { message } = await failureOf(connect({ knownHosts: `other.example ${known}` }), 'host_key_rejected');
       expect(message).toContain(`127.0.0.1:${host().server.port}`);
       expect(message).toContain(fingerprintOfLine(host().server.knownHosts));
       expect(message).toContain(fingerprintOfLine(known));
@@ -36,14 +36,14 @@ describe.each(hostKinds)('on %s', (kind) => {
     test('that is changed is refused with both fingerprints', async () => {
       const { port } = host().server;
       const known = newPublicKey();
-      const { message } = await failureOf(connect({ knownHosts: `[127.0.0.1]:${port} ${known}` }), 'host_key_refused');
+      const { message } = await failureOf(connect({ knownHosts: `[127.0.0.1]:${port} ${known}` }), 'host_key_rejected');
       expect(message).toContain(fingerprintOfLine(host().server.knownHosts));
       expect(message).toContain(fingerprintOfLine(known));
     });
 
     test('that is revoked is refused, even unchecked', async () => {
       const knownHosts = `@revoked * ${host().server.knownHosts.split(' ').slice(1).join(' ')}`;
-      const { message } = await failureOf(connect({ knownHosts, strictHostKeyChecking: false }), 'host_key_refused');
+      const { message } = await failureOf(connect({ knownHosts, strictHostKeyChecking: false }), 'host_key_rejected');
       expect(message).toContain('revoked');
     });
 

@@ -3,7 +3,7 @@ import { describe, expect, onTestFinished, test } from 'vitest';
 import type { SshConnection } from '../../src/ssh/connection.ts';
 import { SshConnections } from '../../src/ssh/connections.ts';
 import type { ConnectedEnvironment, SshConnectionsOptions } from '../../src/ssh/connections.ts';
-import { hasErrno } from '../../src/embedded/errors.ts';
+import { hasCode } from '../../src/lib/errors.ts';
 import { runningProcesses } from '../support/processes.ts';
 import { TcpProxy } from '../support/tcp-proxy.ts';
 import { until } from '../support/until.ts';
@@ -212,7 +212,7 @@ function signalled(pid: number, signal: NodeJS.Signals): boolean {
   try {
     return process.kill(pid, signal);
   } catch (error) {
-    if (hasErrno(error, 'ESRCH')) return false;
+    if (hasCode(error, 'ESRCH')) return false;
     throw error;
   }
 }

@@ -46,26 +46,26 @@ const BREAKS: [invariant: string, how: string, breakIt: Break][] = [
     (sql, { leaseId }) => sql`update lessor.environment_leases set expires_at = null where id = ${leaseId}`,
   ],
   [
-    'always-told',
+    'always-audited',
     'a lease that nobody was told of',
     (sql, { leaseId }) => sql`delete from lessor.activity_log where entity_id = ${leaseId}`,
   ],
   [
-    'always-told',
+    'always-audited',
     'an end that nobody was told of',
     (sql, { leaseId }) => sql`
       update lessor.environment_leases set status = 'released', cleanup_status = 'success', released_at = now()
       where id = ${leaseId}`,
   ],
   [
-    'always-told',
+    'always-audited',
     'an event told twice, and to another company',
     async (sql, { leaseId }) => sql`
       insert into lessor.activity_log (company_id, actor_id, action, entity_type, entity_id)
       values (${await insertCompany(sql)}, 'test', 'environment.lease_renewed', 'environment_lease', ${leaseId})`,
   ],
   [
-    'always-told',
+    'always-audited',
     'a revival that was never preceded by an expiry',
     async (sql, { leaseId, companyId, runId }) => sql`
       insert into lessor.activity_log (company_id, actor_id, action, entity_type, entity_id, run_id, details)
@@ -73,7 +73,7 @@ const BREAKS: [invariant: string, how: string, breakIt: Break][] = [
         '{"fromStatus": "expired"}')`,
   ],
   [
-    'always-told',
+    'always-audited',
     'an expiry that was undone without a word',
     async (sql, { leaseId, companyId, runId }) => sql`
       insert into lessor.activity_log (company_id, actor_id, action, entity_type, entity_id, run_id)

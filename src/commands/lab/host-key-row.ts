@@ -1,4 +1,4 @@
-import { LeaseDeniedError } from '../../contracts/index.ts';
+import { RejectedError } from '../../contracts/index.ts';
 import { fingerprintOf, parseKnownHosts } from '../../ssh/known-hosts.ts';
 import { assertAllOk } from './connection-row.ts';
 import type { Lab } from './lab.ts';
@@ -18,9 +18,12 @@ export const hostKeyRow: LabRow = {
       expected(probed?.name === 'host key', `a probe did not refuse the new key ${offered}`);
       assertNamed(probed.detail, [known, offered]);
 
-      const refusal = await refusalOfRun(lab, signal);
-      expected(refusal.code === 'host_key_refused', `a run was refused with ${refusal.code}: ${refusal.message}`);
-      assertNamed(refusal.message, [known, offered]);
+      const rejection = await rejectionOfRun(lab, signal);
+      expected(
+        rejection.code === 'host_key_rejected',
+        `a run was refused with ${rejection.code}: ${rejection.message}`,
+      );
+      assertNamed(rejection.message, [known, offered]);
     } finally {
       await lab.trustHostKey();
     }
@@ -35,11 +38,11 @@ function fingerprintIn(knownHosts: string): string {
     .join(' ');
 }
 
-async function refusalOfRun(lab: Lab, signal: AbortSignal): Promise<LeaseDeniedError> {
+async function rejectionOfRun(lab: Lab, signal: AbortSignal): Promise<RejectedError> {
   try {
     await lab.withLease(async () => undefined, signal);
   } catch (error) {
-    if (error instanceof LeaseDeniedError) return error;
+    if (error instanceof RejectedError) return error;
     throw error;
   }
   throw new Error('a run was granted a lease on a host whose key is not the known one');
@@ -47,5 +50,5 @@ async function refusalOfRun(lab: Lab, signal: AbortSignal): Promise<LeaseDeniedE
 
 function assertNamed(message: string, fingerprints: readonly string[]): void {
   const missing = fingerprints.filter((fingerprint) => !message.includes(fingerprint));
-  expected(missing.length === 0, `a refusal does not name ${missing.join(' and ')}: ${message}`);
+  expected(missing.length === 0, `a rejection does not name ${missing.join(' and ')}: ${message}`);
 }

@@ -3,7 +3,7 @@ import { mkdir, mkdtemp, readFile, realpath, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pino } from 'pino';
-import { Resources } from '../../consumers/resources.ts';
+import { Closers } from '../../lib/closers.ts';
 import type { WorkerSettings } from '../../consumers/worker-options.ts';
 import { createWorker } from '../../consumers/worker.ts';
 import type { GrantedLease } from '../../contracts/index.ts';
@@ -64,18 +64,18 @@ const LEASE_WAIT_MS = 30_000;
  * @throws {EmbeddedPostgresError}, {SshServerError} when one of the servers cannot be had
  */
 export async function openLab(kind: SshServerKind | undefined): Promise<Lab> {
-  const resources = new Resources();
+  const closers = new Closers();
   try {
-    return await open(resources, kind);
+    return await open(closers, kind);
   } catch (error) {
-    await resources.close();
+    await closers.close();
     throw error;
   }
 }
 
-async function open(resources: Resources, kind: SshServerKind | undefined): Promise<Lab> {
+async function open(closers: Closers, kind: SshServerKind | undefined): Promise<Lab> {
   const directory = await realpath(await mkdtemp(join(tmpdir(), 'lessor-lab-')));
-  resources.add(() => rm(directory, { recursive: true, force: true }));
+  closers.add(() => rm(directory, { recursive: true, force: true }));
   const makeDirectory = async (name: string) => {
     await mkdir(join(directory, name));
     return join(directory, name);
@@ -83,10 +83,10 @@ async function open(resources: Resources, kind: SshServerKind | undefined): Prom
   const remoteWorkspacePath = await makeDirectory('host');
   const options = { directory: await makeDirectory('server'), ...(kind === undefined ? {} : { kind }) };
   const server = await openSshServer(options);
-  resources.add(() => server.close());
+  closers.add(() => server.close());
   const secretKey = randomBytes(32).toString('base64');
   const secrets = createSecretResolver({ env: {}, secretKey });
-  const { db, driver, producer } = await openStores(resources, secrets);
+  const { db, driver, producer } = await openStores(closers, secrets);
 
   const environments = environmentService(db);
   const { host, port, username, knownHosts } = server;
@@ -121,25 +121,25 @@ async function open(resources: Resources, kind: SshServerKind | undefined): Prom
         { signal, leaseWaitMs: LEASE_WAIT_MS },
       ),
     makeDirectory,
-    close: () => resources.close(),
+    close: () => closers.close(),
   };
 }
 
 /** Postgres with the tables and the queues, and those who work with them. */
-async function openStores(resources: Resources, secrets: SecretResolver) {
+async function openStores(closers: Closers, secrets: SecretResolver) {
   const postgres = await startEmbeddedPostgres();
-  resources.add(() => postgres.stop());
+  closers.add(() => postgres.stop());
   const { url } = postgres;
   await migrate(url);
   await migrateQueue(url);
   const db = createDb(url);
-  resources.add(() => db.close());
+  closers.add(() => db.close());
   const driver = createSshDriver({ secrets });
   const logger = pino({ level: 'silent' });
   const worker = createWorker({ databaseUrl: url, queueUrl: url, logger, drivers: [driver], ...WORKER_SETTINGS });
-  resources.add(() => worker.close());
+  closers.add(() => worker.close());
   await worker.start();
   const producer = createHeartbeatProducer({ queueUrl: url });
-  resources.add(() => producer.close());
+  closers.add(() => producer.close());
   return { db, driver, producer };
 }

@@ -3,7 +3,7 @@ import type { GrantedLease, LeasePolicy, Metadata } from '../../contracts/index.
 import { queryRows } from '../connection.ts';
 import type { Transaction } from '../connection.ts';
 import type { Actor } from './activity.ts';
-import { placedInContext, tellAcquired } from './granted-leases.ts';
+import { writePlacementSnapshot, recordAcquired } from './granted-leases.ts';
 import { grantedLeaseJson } from './lease-json.ts';
 import { jsonRows } from './parameters.ts';
 
@@ -26,7 +26,7 @@ export interface NewLease {
 /**
  * Makes leases active, ends the waits for them, writes each placement and its fencing token into the run's context
  * snapshot and tells `lease_acquired`, all in one
- * statement (always-told, always-bounded). Fencing tokens are drawn in the order given, under the companies' locks,
+ * statement (always-audited, always-bounded). Fencing tokens are drawn in the order given, under the companies' locks,
  * so those of one environment only grow (fenced). Instants are the statement's, not the transaction's: that one may
  * have begun long before it was given the lock. A second live lease of a run (one-lease) or of an execution
  * workspace (single-flight) is refused by its unique index.
@@ -57,10 +57,10 @@ export async function acquireLeases(
       join lessor.environments environment on environment.id = "environmentId"
       order by ordinal
       returning *
-    ), placed as (${placedInContext}
+    ), placed as (${writePlacementSnapshot}
     ), served as (
       delete from lessor.workspace_waits wait using lease where wait.run_id = lease.heartbeat_run_id
-    ), told as (${tellAcquired(actor)}
+    ), told as (${recordAcquired(actor)}
     )
     select ${grantedLeaseJson} as lease
     from lease join lessor.environments environment on environment.id = lease.environment_id

@@ -3,7 +3,7 @@ import type { GrantedLease } from '../../contracts/index.ts';
 import { queryRows } from '../connection.ts';
 import type { Transaction } from '../connection.ts';
 import type { Actor } from './activity.ts';
-import { placedInContext, tellAcquired } from './granted-leases.ts';
+import { writePlacementSnapshot, recordAcquired } from './granted-leases.ts';
 import { grantedLeaseJson } from './lease-json.ts';
 import { jsonRows, uuidArray } from './parameters.ts';
 
@@ -16,7 +16,7 @@ export interface AcquiredLease {
 
 /**
  * Makes pending leases active: the second of the two steps in which a driver acquires. Writes each placement and its
- * fencing token into its run's context snapshot and tells `lease_acquired` (always-told), in one statement. The lease
+ * fencing token into its run's context snapshot and tells `lease_acquired` (always-audited), in one statement. The lease
  * lasts its ttl from now on (always-bounded), and its fencing token is drawn now, under the company's lock: whoever
  * became active after it has a higher one, however long a driver took (fenced). One that is not pending any more is left
  * alone.
@@ -37,8 +37,8 @@ export async function activateLeases(tx: Transaction, acquired: readonly Acquire
       from jsonb_to_recordset(${jsonRows(acquired)}) as acquired ("leaseId" uuid, "providerLeaseId" text)
       where lease.id = "leaseId" and lease.status = 'pending'
       returning lease.*
-    ), placed as (${placedInContext}
-    )${tellAcquired(actor)}`);
+    ), placed as (${writePlacementSnapshot}
+    )${recordAcquired(actor)}`);
 }
 
 /**

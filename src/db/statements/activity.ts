@@ -1,6 +1,6 @@
 import { sql } from 'drizzle-orm';
 import type { Placeholder } from 'drizzle-orm';
-import type { ActivityAction, ActorType, EntityType, Metadata, Refusal } from '../../contracts/index.ts';
+import type { ActivityAction, ActorType, EntityType, Metadata, Rejection } from '../../contracts/index.ts';
 import type { Transaction } from '../connection.ts';
 import { jsonRows } from './parameters.ts';
 
@@ -25,7 +25,7 @@ export interface ActivityEvent {
   details: Metadata;
 }
 
-/** Tells a transition, in the transaction that makes it (always-told). */
+/** Tells a transition, in the transaction that makes it (always-audited). */
 export async function recordActivity(tx: Transaction, event: ActivityEvent, actor: Actor): Promise<void> {
   await tx.execute(sql`
     insert into lessor.activity_log (company_id, actor_type, actor_id, action, entity_type, entity_id, details)
@@ -33,20 +33,20 @@ export async function recordActivity(tx: Transaction, event: ActivityEvent, acto
       ${JSON.stringify(event.details)}::text::jsonb)`);
 }
 
-/** A run that was refused a lease. */
-export interface Denial {
+/** A run whose start was rejected. */
+export interface RejectedRun {
   companyId: string;
   runId: string;
   agentId?: string | undefined;
   environmentId?: string | undefined;
-  refusal: Refusal;
+  rejection: Rejection;
 }
 
 /**
  * Tells that runs were denied a lease, where the company is known, once a run however often its start is delivered.
  */
-export async function recordDenials(tx: Transaction, denials: readonly Denial[], actor: Actor): Promise<void> {
-  const rows = denials.map(({ refusal, ...denial }) => ({ ...denial, ...refusal }));
+export async function recordRejections(tx: Transaction, runs: readonly RejectedRun[], actor: Actor): Promise<void> {
+  const rows = runs.map(({ rejection, ...run }) => ({ ...run, ...rejection }));
   await tx.execute(sql`
     insert into lessor.activity_log
       (company_id, actor_type, actor_id, action, entity_type, entity_id, agent_id, run_id, details)

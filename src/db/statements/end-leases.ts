@@ -5,13 +5,13 @@ import { queryRows } from '../connection.ts';
 import type { Transaction } from '../connection.ts';
 import type { Actor } from './activity.ts';
 import {
-  afterEnding,
-  becomesItsNextStatus,
+  endedLeaseValues,
+  endedLeaseColumns,
   cleanupOfEndedLease,
   endingByRun,
   isLive,
   nextStatus,
-  tellEnded,
+  recordEnded,
 } from './ended-leases.ts';
 import { jsonRows, uuidArray } from './parameters.ts';
 
@@ -24,7 +24,7 @@ export interface EndedLease {
 }
 
 /**
- * Takes leases from one status to another and tells each transition, in one statement (always-told,
+ * Takes leases from one status to another and tells each transition, in one statement (always-audited,
  * always-explained). `ending` selects `lease_id, from_status, status, failure_reason, cleanup_status`; a lease whose
  * status is no longer `from_status` once its row is locked is left alone, so no transition is told twice.
  *
@@ -38,11 +38,11 @@ async function endLeases(tx: Transaction, ending: SQL, actor: Actor): Promise<En
     with wanted as (${ending}),
     ending as (select *, ${nextStatus} as next_status from wanted),
     lease as (
-      update lessor.environment_leases lease set ${becomesItsNextStatus} = (${afterEnding})
+      update lessor.environment_leases lease set ${endedLeaseColumns} = (${endedLeaseValues})
       from ending
       where lease.id = ending.lease_id and lease.status = ending.from_status
       returning lease.*, ending.from_status
-    ), told as (${tellEnded(actor, sql`lease left join lessor.heartbeat_runs run on run.id = lease.heartbeat_run_id`)}
+    ), told as (${recordEnded(actor, sql`lease left join lessor.heartbeat_runs run on run.id = lease.heartbeat_run_id`)}
     )
     select id, company_id as "companyId", heartbeat_run_id as "runId", status from lease order by fencing_token`,
   );

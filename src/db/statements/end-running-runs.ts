@@ -1,12 +1,12 @@
 import { sql } from 'drizzle-orm';
 import type { LeaseStatus, TerminalRunStatus } from '../../contracts/index.ts';
-import { bindable } from '../bound-statement.ts';
-import type { BoundStatement } from '../bound-statement.ts';
+import { precompile } from '../precompiled-statement.ts';
+import type { PrecompiledStatement } from '../precompiled-statement.ts';
 import { ACTOR_PLACEHOLDERS } from './activity.ts';
 import type { Actor } from './activity.ts';
-import { afterEnding, becomesItsNextStatus, endingByRun, isLive, nextStatus, tellEnded } from './ended-leases.ts';
+import { endedLeaseValues, endedLeaseColumns, endingByRun, isLive, nextStatus, recordEnded } from './ended-leases.ts';
 import { isLocked } from './lock-companies.ts';
-import { column, columnText } from './parameters.ts';
+import { column, arrayLiteral } from './parameters.ts';
 import type { EndedRun } from './record-runs.ts';
 
 /** A row of what {@link endRunningRuns} returns: a run that has ended, or a lease that ended with it. */
@@ -16,23 +16,23 @@ export type RunEndRow =
 
 /**
  * Does for the usual end what `recordEndedRuns` and `endLeasesOfRuns` do for any: ends a run that is running, and its
- * leases with it, in one statement (always-told, always-explained). A run that has ended already (first-end-wins), that
+ * leases with it, in one statement (always-audited, always-explained). A run that has ended already (first-end-wins), that
  * was never heard of, is another company's, or whose company's lock is not held, is left alone: its row is missing in what
  * is returned. Each run id may be given once.
  */
-export function endRunningRuns(runs: readonly EndedRun[], actor: Actor): BoundStatement {
+export function endRunningRuns(runs: readonly EndedRun[], actor: Actor): PrecompiledStatement {
   return bind({
-    companyId: columnText(runs.map((run) => run.companyId)),
-    runId: columnText(runs.map((run) => run.runId)),
-    status: columnText(runs.map((run) => run.status)),
-    failureReason: columnText(runs.map((run) => run.failureReason)),
-    finishedAt: columnText(runs.map((run) => run.finishedAt)),
+    companyId: arrayLiteral(runs.map((run) => run.companyId)),
+    runId: arrayLiteral(runs.map((run) => run.runId)),
+    status: arrayLiteral(runs.map((run) => run.status)),
+    failureReason: arrayLiteral(runs.map((run) => run.failureReason)),
+    finishedAt: arrayLiteral(runs.map((run) => run.finishedAt)),
     actorType: actor.type,
     actorId: actor.id,
   });
 }
 
-const bind = bindable(sql`
+const bind = precompile(sql`
     with run as (
       update lessor.heartbeat_runs run set
         status = ended.status,
@@ -50,12 +50,12 @@ const bind = bindable(sql`
         and ${isLocked(sql`ended.company_id`)}
       returning run.id, run.status, run.failure_reason, run.agent_id
     ), lease as (
-      update lessor.environment_leases lease set ${becomesItsNextStatus} = (${afterEnding}
+      update lessor.environment_leases lease set ${endedLeaseColumns} = (${endedLeaseValues}
         from (select *, ${nextStatus} as next_status from (select ${endingByRun}) wanted) ending)
       from run
       where lease.heartbeat_run_id = run.id and ${isLive}
       returning lease.*, null as from_status, run.agent_id, run.status as run_status
-    ), told as (${tellEnded(ACTOR_PLACEHOLDERS, sql`lease, lateral (select agent_id, run_status as status) run`)}
+    ), told as (${recordEnded(ACTOR_PLACEHOLDERS, sql`lease, lateral (select agent_id, run_status as status) run`)}
     )
     select id as "runId", status as "runStatus", null::uuid as "leaseId", null as "leaseStatus" from run
     union all

@@ -47,12 +47,12 @@ export const nextStatus = sql.raw(
   `case when status <> 'retained' and cleanup_status = 'pending' then 'pending_cleanup' else status end`,
 );
 
-/** The columns that {@link afterEnding} gives values for (always-explained). */
-export const becomesItsNextStatus = sql.raw(`(status, failure_reason, cleanup_status, ending_status, ending_reason,
+/** The columns that {@link endedLeaseValues} gives values for (always-explained). */
+export const endedLeaseColumns = sql.raw(`(status, failure_reason, cleanup_status, ending_status, ending_reason,
   released_at, expires_at, last_used_at, updated_at)`);
 
 /** A `lease` after an `ending`, which has its `next_status` beside what it is to end as. */
-export const afterEnding = sql.raw(`select next_status, ending.failure_reason, ending.cleanup_status,
+export const endedLeaseValues = sql.raw(`select next_status, ending.failure_reason, ending.cleanup_status,
   case next_status when 'pending_cleanup' then ending.status else lease.ending_status end,
   case next_status when 'pending_cleanup' then ending.failure_reason else lease.ending_reason end,
   case when next_status not in ('retained', 'pending_cleanup') then statement_timestamp() end,
@@ -62,10 +62,10 @@ export const afterEnding = sql.raw(`select next_status, ending.failure_reason, e
   statement_timestamp(), statement_timestamp()`);
 
 /**
- * Tells the ends of leases in the statement that ends them (always-told).
+ * Tells the ends of leases in the statement that ends them (always-audited).
  * @param leases selects each `lease` with its `from_status`, beside its `run`
  */
-export const tellEnded = (actor: ActorInStatement, leases: SQL): SQL => sql`
+export const recordEnded = (actor: ActorInStatement, leases: SQL): SQL => sql`
       insert into lessor.activity_log
         (company_id, actor_type, actor_id, action, entity_type, entity_id, agent_id, run_id, details)
       select lease.company_id, ${actor.type}, ${actor.id},

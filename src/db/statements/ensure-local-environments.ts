@@ -1,7 +1,7 @@
 import { sql } from 'drizzle-orm';
 import type { SQL } from 'drizzle-orm';
-import { bindable } from '../bound-statement.ts';
-import type { BoundStatement } from '../bound-statement.ts';
+import { precompile } from '../precompiled-statement.ts';
+import type { PrecompiledStatement } from '../precompiled-statement.ts';
 import type { Transaction } from '../connection.ts';
 import { ACTOR_PLACEHOLDERS } from './activity.ts';
 import type { Actor, ActorInStatement } from './activity.ts';
@@ -21,7 +21,7 @@ export async function ensureLocalEnvironments(
 }
 
 /** The same for those companies that are active and locked, to be sent in one go. */
-export function ensureLocalsOfLocked(actor: Actor): BoundStatement {
+export function ensureLocalsOfLocked(actor: Actor): PrecompiledStatement {
   return bind({ actorType: actor.type, actorId: actor.id });
 }
 
@@ -44,4 +44,4 @@ function ensuredFor(companies: SQL, actor: ActorInStatement): SQL {
 
 const activeOnes = sql`(
         select id from lessor.companies join (${lockedCompanies}) locked using (id) where status = 'active') company`;
-const bind = bindable(ensuredFor(activeOnes, ACTOR_PLACEHOLDERS));
+const bind = precompile(ensuredFor(activeOnes, ACTOR_PLACEHOLDERS));

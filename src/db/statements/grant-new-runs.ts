@@ -1,12 +1,12 @@
 import { sql } from 'drizzle-orm';
 import type { EnvironmentDriver, LeasePolicy, Metadata } from '../../contracts/index.ts';
-import { bindable } from '../bound-statement.ts';
-import type { BoundStatement } from '../bound-statement.ts';
+import { precompile } from '../precompiled-statement.ts';
+import type { PrecompiledStatement } from '../precompiled-statement.ts';
 import { ACTOR_PLACEHOLDERS } from './activity.ts';
 import type { Actor } from './activity.ts';
-import { placementInContext, tellAcquired } from './granted-leases.ts';
+import { placementInContext, recordAcquired } from './granted-leases.ts';
 import { isLocked } from './lock-companies.ts';
-import { column, columnText } from './parameters.ts';
+import { column, arrayLiteral } from './parameters.ts';
 
 /** A run that was never heard of before and is to execute on its company's `Local`, in no execution workspace. */
 export interface NewRun {
@@ -36,7 +36,7 @@ export interface NewLeaseRow {
 
 /**
  * Does for the usual start what `recordStartedRuns` and `acquireLeases` do for any: writes the run, with its placement
- * in its context, makes its lease active and tells it, in one statement (always-told, always-bounded). A run that is in
+ * in its context, makes its lease active and tells it, in one statement (always-audited, always-bounded). A run that is in
  * the ledger already, or whose company is not active or has no active `Local`, is left alone: its row is missing in
  * what is returned. So is one whose company's lock is not held (fenced). Each run id may be given once.
  *
@@ -45,17 +45,17 @@ export interface NewLeaseRow {
  * Postgres does not know how many rows it is given, nor how many a part of the statement has written, and would compare
  * each with each. `limit 1` makes it look up environments by index, and `(… in …) is true` runs in a hash table.
  */
-export function grantNewRuns(runs: readonly NewRun[], commonMetadata: Metadata, actor: Actor): BoundStatement {
+export function grantNewRuns(runs: readonly NewRun[], commonMetadata: Metadata, actor: Actor): PrecompiledStatement {
   return bind({
-    companyId: columnText(runs.map((run) => run.companyId)),
-    runId: columnText(runs.map((run) => run.runId)),
-    agentId: columnText(runs.map((run) => run.agentId)),
-    issueId: columnText(runs.map((run) => run.issueId)),
-    projectId: columnText(runs.map((run) => run.projectId)),
-    startedAt: columnText(runs.map((run) => run.startedAt)),
-    leasePolicy: columnText(runs.map((run) => run.leasePolicy)),
-    ttlSeconds: columnText(runs.map((run) => run.ttlSeconds)),
-    metadata: columnText(runs.map((run) => run.metadata && JSON.stringify(run.metadata))),
+    companyId: arrayLiteral(runs.map((run) => run.companyId)),
+    runId: arrayLiteral(runs.map((run) => run.runId)),
+    agentId: arrayLiteral(runs.map((run) => run.agentId)),
+    issueId: arrayLiteral(runs.map((run) => run.issueId)),
+    projectId: arrayLiteral(runs.map((run) => run.projectId)),
+    startedAt: arrayLiteral(runs.map((run) => run.startedAt)),
+    leasePolicy: arrayLiteral(runs.map((run) => run.leasePolicy)),
+    ttlSeconds: arrayLiteral(runs.map((run) => run.ttlSeconds)),
+    metadata: arrayLiteral(runs.map((run) => run.metadata && JSON.stringify(run.metadata))),
     commonMetadata: JSON.stringify(commonMetadata),
     actorType: actor.type,
     actorId: actor.id,
@@ -70,7 +70,7 @@ const timeOrderedId = sql`(
           (select lpad(to_hex((extract(epoch from statement_timestamp()) * 1000)::bigint), 12, '0') || '7')
           || right(gen_random_uuid()::text, 21))::uuid`;
 
-const bind = bindable(sql`
+const bind = precompile(sql`
     with wanted as materialized (
       select ${timeOrderedId} as id, wanted.company_id, environment.id as environment_id,
         environment.name as environment_name, environment.driver, environment.config,
@@ -116,7 +116,7 @@ const bind = bindable(sql`
         ttl_seconds, acquired_at, acquired_at, expires_at, metadata
       from lease
       order by fencing_token
-    ), told as (${tellAcquired(ACTOR_PLACEHOLDERS, { leases: sql.raw('lease'), agentId: sql.raw('lease.agent_id') })}
+    ), told as (${recordAcquired(ACTOR_PLACEHOLDERS, { leases: sql.raw('lease'), agentId: sql.raw('lease.agent_id') })}
     )
     select id, heartbeat_run_id as "runId", fencing_token::float8 as "fencingToken",
       to_json(acquired_at) as "acquiredAt", to_json(expires_at) as "expiresAt",

@@ -9,9 +9,9 @@ export const placementInContext = sql.raw(`jsonb_build_object('paperclipEnvironm
 
 /**
  * Writes the placements and fencing tokens of leases that become active into their runs' context snapshots: what a
- * statement does with its `lease` as `placed`, which {@link tellAcquired} goes by.
+ * statement does with its `lease` as `placed`, which {@link recordAcquired} goes by.
  */
-export const placedInContext = sql`
+export const writePlacementSnapshot = sql`
       update lessor.heartbeat_runs run set
         context_snapshot = run.context_snapshot || ${placementInContext},
         updated_at = now()
@@ -19,14 +19,14 @@ export const placedInContext = sql`
       where run.id = lease.heartbeat_run_id
       returning run.id, run.agent_id`;
 
-/** Where {@link tellAcquired} finds the leases, and the agents of their runs. */
+/** Where {@link recordAcquired} finds the leases, and the agents of their runs. */
 const LEASES_AND_PLACEMENTS = {
   leases: sql.raw('lease left join placed on placed.id = lease.heartbeat_run_id'),
   agentId: sql.raw('placed.agent_id'),
 };
 
-/** Tells `lease_acquired` of leases that become active, in the statement that makes them so (always-told). */
-export const tellAcquired = (actor: ActorInStatement, { leases, agentId } = LEASES_AND_PLACEMENTS): SQL => sql`
+/** Tells `lease_acquired` of leases that become active, in the statement that makes them so (always-audited). */
+export const recordAcquired = (actor: ActorInStatement, { leases, agentId } = LEASES_AND_PLACEMENTS): SQL => sql`
       insert into lessor.activity_log
         (company_id, actor_type, actor_id, action, entity_type, entity_id, agent_id, run_id, details)
       select lease.company_id, ${actor.type}, ${actor.id}, 'environment.lease_acquired', 'environment_lease', lease.id,

@@ -1,11 +1,11 @@
 import { sql } from 'drizzle-orm';
 import type { SQL } from 'drizzle-orm';
 import type { CompanyStatus } from '../../contracts/index.ts';
-import { bindable } from '../bound-statement.ts';
-import type { BoundStatement } from '../bound-statement.ts';
+import { precompile } from '../precompiled-statement.ts';
+import type { PrecompiledStatement } from '../precompiled-statement.ts';
 import { queryRows } from '../connection.ts';
 import type { Transaction } from '../connection.ts';
-import { column, columnText, uuidArray } from './parameters.ts';
+import { column, arrayLiteral, uuidArray } from './parameters.ts';
 
 /** Whether a company that was never seen before is registered or unknown. */
 export type CompanyRegistration = 'first-sight' | 'known';
@@ -34,13 +34,13 @@ export async function lockCompanies(
  * Takes the locks of those companies that are registered, in the same order. What follows in the transaction has to ask
  * {@link isLocked}: of a company that is being registered this statement sees nothing, but the next one may.
  */
-export function lockKnownCompanies(companyIds: readonly string[]): BoundStatement {
-  return bindLock({ ids: columnText(companyIds) });
+export function lockKnownCompanies(companyIds: readonly string[]): PrecompiledStatement {
+  return bindLock({ ids: arrayLiteral(companyIds) });
 }
 
 /** Registers those companies that are not, to be carried out before any of them is locked. */
-export function registerCompanies(companyIds: readonly string[]): BoundStatement {
-  return bindRegistration({ ids: columnText(companyIds) });
+export function registerCompanies(companyIds: readonly string[]): PrecompiledStatement {
+  return bindRegistration({ ids: arrayLiteral(companyIds) });
 }
 
 function registeredInOrder(ids: SQL): SQL {
@@ -61,7 +61,7 @@ export const lockedCompanies = sql`
 /** Whether the transaction took the company's lock with {@link lockKnownCompanies}. Postgres asks a hash table. */
 export const isLocked = (companyId: SQL) => sql`(${companyId} in (${lockedCompanies})) is true`;
 
-const bindLock = bindable(sql`
+const bindLock = precompile(sql`
   select set_config('lessor.locked_companies', coalesce(string_agg(id::text, ','), ''), true) as locked
   from (${lockedInOrder(column('uuid', 'ids'))}) locked`);
-const bindRegistration = bindable(registeredInOrder(column('uuid', 'ids')));
+const bindRegistration = precompile(registeredInOrder(column('uuid', 'ids')));

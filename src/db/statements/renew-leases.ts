@@ -33,7 +33,7 @@ const revivable = sql.raw(`lease.status = 'expired' and lease.provider = 'local'
 
 /**
  * Extends live leases to now + ttl, never shortening one, and saves those that had merely lapsed, whether a sweep has
- * expired them or not: those are the only renewals that are told (always-told). No other ended lease is revived. Each
+ * expired them or not: those are the only renewals that are told (always-audited). No other ended lease is revived. Each
  * run id may be given once.
  */
 export async function renewLeases(tx: Transaction, renewals: readonly Renewal[], actor: Actor): Promise<void> {

@@ -1,9 +1,9 @@
 import { sql } from 'drizzle-orm';
-import { bindable } from '../bound-statement.ts';
-import type { BoundStatement } from '../bound-statement.ts';
+import { precompile } from '../precompiled-statement.ts';
+import type { PrecompiledStatement } from '../precompiled-statement.ts';
 import { isLive } from './ended-leases.ts';
 import { isLocked } from './lock-companies.ts';
-import { column, columnText } from './parameters.ts';
+import { column, arrayLiteral } from './parameters.ts';
 import type { RunLease, Renewal } from './renew-leases.ts';
 
 /** A row of what {@link renewSingleLeases} returns. */
@@ -14,15 +14,15 @@ export type RenewedLease = Omit<RunLease, 'status'>;
  * had, which is active and has not lapsed, so that there is nothing to tell. Any other run, and one whose company's lock
  * is not held, is left alone: its row is missing in what is returned. Each run id may be given once.
  */
-export function renewSingleLeases(renewals: readonly Renewal[]): BoundStatement {
+export function renewSingleLeases(renewals: readonly Renewal[]): PrecompiledStatement {
   return bind({
-    companyId: columnText(renewals.map((renewal) => renewal.companyId)),
-    runId: columnText(renewals.map((renewal) => renewal.runId)),
-    ttlSeconds: columnText(renewals.map((renewal) => renewal.ttlSeconds)),
+    companyId: arrayLiteral(renewals.map((renewal) => renewal.companyId)),
+    runId: arrayLiteral(renewals.map((renewal) => renewal.runId)),
+    ttlSeconds: arrayLiteral(renewals.map((renewal) => renewal.ttlSeconds)),
   });
 }
 
-const bind = bindable(sql`
+const bind = precompile(sql`
     update lessor.environment_leases lease set
       expires_at = greatest(expires_at,
         statement_timestamp() + make_interval(secs => coalesce(wanted.ttl_seconds, lease.ttl_seconds))),

@@ -2,7 +2,7 @@ import { randomInt } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer, type Server, type Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
-import { hasErrno } from '../errors.ts';
+import { hasCode } from '../../lib/errors.ts';
 import type { ServedConnection } from './connection-server.ts';
 import { SshServerError } from './errors.ts';
 
@@ -89,7 +89,7 @@ export class LoopbackListener {
     try {
       await once(server, 'listening');
     } catch (error) {
-      if (!hasErrno(error, 'EADDRINUSE', 'EACCES')) throw error;
+      if (!hasCode(error, 'EADDRINUSE', 'EACCES')) throw error;
       const message = `Port ${port} of ${LOOPBACK} is taken by another process. End that one, or open another SSH server.`;
       throw new SshServerError('port_in_use', message, { cause: error });
     }

@@ -1,5 +1,5 @@
 import type { ChildProcess } from 'node:child_process';
-import { hasErrno } from '../errors.ts';
+import { hasCode } from '../../lib/errors.ts';
 import type { OwnerWatch } from './owner-watch.ts';
 
 /** A process that was spawned detached, with all of its process group. */
@@ -29,7 +29,7 @@ export class ProcessGroup {
       process.kill(-this.#leader, signal);
     } catch (error) {
       // It has ended, and its end is on the way to us; or it runs as another user now.
-      if (!hasErrno(error, 'ESRCH', 'EPERM')) throw error;
+      if (!hasCode(error, 'ESRCH', 'EPERM')) throw error;
     }
   }
 }

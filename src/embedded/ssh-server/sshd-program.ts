@@ -42,9 +42,9 @@ export async function checkSshd(program: string, configPath: string): Promise<vo
     await mkdir(missing, { recursive: true, mode: 0o755 });
     const second = await complaintOf(program, configPath);
     if (second === undefined) return;
-    throw refusal(program, second);
+    throw rejection(program, second);
   }
-  throw refusal(program, complaint);
+  throw rejection(program, complaint);
 }
 
 async function complaintOf(program: string, configPath: string): Promise<string | undefined> {
@@ -57,6 +57,6 @@ async function complaintOf(program: string, configPath: string): Promise<string 
   }
 }
 
-function refusal(program: string, complaint: string): SshServerError {
+function rejection(program: string, complaint: string): SshServerError {
   return new SshServerError('sshd_failed', `${program} refuses to run:\n${complaint}`);
 }

@@ -108,7 +108,7 @@ function checksUpTo(error: unknown, config: SshConfig): ProbeCheck[] {
   const code = error instanceof EnvironmentFailedError ? error.code : undefined;
   const failedName = {
     secret_unavailable: 'private key',
-    host_key_refused: 'host key',
+    host_key_rejected: 'host key',
     authentication_failed: 'authentication',
   };
   const name = code !== undefined && code in failedName ? failedName[code as keyof typeof failedName] : 'connection';

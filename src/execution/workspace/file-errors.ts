@@ -1,19 +1,11 @@
-/** Whether a file operation failed since nothing is there. */
+import { hasCode, messageOf } from '../../lib/errors.ts';
+
+/** Whether a file operation failed because nothing is at the path. */
 export function isMissing(error: unknown): boolean {
-  return ['ENOENT', 'ENOTDIR'].includes(codeOf(error));
+  return hasCode(error, 'ENOENT', 'ENOTDIR');
 }
 
-/** Whether a file operation failed with one of these codes of the system. */
-export function hasCode(error: unknown, ...codes: string[]): boolean {
-  return codes.includes(codeOf(error));
-}
-
-/** What a file operation failed of, for people: without the path, which stands beside it. */
+/** Why a file operation failed, for people: without the path, which stands beside it. */
 export function reasonOf(error: unknown): string {
-  const message = error instanceof Error ? error.message : String(error);
-  return message.replace(/^([A-Z]+: [^,]+), .*$/s, '$1');
-}
-
-function codeOf(error: unknown): string {
-  return error instanceof Error && 'code' in error ? String(error.code) : '';
+  return messageOf(error).replace(/^([A-Z]+: [^,]+), .*$/s, '$1');
 }

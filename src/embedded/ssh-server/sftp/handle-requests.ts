@@ -7,7 +7,7 @@ import { attributesOf, entryOf, permissionsIn, setAttributesOfFile, setAttribute
 import type { GivenAttributes } from './attributes.ts';
 import { failure } from './failure.ts';
 import { OpenHandles, type OpenDirectory } from './open-handles.ts';
-import { hasErrno } from '../../errors.ts';
+import { hasCode } from '../../../lib/errors.ts';
 
 const { STATUS_CODE, OPEN_MODE } = ssh2.utils.sftp;
 
@@ -134,7 +134,7 @@ async function describeEntry(directory: string, name: string): Promise<FileEntry
   try {
     return entryOf(name, await lstat(join(directory, name)));
   } catch (error) {
-    if (hasErrno(error, 'ENOENT')) return undefined;
+    if (hasCode(error, 'ENOENT')) return undefined;
     throw error;
   }
 }

@@ -1,7 +1,7 @@
 import { link, lstat, mkdir, readlink, realpath, rename, rmdir, stat, symlink, unlink } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import ssh2 from 'ssh2';
-import { hasErrno } from '../../errors.ts';
+import { hasCode } from '../../../lib/errors.ts';
 import { DONE, type Answer } from './answer.ts';
 import { attributesOf, permissionsIn, setAttributesOfPath, type GivenAttributes } from './attributes.ts';
 import { failure } from './failure.ts';
@@ -68,7 +68,7 @@ async function movedByLink(from: string, to: string): Promise<boolean> {
     await link(from, to);
   } catch (error) {
     // File systems without hard links, and files that must not have any.
-    if (hasErrno(error, 'EPERM', 'EOPNOTSUPP', 'ENOTSUP', 'ENOSYS', 'EXDEV', 'EMLINK')) return false;
+    if (hasCode(error, 'EPERM', 'EOPNOTSUPP', 'ENOTSUP', 'ENOSYS', 'EXDEV', 'EMLINK')) return false;
     throw error;
   }
   await unlink(from);
@@ -80,7 +80,7 @@ async function exists(path: string): Promise<boolean> {
     await lstat(path);
     return true;
   } catch (error) {
-    if (hasErrno(error, 'ENOENT')) return false;
+    if (hasCode(error, 'ENOENT')) return false;
     throw error;
   }
 }
@@ -90,7 +90,7 @@ async function resolvePath(path: string): Promise<string> {
   try {
     return await realpath(path);
   } catch (error) {
-    if (!hasErrno(error, 'ENOENT')) throw error;
+    if (!hasCode(error, 'ENOENT')) throw error;
     if (await exists(path)) throw error;
     return join(await realpath(dirname(path)), basename(path));
   }

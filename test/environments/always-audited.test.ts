@@ -8,7 +8,7 @@ import { operationsOn, start, toldOf } from '../support/operations.ts';
 const database = useDatabase({ maximumConnections: 20, audited: true });
 const operations = operationsOn(database);
 
-describe('always-told', () => {
+describe('always-audited', () => {
   test.for(['lease_acquired', 'lease_released', 'lease_failed', 'lease_retained', 'lease_expired', 'lease_renewed'])(
     'where %s cannot be told, the transition does not happen',
     async (action) => {

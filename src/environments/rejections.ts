@@ -1,11 +1,11 @@
-import type { CompanyStatus, Refusal } from '../contracts/index.ts';
+import type { CompanyStatus, Rejection } from '../contracts/index.ts';
 import type { RecordedRun } from '../db/statements/record-runs.ts';
 
 /** Why nothing can be done for the company; undefined when it is registered. */
-export function refusalOfUnknownCompany(
+export function rejectionOfUnknownCompany(
   companies: ReadonlyMap<string, CompanyStatus>,
   companyId: string,
-): Refusal | undefined {
+): Rejection | undefined {
   if (companies.has(companyId)) return undefined;
   return {
     code: 'unknown_company',
@@ -14,19 +14,19 @@ export function refusalOfUnknownCompany(
 }
 
 /** Why no run of the company is granted a lease; undefined when one can be. */
-export function refusalOfCompany(
+export function rejectionOfCompany(
   companies: ReadonlyMap<string, CompanyStatus>,
   companyId: string,
-): Refusal | undefined {
-  if (companies.get(companyId) !== 'archived') return refusalOfUnknownCompany(companies, companyId);
+): Rejection | undefined {
+  if (companies.get(companyId) !== 'archived') return rejectionOfUnknownCompany(companies, companyId);
   return { code: 'company_archived', reason: `company ${companyId} is archived` };
 }
 
 /** Why the message does not concern the run of this id (same-company); undefined when it does. */
-export function refusalOfRun(
+export function rejectionOfRun(
   run: RecordedRun | undefined,
   message: { companyId: string; runId: string },
-): Refusal | undefined {
+): Rejection | undefined {
   if (run === undefined || run.companyId === message.companyId) return undefined;
   return { code: 'foreign_run', reason: `run ${message.runId} belongs to another company` };
 }

@@ -1,6 +1,6 @@
 import type * as timers from 'node:timers/promises';
 import { beforeEach, describe, expect, test, vi } from 'vitest';
-import { StoreOutage, WorkerStoppingError } from '../../src/consumers/store-outage.ts';
+import { DatabaseOutage, WorkerStoppingError } from '../../src/consumers/database-outage.ts';
 
 const waits = vi.hoisted(() => ({ delays: [] as number[], areLong: false }));
 
@@ -27,7 +27,7 @@ const errorWith = (code: string) => {
 
 function outageWith(signal = new AbortController().signal) {
   const told: string[] = [];
-  const outage = new StoreOutage({
+  const outage = new DatabaseOutage({
     signal,
     onUnreachable: ({ failures, reason }) => told.push(`away ${failures}: ${reason}`),
     onReachable: ({ failures }) => told.push(`back after ${failures}`),
@@ -60,7 +60,7 @@ describe('while Postgres is away', () => {
   ])('no-loss: work that fails with %s is done again until it succeeds', async (code) => {
     const { outage } = outageWith();
     const work = failing(3, code);
-    expect(await outage.outlast(work)).toBe('done');
+    expect(await outage.retryWhileUnreachable(work)).toBe('done');
     expect(work).toHaveBeenCalledTimes(4);
   });
 
@@ -68,33 +68,36 @@ describe('while Postgres is away', () => {
     const { outage } = outageWith();
     const work = vi.fn<() => Promise<string>>(async () => 'done');
     work.mockRejectedValueOnce(new Error('Failed query', { cause: errorWith('57P01') }));
-    expect(await outage.outlast(work)).toBe('done');
+    expect(await outage.retryWhileUnreachable(work)).toBe('done');
   });
 
   test('it is told at the 1st, 2nd, 4th, 8th, … failure, and when it is back', async () => {
     const { outage, told } = outageWith();
-    await outage.outlast(failing(17, '57P01'));
+    await outage.retryWhileUnreachable(failing(17, '57P01'));
     const away = [1, 2, 4, 8, 16].map((failures) => `away ${failures}: failed with 57P01`);
     expect(told).toEqual([...away, 'back after 17']);
   });
 
   test('what fails at the same time is told as one outage', async () => {
     const { outage, told } = outageWith();
-    await Promise.all([outage.outlast(failing(3, '57P01')), outage.outlast(failing(3, '57P01'))]);
+    await Promise.all([
+      outage.retryWhileUnreachable(failing(3, '57P01')),
+      outage.retryWhileUnreachable(failing(3, '57P01')),
+    ]);
     const away = [1, 2, 4].map((failures) => `away ${failures}: failed with 57P01`);
     expect(told).toEqual([...away, 'back after 6']);
   });
 
   test('waits grow from a tenth of a second to five', async () => {
     const { outage } = outageWith();
-    await outage.outlast(failing(20, 'ECONNREFUSED'));
+    await outage.retryWhileUnreachable(failing(20, 'ECONNREFUSED'));
     expect(waits.delays.slice(0, 7)).toEqual([100, 200, 400, 800, 1_600, 3_200, 5_000]);
     expect(new Set(waits.delays.slice(7))).toEqual(new Set([5_000]));
   });
 
   test('nothing is told of work that succeeds at once', async () => {
     const { outage, told } = outageWith();
-    expect(await outage.outlast(async () => 'done')).toBe('done');
+    expect(await outage.retryWhileUnreachable(async () => 'done')).toBe('done');
     expect(told).toEqual([]);
   });
 });
@@ -104,7 +107,7 @@ test.for(['23505', 'P0001', '40001', '40P01', '55P03'])(
   async (code) => {
     const { outage, told } = outageWith();
     const work = failing(1, code);
-    await expect(outage.outlast(work)).rejects.toThrow(`failed with ${code}`);
+    await expect(outage.retryWhileUnreachable(work)).rejects.toThrow(`failed with ${code}`);
     expect(work).toHaveBeenCalledOnce();
     expect(told).toEqual([]);
   },
@@ -113,14 +116,14 @@ test.for(['23505', 'P0001', '40001', '40P01', '55P03'])(
 test('a fault of our own is passed on at once', async () => {
   const { outage } = outageWith();
   const fault = new TypeError('undefined is not a function');
-  await expect(outage.outlast(() => Promise.reject(fault))).rejects.toBe(fault);
+  await expect(outage.retryWhileUnreachable(() => Promise.reject(fault))).rejects.toBe(fault);
 });
 
 describe('when the worker stops', () => {
   test('work is not begun any more', async () => {
     const { outage } = outageWith(AbortSignal.abort());
     const work = failing(0, 'none');
-    await expect(outage.outlast(work)).rejects.toBeInstanceOf(WorkerStoppingError);
+    await expect(outage.retryWhileUnreachable(work)).rejects.toBeInstanceOf(WorkerStoppingError);
     expect(work).not.toHaveBeenCalled();
   });
 
@@ -129,7 +132,7 @@ describe('when the worker stops', () => {
     const stopping = new AbortController();
     const { outage } = outageWith(stopping.signal);
     const [outcome] = await Promise.allSettled([
-      outage.outlast(failing(1, '57P01')),
+      outage.retryWhileUnreachable(failing(1, '57P01')),
       vi.waitFor(() => expect(waits.delays).toHaveLength(1)).then(() => stopping.abort()),
     ]);
     expect(outcome).toMatchObject({ status: 'rejected', reason: expect.any(WorkerStoppingError) });
@@ -138,7 +141,7 @@ describe('when the worker stops', () => {
   test('work that is under way and hangs is given up at once', async () => {
     const stopping = new AbortController();
     const { outage } = outageWith(stopping.signal);
-    const result = outage.outlast(() => {
+    const result = outage.retryWhileUnreachable(() => {
       stopping.abort();
       return new Promise<never>(() => undefined);
     });

@@ -3,7 +3,7 @@ import type { SQL } from 'drizzle-orm';
 import { PgDialect } from 'drizzle-orm/pg-core';
 
 /** A statement with the values to carry it out with. */
-export interface BoundStatement {
+export interface PrecompiledStatement {
   readonly text: string;
   readonly values: (string | null)[];
 }
@@ -12,7 +12,9 @@ export interface BoundStatement {
  * Writes a statement out, once, with a placeholder for each value, and returns what binds values to it. To put its text
  * together anew for a single run would take longer than all else that this process does about it.
  */
-export function bindable<Name extends string>(statement: SQL): (values: Record<Name, string | null>) => BoundStatement {
+export function precompile<Name extends string>(
+  statement: SQL,
+): (values: Record<Name, string | null>) => PrecompiledStatement {
   const { sql: text, params } = new PgDialect().sqlToQuery(statement);
   return (values) => ({ text, values: fillPlaceholders(params, values) as (string | null)[] });
 }

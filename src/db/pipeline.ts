@@ -1,6 +1,6 @@
 import { types } from 'pg';
 import type { Connection, FieldDef, Submittable } from 'pg';
-import type { BoundStatement } from './bound-statement.ts';
+import type { PrecompiledStatement } from './precompiled-statement.ts';
 
 interface Column {
   name: string;
@@ -20,8 +20,8 @@ export interface PreparedStatement {
  *
  * Each is prepared, and its columns are asked for, once a connection.
  */
-export class OneGo implements Submittable {
-  readonly statements: readonly BoundStatement[];
+export class Pipeline implements Submittable {
+  readonly statements: readonly PrecompiledStatement[];
   /** The rows of each statement, once all is committed. */
   readonly rows: Promise<unknown[][]>;
   /** Called once. Node-postgres wraps it, to put a limit on the time. */
@@ -32,7 +32,7 @@ export class OneGo implements Submittable {
   readonly #rows: Record<string, unknown>[][];
   #current = 0;
 
-  constructor(statements: readonly BoundStatement[], prepared: Map<string, PreparedStatement>) {
+  constructor(statements: readonly PrecompiledStatement[], prepared: Map<string, PreparedStatement>) {
     this.statements = statements;
     this.#prepared = prepared;
     this.#rows = statements.map(() => []);

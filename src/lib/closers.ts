@@ -1,12 +1,12 @@
-/** What was opened, each with its closer, to be closed in reverse order. */
-export class Resources {
+/** Closers of acquired resources, run in reverse order of acquisition. */
+export class Closers {
   #closers: (() => Promise<void>)[] = [];
 
   add(close: () => Promise<void>): void {
     this.#closers.push(close);
   }
 
-  /** Closes everything, last opened first, even when a closer fails; then throws the first error. */
+  /** Runs every closer, last added first, even when one fails; then throws the first error. */
   async close(): Promise<void> {
     const closers = this.#closers.toReversed();
     this.#closers = [];

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { sqlErrorOf, kindOfSqlError } from '../db/sql-errors.ts';
-import { WHILE_AWAY, growingPause } from '../queues/growing-pause.ts';
+import { RECONNECT_BACKOFF, backoffDelay } from '../lib/backoff.ts';
 
 /** The worker is stopping while Postgres is away: what was under way has to be given back to the queue. */
 export class WorkerStoppingError extends Error {
@@ -22,7 +22,7 @@ const STOPPED = 'the worker stopped before Postgres had answered';
  * Runs work on Postgres, and while Postgres is away runs it again until it is back: the jobs behind it stay active and
  * spend no attempt, and as no slot becomes free the worker takes no more of them.
  */
-export class StoreOutage {
+export class DatabaseOutage {
   readonly #options: StoreOutageOptions;
   /** Of all work since Postgres last answered: what fails at the same time is one outage. */
   #failures = 0;
@@ -32,7 +32,7 @@ export class StoreOutage {
   }
 
   /** @throws {WorkerStoppingError} when the worker stops before the work is done, which then may or may not be */
-  async outlast<Result>(work: () => Promise<Result>): Promise<Result> {
+  async retryWhileUnreachable<Result>(work: () => Promise<Result>): Promise<Result> {
     for (let attempt = 1; ; attempt += 1) {
       try {
         const result = await this.#unlessStopped(work);
@@ -74,7 +74,7 @@ export class StoreOutage {
 
   async #waitAfter(attempt: number): Promise<void> {
     try {
-      await sleep(growingPause(attempt, WHILE_AWAY), undefined, { signal: this.#options.signal });
+      await sleep(backoffDelay(attempt, RECONNECT_BACKOFF), undefined, { signal: this.#options.signal });
     } catch (cause) {
       throw new WorkerStoppingError(STOPPED, { cause });
     }
