@@ -12,7 +12,7 @@ const BATCHES_IN_FLIGHT = 2;
 
 const SETTINGS: OperationSettings = {
   actor: { type: 'system', id: 'bench' },
-  companyRegistration: 'first-sight',
+  companyRegistration: 'auto',
   defaultTtlSeconds: DEFAULT_TTL_SECONDS,
   leaseWaitMs: 300_000,
   leasable: { enabled: false, drivers: new Set() },

@@ -25,7 +25,7 @@ interface WorkerFlags extends EnvironmentFlags {
   queuePrefix: string;
   concurrency: number;
   replica?: string;
-  companyRegistration: 'first-sight' | 'known';
+  companyRegistration: 'auto' | 'known';
   defaultTtl: number;
   leaseWait: number;
   sweepInterval: number;
@@ -54,8 +54,8 @@ export function workerCommand(): Command {
     .addOption(
       new Option('--company-registration <when>', 'register companies at first sight, or refuse unknown ones')
         .env('COMPANY_REGISTRATION')
-        .choices(['first-sight', 'known'])
-        .default('first-sight'),
+        .choices(['auto', 'known'])
+        .default('auto'),
     )
     .addOption(
       durationOption('--default-ttl <time>', 'ttl of leases whose run names none', 'DEFAULT_TTL', '5m', parseTtl),

@@ -28,8 +28,8 @@ export const workerOptionsSchema = z.strictObject({
   batchesInFlight: z.int().min(1).max(50).default(4),
   /** Most operations of one batch. */
   batchSize: z.int().min(1).max(1_000).default(400),
-  /** Whether a company seen for the first time is registered (`first-sight`) or refused (`known`). */
-  companyRegistration: z.enum(['first-sight', 'known']).default('first-sight'),
+  /** Whether a company seen for the first time is registered (`auto`) or refused (`known`). */
+  companyRegistration: z.enum(['auto', 'known']).default('auto'),
   /** The ttl of leases whose run names none, in seconds. */
   defaultTtlSeconds: ttlSecondsSchema.default(DEFAULT_TTL_SECONDS),
   /** How often leases are looked for that should have ended. */

@@ -20,7 +20,7 @@ type Request = z.output<typeof leaseRequestSchema>;
 /** Grants the lease that a service asks for, or finds the live one its run has there. Returns the lease's id. */
 export async function acquireLeaseOfRequest(tx: Transaction, request: Request, actor: Actor): Promise<string> {
   const { companyId, environmentId } = request;
-  const companies = await lockCompanies(tx, [companyId], 'first-sight');
+  const companies = await lockCompanies(tx, [companyId], 'auto');
   refuseIf(rejectionOfCompany(companies, companyId));
   const runId = request.heartbeatRunId ?? undefined;
   if (runId !== undefined) await registerRun(tx, companyId, runId, request.issueId ?? undefined);

@@ -63,7 +63,7 @@ export function environmentRegister(db: Db, actor: Actor, configs: DriverConfigs
       const given = parse(newEnvironmentSchema, input, 'environment');
       const values = { ...given, config: configs.parse(given.driver, given.config ?? {}) };
       return db.transaction(async (tx) => {
-        await lockCompanies(tx, [company], 'first-sight');
+        await lockCompanies(tx, [company], 'auto');
         if (values.driver === 'local' && (await readLocalEnvironment(tx, company)) !== undefined) {
           throw denied('not_storable', `company ${company} has its Local environment already`);
         }
@@ -87,7 +87,7 @@ export function environmentRegister(db: Db, actor: Actor, configs: DriverConfigs
     async ensureLocalEnvironment(companyId) {
       const company = parse(idSchema, companyId, 'company id');
       return db.transaction(async (tx) => {
-        await lockCompanies(tx, [company], 'first-sight');
+        await lockCompanies(tx, [company], 'auto');
         await ensureLocalEnvironments(tx, [company], actor);
         return (await readLocalEnvironment(tx, company))!;
       });

@@ -9,7 +9,7 @@ export function rejectionOfUnknownCompany(
   if (companies.has(companyId)) return undefined;
   return {
     code: 'unknown_company',
-    reason: `company ${companyId} is not registered; insert it into lessor.companies, or set COMPANY_REGISTRATION=first-sight`,
+    reason: `company ${companyId} is not registered; insert it into lessor.companies, or set COMPANY_REGISTRATION=auto`,
   };
 }
 

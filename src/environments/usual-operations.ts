@@ -67,7 +67,7 @@ export async function applyFirstStarts(
   settings: OperationSettings,
 ): Promise<(OperationOutcome | undefined)[]> {
   return applyPipelined(pool, starts, settings, (companyIds) => [
-    ...(settings.companyRegistration === 'first-sight' ? [registerCompanies(companyIds)] : []),
+    ...(settings.companyRegistration === 'auto' ? [registerCompanies(companyIds)] : []),
     lockKnownCompanies(companyIds),
     ensureLocalsOfLocked(settings.actor),
   ]);

@@ -15,7 +15,7 @@ export const release = (payload: LeaseRelease): Operation => ({ kind: 'release',
 /** Settings of a worker that leases environments of any driver. */
 export const OPERATION_SETTINGS: OperationSettings = {
   actor: { type: 'system', id: 'test-worker' },
-  companyRegistration: 'first-sight',
+  companyRegistration: 'auto',
   defaultTtlSeconds: 300,
   leaseWaitMs: 300_000,
   leasable: { enabled: true, drivers: new Set(['ssh', 'sandbox']) },

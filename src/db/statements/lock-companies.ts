@@ -8,7 +8,7 @@ import type { Transaction } from '../connection.ts';
 import { column, arrayLiteral, uuidArray } from './parameters.ts';
 
 /** Whether a company that was never seen before is registered or unknown. */
-export type CompanyRegistration = 'first-sight' | 'known';
+export type CompanyRegistration = 'auto' | 'known';
 
 /**
  * Takes the locks under which everything else of a transaction happens: per company, operations are serialized.
@@ -25,7 +25,7 @@ export async function lockCompanies(
   registration: CompanyRegistration,
 ): Promise<Map<string, CompanyStatus>> {
   const ids = uuidArray(companyIds);
-  if (registration === 'first-sight') await tx.execute(registeredInOrder(ids));
+  if (registration === 'auto') await tx.execute(registeredInOrder(ids));
   const companies = await queryRows<{ id: string; status: CompanyStatus }>(tx, lockedInOrder(ids));
   return new Map(companies.map((company) => [company.id, company.status]));
 }
