@@ -1,4 +1,4 @@
-import { PLACES_DIRECTORY, PLACE_VARIABLE } from './place.ts';
+import { LEASES_DIRECTORY, LEASE_DIRECTORY_VARIABLE } from './lease-directory.ts';
 import { quote } from './shell.ts';
 
 /** From SIGTERM to SIGKILL, in seconds, for what a run left running. */
@@ -22,7 +22,7 @@ export interface EndProcessesOptions {
  * Defines the shell function `lessor_end_processes PLACE`, which ends every process of a place: SIGTERM, after a while
  * SIGKILL, until nobody is left. It fails, and prints why, when somebody outlives that.
  *
- * Of a place is who has {@link PLACE_VARIABLE} in its environment, whatever session or parent it gave itself, and who
+ * Of a place is who has {@link LEASE_DIRECTORY_VARIABLE} in its environment, whatever session or parent it gave itself, and who
  * descends from such a process. Servers that write their title over their environment (Redis, PostgreSQL) are known by
  * their working directory within the place. Never signalled are the shell itself and those that it descends from.
  *
@@ -44,19 +44,19 @@ fi
 lessor_marked() {
   case $lessor_system in
     linux-grep-z)
-      LC_ALL=C grep -lzxF -e "${PLACE_VARIABLE}=$lessor_place" "$lessor_proc"/[0-9]*/environ ;;
+      LC_ALL=C grep -lzxF -e "${LEASE_DIRECTORY_VARIABLE}=$lessor_place" "$lessor_proc"/[0-9]*/environ ;;
     linux)
       for lessor_file in "$lessor_proc"/[0-9]*/environ; do
-        tr '\0' '\n' <"$lessor_file" | grep -qxF -e "${PLACE_VARIABLE}=$lessor_place" && printf '%s\n' "$lessor_file"
+        tr '\0' '\n' <"$lessor_file" | grep -qxF -e "${LEASE_DIRECTORY_VARIABLE}=$lessor_place" && printf '%s\n' "$lessor_file"
       done ;;
     other)
       # By the lease alone, as ps does not print every path as it is.
       ps axeww -o pid= -o command= | awk -v lease="$(basename "$lessor_place")" '{
-        variable = index($0, " ${PLACE_VARIABLE}=")
+        variable = index($0, " ${LEASE_DIRECTORY_VARIABLE}=")
         if (variable == 0) next
         value = substr($0, variable)
-        end = index(value, "/${PLACES_DIRECTORY}/")
-        if (end && index(substr(value, end + ${PLACES_DIRECTORY.length + 2}) " ", lease " ") == 1) print "/" $1 "/environ"
+        end = index(value, "/${LEASES_DIRECTORY}/")
+        if (end && index(substr(value, end + ${LEASES_DIRECTORY.length + 2}) " ", lease " ") == 1) print "/" $1 "/environ"
       }'
       lessor_recorded ;;
   esac 2>/dev/null | sed 's|.*/\([0-9]*\)/environ$|\1|'
@@ -176,7 +176,7 @@ const START_OF_FUNCTION = `lessor_start_of() {
 /**
  * The shell commands by which the shell that runs a command records itself, before it becomes the command: its id, and
  * where there is no /proc also its start.
- * @param path of the file, in {@link commandsPathOf} the place, ending in `.pid`
+ * @param path of the file, in {@link commandsDirectoryOf} the place, ending in `.pid`
  */
 export function recordProcess(path: string, { proc = PROC }: Pick<EndProcessesOptions, 'proc'> = {}): string {
   return `${START_OF_FUNCTION}

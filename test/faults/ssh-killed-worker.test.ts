@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process';
 import type { Sql } from 'postgres';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { migrateQueue } from '../../src/queues/migrate-queue.ts';
-import { PLACE_VARIABLE } from '../../src/ssh/place.ts';
+import { LEASE_DIRECTORY_VARIABLE } from '../../src/ssh/lease-directory.ts';
 import { openProducer } from '../consumers/fixture.ts';
 import { spawnWorker } from '../consumers/processes.ts';
 import { useDatabase } from '../support/database.ts';
@@ -108,7 +108,11 @@ describe('the steps of a lease on an SSH host', () => {
 
 /** Something that the run of a lease has left running on the host. */
 function leaveRunning({ provider_lease_id: place }: Lease): void {
-  const child = spawn('sleep', ['600'], { detached: true, stdio: 'ignore', env: { [PLACE_VARIABLE]: place! } });
+  const child = spawn('sleep', ['600'], {
+    detached: true,
+    stdio: 'ignore',
+    env: { [LEASE_DIRECTORY_VARIABLE]: place! },
+  });
   child.unref();
   onTestFinished(() => void child.kill('SIGKILL'));
 }

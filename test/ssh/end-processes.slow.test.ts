@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { endProcessesFunction, recordProcess } from '../../src/ssh/end-processes.ts';
-import { PLACES_DIRECTORY } from '../../src/ssh/place.ts';
+import { LEASES_DIRECTORY } from '../../src/ssh/lease-directory.ts';
 import { quote } from '../../src/ssh/shell.ts';
 import { isInstalled, pathOf } from './programs.ts';
 import { startSleeper } from './sleepers.ts';
@@ -21,7 +21,7 @@ const lookingAt = [...(existsSync('/proc/self/environ') ? ['/proc'] : []), ...(i
 async function newPlace(): Promise<string> {
   const directory = await mkdtemp(join(tmpdir(), 'lessor-place-'));
   onTestFinished(() => rm(directory, { recursive: true }));
-  const place = join(directory, "it's a * $workspace ünïcode", PLACES_DIRECTORY, randomUUID());
+  const place = join(directory, "it's a * $workspace ünïcode", LEASES_DIRECTORY, randomUUID());
   await mkdir(join(place, 'commands'), { recursive: true });
   return place;
 }
@@ -101,7 +101,7 @@ describe.runIf(lookingAt.includes('/proc'))('looking at /proc', () => {
 
   test('what names the place only in its arguments is left alone', async () => {
     const place = await newPlace();
-    const other = await startSleeper({ script: (command) => `${command} & wait # LESSOR_PLACE=${place}` });
+    const other = await startSleeper({ script: (command) => `${command} & wait # LESSOR_LEASE_DIRECTORY=${place}` });
     expect(await endProcesses(place)).toBeNull();
     expect(other.isAlive).toBe(true);
   });
@@ -109,7 +109,7 @@ describe.runIf(lookingAt.includes('/proc'))('looking at /proc', () => {
   test('the shell does not end itself, nor those that it descends from', async () => {
     const place = await newPlace();
     const sleeper = await startSleeper({ place });
-    expect(await endProcesses(place, { env: { LESSOR_PLACE: place } })).toBeNull();
+    expect(await endProcesses(place, { env: { LESSOR_LEASE_DIRECTORY: place } })).toBeNull();
     expect(sleeper.isAlive).toBe(false);
   });
 

@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import { randomInt } from 'node:crypto';
 import { onTestFinished } from 'vitest';
-import { PLACE_VARIABLE } from '../../src/ssh/place.ts';
+import { LEASE_DIRECTORY_VARIABLE } from '../../src/ssh/lease-directory.ts';
 import { runningProcesses } from '../support/processes.ts';
 import { until } from '../support/until.ts';
 
@@ -42,7 +42,7 @@ export interface SleeperOptions {
 /** Begins a process in a session of its own, and waits until it sleeps. */
 export async function startSleeper({ script = (command) => `exec ${command}`, place, cwd }: SleeperOptions = {}) {
   const sleeper = new Sleeper();
-  const env = { PATH: process.env['PATH'], ...(place === undefined ? {} : { [PLACE_VARIABLE]: place }) };
+  const env = { PATH: process.env['PATH'], ...(place === undefined ? {} : { [LEASE_DIRECTORY_VARIABLE]: place }) };
   const child = spawn('sh', ['-c', script(sleeper.command)], {
     env,
     detached: true,

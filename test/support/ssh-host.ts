@@ -6,7 +6,7 @@ import { onTestFinished } from 'vitest';
 import { openSshServer } from '../../src/embedded/ssh-server/index.ts';
 import type { SshServer, SshServerKind } from '../../src/embedded/ssh-server/index.ts';
 import { findSshd } from '../../src/embedded/ssh-server/sshd-program.ts';
-import { PLACES_DIRECTORY, PLACE_VARIABLE } from '../../src/ssh/place.ts';
+import { LEASES_DIRECTORY, LEASE_DIRECTORY_VARIABLE } from '../../src/ssh/lease-directory.ts';
 import { environmentVariablesOf, runningProcesses } from './processes.ts';
 
 /** The kinds of SSH server that can be had here: tests of what happens on a host run on each. */
@@ -34,7 +34,7 @@ export async function openSshHost(kind: SshServerKind = SSH_SERVER_KINDS[0]!): P
   const server = await openSshServer({ kind, directory: serverDirectory });
   onTestFinished(() => server.close());
   const { host, port, username, knownHosts, privateKeyPath } = server;
-  const places = join(workspacePath, PLACES_DIRECTORY);
+  const places = join(workspacePath, LEASES_DIRECTORY);
   return {
     server,
     workspacePath,
@@ -49,7 +49,7 @@ export async function openSshHost(kind: SshServerKind = SSH_SERVER_KINDS[0]!): P
     async left() {
       const directories = existsSync(places) ? await readdir(places) : [];
       const processes = runningProcesses().filter(({ pid }) =>
-        environmentVariablesOf(pid).some((variable) => variable.startsWith(`${PLACE_VARIABLE}=${places}/`)),
+        environmentVariablesOf(pid).some((variable) => variable.startsWith(`${LEASE_DIRECTORY_VARIABLE}=${places}/`)),
       );
       return [...directories, ...processes.map(({ command }) => command)];
     },

@@ -2,9 +2,9 @@ import type { SecretResolver } from '../../secrets/resolver.ts';
 import { sshConfigSchema } from '../../ssh/config.ts';
 import type { SshConfig } from '../../ssh/config.ts';
 import { SshConnections } from '../../ssh/connections.ts';
-import { assertPlaceOf, placeOf } from '../../ssh/place.ts';
+import { assertLeaseDirectory, leaseDirectoryOf } from '../../ssh/lease-directory.ts';
 import type { ControlDriver } from './driver.ts';
-import { makePlace, removePlace } from './ssh-place.ts';
+import { makePlace, removePlace } from './ssh-lease-directory.ts';
 import { probeSsh } from './ssh-probe.ts';
 
 /** What the driver works with. */
@@ -37,8 +37,8 @@ export function createSshDriver(options: SshDriverOptions): ControlDriver<SshCon
 
     async acquire({ environment, leaseId, providerLeaseId }, { signal }) {
       const { config } = environment;
-      const place = providerLeaseId ?? placeOf(config, leaseId);
-      assertPlaceOf(config, place);
+      const place = providerLeaseId ?? leaseDirectoryOf(config, leaseId);
+      assertLeaseDirectory(config, place);
       const isTakenOver = providerLeaseId !== null;
       await connections.use(environment, signal, (connection) =>
         makePlace(connection, { config, place, isTakenOver, graceSeconds, signal }),
@@ -48,8 +48,8 @@ export function createSshDriver(options: SshDriverOptions): ControlDriver<SshCon
 
     async release({ environment, leaseId, providerLeaseId }, { signal }) {
       const { config } = environment;
-      const place = providerLeaseId ?? placeOf(config, leaseId);
-      assertPlaceOf(config, place);
+      const place = providerLeaseId ?? leaseDirectoryOf(config, leaseId);
+      assertLeaseDirectory(config, place);
       await connections.use(environment, signal, (connection) =>
         removePlace(connection, { config, place, graceSeconds, signal }),
       );

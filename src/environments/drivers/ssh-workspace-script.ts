@@ -2,7 +2,7 @@ import { EnvironmentFailedError } from '../../contracts/index.ts';
 import { addressOf } from '../../ssh/address.ts';
 import type { SshConfig } from '../../ssh/config.ts';
 import type { SshConnection } from '../../ssh/connection.ts';
-import { PLACES_DIRECTORY } from '../../ssh/place.ts';
+import { LEASES_DIRECTORY } from '../../ssh/lease-directory.ts';
 
 /** The exit code with which a script says, on stderr, why the workspace cannot be used. */
 const UNUSABLE = 10;
@@ -14,7 +14,7 @@ lessor_unusable() {
   exit ${UNUSABLE}
 }
 lessor_root=$1
-lessor_places="$lessor_root/${PLACES_DIRECTORY}"
+lessor_places="$lessor_root/${LEASES_DIRECTORY}"
 `;
 
 /** The part of a script that refuses a workspace in which no place can be made. */

@@ -1,6 +1,6 @@
 import { recordProcess } from '../../ssh/end-processes.ts';
-import { PLACE_VARIABLE } from '../../ssh/place.ts';
-import type { Place } from '../../ssh/place.ts';
+import { LEASE_DIRECTORY_VARIABLE } from '../../ssh/lease-directory.ts';
+import type { LeaseDirectory } from '../../ssh/lease-directory.ts';
 import { quote } from '../../ssh/shell.ts';
 import type { Command } from '../driver.ts';
 import { InvalidCommandError } from '../invalid-command.ts';
@@ -27,16 +27,16 @@ export interface CommandFiles {
  */
 export function commandScript(
   { argv, env }: Pick<Command, 'argv' | 'env'>,
-  { place, workspacePath, files }: { place: Place; workspacePath: string; files: CommandFiles },
+  { place, workspacePath, files }: { place: LeaseDirectory; workspacePath: string; files: CommandFiles },
 ): string {
-  const variables = Object.entries(env).filter(([name]) => name !== PLACE_VARIABLE);
+  const variables = Object.entries(env).filter(([name]) => name !== LEASE_DIRECTORY_VARIABLE);
   const exported = variables.filter(([name]) => !SHELL_VARIABLES.test(name));
   const ofShells = variables.filter(([name]) => SHELL_VARIABLES.test(name));
   return [
     `rm -f ${quote(files.script)}`,
     `cd ${quote(workspacePath)} || exit ${EXIT_NO_WORKSPACE}`,
     `${recordProcess(files.pid)} || exit ${EXIT_NO_WORKSPACE}`,
-    `export ${PLACE_VARIABLE}=${quote(place)}`,
+    `export ${LEASE_DIRECTORY_VARIABLE}=${quote(place)}`,
     ...exported.map(([name, value]) => `export ${name}=${quote(value)}`),
     `exec ${[...wordsOfEnv(argv[0], ofShells), ...argv].map((word) => quote(word)).join(' ')}`,
     '',

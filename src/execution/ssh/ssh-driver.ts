@@ -5,7 +5,7 @@ import type { SecretResolver } from '../../secrets/resolver.ts';
 import { sshConfigSchema } from '../../ssh/config.ts';
 import type { SshConfig } from '../../ssh/config.ts';
 import { SshConnection } from '../../ssh/connection.ts';
-import { assertPlaceOf } from '../../ssh/place.ts';
+import { assertLeaseDirectory } from '../../ssh/lease-directory.ts';
 import type { ExecutionDriver } from '../driver.ts';
 import { realWorkspaceDirectory } from '../workspace-directory.ts';
 import { SftpFiles } from './sftp-files.ts';
@@ -26,7 +26,7 @@ export function createSshExecutionDriver({ secrets }: SshExecutionDriverOptions)
       const place = lease.providerLeaseId;
       if (place === null)
         throw new EnvironmentFailedError('driver_failed', `lease ${lease.id} has no place on its host`);
-      assertPlaceOf(config, place);
+      assertLeaseDirectory(config, place);
       const { workspaceDirectory } = options;
       const signal = AbortSignal.any([options.signal]);
       // Each transfer and command listens to it, and there can be many at once.

@@ -4,8 +4,8 @@ import { addressOf } from '../../ssh/address.ts';
 import type { SshConfig } from '../../ssh/config.ts';
 import type { SshConnection } from '../../ssh/connection.ts';
 import { SessionSlots } from '../../ssh/session-slots.ts';
-import { PLACE_VARIABLE, commandsPathOf, workspacePathOf } from '../../ssh/place.ts';
-import type { Place } from '../../ssh/place.ts';
+import { LEASE_DIRECTORY_VARIABLE, commandsDirectoryOf, workspacePathOf } from '../../ssh/lease-directory.ts';
+import type { LeaseDirectory } from '../../ssh/lease-directory.ts';
 import type { Command, Execution, ExecutionOptions, PrepareReport, ProcessEnd, RestoreReport } from '../driver.ts';
 import { InvalidCommandError, checkCommand } from '../invalid-command.ts';
 import { LocalWorkspace } from '../workspace/local-workspace.ts';
@@ -23,7 +23,7 @@ export interface SshPlace {
   connection: SshConnection;
   files: SftpFiles;
   config: SshConfig;
-  place: Place;
+  place: LeaseDirectory;
   leaseId: string;
 }
 
@@ -74,13 +74,13 @@ export class SshExecution implements Execution {
     const { signal } = this.#options;
     signal.throwIfAborted();
     checkCommand(command);
-    if (Object.hasOwn(command.env, PLACE_VARIABLE)) {
-      throw new InvalidCommandError(`${PLACE_VARIABLE} is set by Lessor and cannot be set otherwise`);
+    if (Object.hasOwn(command.env, LEASE_DIRECTORY_VARIABLE)) {
+      throw new InvalidCommandError(`${LEASE_DIRECTORY_VARIABLE} is set by Lessor and cannot be set otherwise`);
     }
     const id = randomUUID();
     const commandFiles: CommandFiles = {
-      script: `${commandsPathOf(place)}/${id}.sh`,
-      pid: `${commandsPathOf(place)}/${id}.pid`,
+      script: `${commandsDirectoryOf(place)}/${id}.sh`,
+      pid: `${commandsDirectoryOf(place)}/${id}.pid`,
     };
     const script = commandScript(command, { place, workspacePath: this.workspacePath, files: commandFiles });
     const slot = this.#slots.take(signal);
@@ -144,7 +144,7 @@ export class SshExecution implements Execution {
   async #start(command: Command, script: string, commandFiles: CommandFiles): Promise<RemoteCommand> {
     const { connection, files, place } = this.#at;
     const { signal } = this.#options;
-    const directory = commandsPathOf(place);
+    const directory = commandsDirectoryOf(place);
     if ((await files.lstat(directory)) === undefined) await files.mkdir(directory, 0o700);
     await files.writeNew(commandFiles.script, Buffer.from(script), 0o700);
     try {

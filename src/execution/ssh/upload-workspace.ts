@@ -1,5 +1,5 @@
 import { EnvironmentFailedError } from '../../contracts/index.ts';
-import type { Place } from '../../ssh/place.ts';
+import type { LeaseDirectory } from '../../ssh/lease-directory.ts';
 import type { PrepareReport, SkippedPath, TransferProgress } from '../driver.ts';
 import { forEachConcurrently } from '../for-each-concurrently.ts';
 import { TransferMeter } from '../transfer-meter.ts';
@@ -21,7 +21,7 @@ export interface UploadOptions {
   files: SftpFiles;
   /** The workspace on this machine. */
   directory: string;
-  place: Place;
+  place: LeaseDirectory;
   /** The workspace on the host. */
   workspacePath: string;
   signal: AbortSignal;

@@ -97,7 +97,7 @@ describe.each(hostKinds)('on %s', (kind) => {
       await startSleeper({
         place,
         script: (command) =>
-          `heard=${quote(heard)}; trap ': >"$heard"' TERM; ${command} & while [ -d "$LESSOR_PLACE" ]; do sleep 0.1; done`,
+          `heard=${quote(heard)}; trap ': >"$heard"' TERM; ${command} & while [ -d "$LESSOR_LEASE_DIRECTORY" ]; do sleep 0.1; done`,
       });
       const taking = failureOf(acquire(randomUUID(), place), 'workspace_unusable');
       await until(() => existsSync(heard));

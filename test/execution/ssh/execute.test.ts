@@ -80,7 +80,7 @@ describeOnEachSshServer('a command over SSH', (host) => {
     const { stdout } = await run(await open(lease), ['env'], { env: { NAMED: 'yes' } });
     delete process.env['LESSOR_TEST_PLANTED'];
     expect(stdout.toString()).toContain('NAMED=yes\n');
-    expect(stdout.toString()).toContain(`LESSOR_PLACE=${lease.providerLeaseId}\n`);
+    expect(stdout.toString()).toContain(`LESSOR_LEASE_DIRECTORY=${lease.providerLeaseId}\n`);
     expect(stdout.toString()).not.toContain('LESSOR_TEST_PLANTED');
   });
 
@@ -241,7 +241,11 @@ const REFUSED: { what: string; argv?: Command['argv']; env?: Record<string, stri
   { what: 'a name with a newline', env: { 'A\nB': '' }, message: '"A\\nB" is no name of a variable' },
   { what: 'a name with an assignment', env: { 'A=$(id)': '' }, message: '"A=$(id)" is no name of a variable' },
   { what: 'an empty name', env: { '': '' }, message: '"" is no name of a variable' },
-  { what: 'the place of the lease', env: { LESSOR_PLACE: '/' }, message: 'LESSOR_PLACE is set by Lessor' },
+  {
+    what: 'the place of the lease',
+    env: { LESSOR_LEASE_DIRECTORY: '/' },
+    message: 'LESSOR_LEASE_DIRECTORY is set by Lessor',
+  },
 ];
 
 function sha256(bytes: Buffer): string {

@@ -1,17 +1,22 @@
 import { randomUUID } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
-import { assertPlaceOf, commandsPathOf, placeOf, workspacePathOf } from '../../src/ssh/place.ts';
+import {
+  assertLeaseDirectory,
+  commandsDirectoryOf,
+  leaseDirectoryOf,
+  workspacePathOf,
+} from '../../src/ssh/lease-directory.ts';
 
 const config = { remoteWorkspacePath: '/srv/agents', workspaceMode: 'staged' as const };
 
 test('a place lies under the workspace path, named after its lease', () => {
   const leaseId = randomUUID();
-  const place = placeOf(config, leaseId);
+  const place = leaseDirectoryOf(config, leaseId);
   expect(place).toBe(`/srv/agents/.lessor/${leaseId}`);
   expect(workspacePathOf(config, place)).toBe(`${place}/workspace`);
   expect(workspacePathOf({ ...config, workspaceMode: 'in_place' }, place)).toBe('/srv/agents');
-  expect(commandsPathOf(place)).toBe(`${place}/commands`);
-  expect(() => assertPlaceOf(config, place)).not.toThrow();
+  expect(commandsDirectoryOf(place)).toBe(`${place}/commands`);
+  expect(() => assertLeaseDirectory(config, place)).not.toThrow();
 });
 
 describe('what is no place of the environment is refused:', () => {
@@ -33,10 +38,10 @@ describe('what is no place of the environment is refused:', () => {
     '/',
     '',
   ])('%j', (place) => {
-    expect(() => assertPlaceOf(config, place)).toThrow(expect.objectContaining({ code: 'workspace_unusable' }));
+    expect(() => assertLeaseDirectory(config, place)).toThrow(expect.objectContaining({ code: 'workspace_unusable' }));
   });
 
   test.each(['..', '', 'a/b', `${id}/..`])('that of the lease %j', (leaseId) => {
-    expect(() => placeOf(config, leaseId)).toThrow(expect.objectContaining({ code: 'workspace_unusable' }));
+    expect(() => leaseDirectoryOf(config, leaseId)).toThrow(expect.objectContaining({ code: 'workspace_unusable' }));
   });
 });

@@ -1,14 +1,14 @@
 import type { SshConfig } from '../../ssh/config.ts';
 import type { SshConnection } from '../../ssh/connection.ts';
 import { endProcessesFunction } from '../../ssh/end-processes.ts';
-import { PLACES_DIRECTORY, assertPlaceOf } from '../../ssh/place.ts';
-import type { Place } from '../../ssh/place.ts';
+import { LEASES_DIRECTORY, assertLeaseDirectory } from '../../ssh/lease-directory.ts';
+import type { LeaseDirectory } from '../../ssh/lease-directory.ts';
 import { REFUSE_UNUSABLE_WORKSPACE, runWorkspaceScript } from './ssh-workspace-script.ts';
 
 /** A place that is to be made or removed. */
 export interface PlaceRequest {
   config: SshConfig;
-  place: Place;
+  place: LeaseDirectory;
   /** From SIGTERM to SIGKILL for what runs in the place, in whole seconds. */
   graceSeconds: number;
   signal: AbortSignal;
@@ -60,7 +60,7 @@ const REMOVE = String.raw`
 if [ -r /proc/self/mountinfo ]; then
   while read -r lessor_id lessor_parent lessor_device lessor_source lessor_mount lessor_rest; do
     case $lessor_mount in
-      *"/${PLACES_DIRECTORY}/$lessor_lease" | *"/${PLACES_DIRECTORY}/$lessor_lease/"*)
+      *"/${LEASES_DIRECTORY}/$lessor_lease" | *"/${LEASES_DIRECTORY}/$lessor_lease/"*)
         lessor_unusable "something is mounted on $lessor_mount, and would be emptied; unmount it" ;;
     esac
   done </proc/self/mountinfo
@@ -101,7 +101,7 @@ export async function removePlace(connection: SshConnection, request: PlaceReque
 
 async function runPlaceScript(connection: SshConnection, request: PlaceRequest, steps: string): Promise<void> {
   const { config, place, signal } = request;
-  assertPlaceOf(config, place);
+  assertLeaseDirectory(config, place);
   const script = `lessor_place=$2 lessor_lease=$3 lessor_mode=$4\n${steps}`;
   const args = [place, place.slice(place.lastIndexOf('/') + 1), config.workspaceMode];
   await runWorkspaceScript(connection, { config, script, arguments: args, signal });
