@@ -69,7 +69,7 @@ export {
 export { createSshExecutionDriver, type SshExecutionDriverOptions } from './execution/ssh/ssh-driver.ts';
 export { createOutbox, type Outbox, type OutboxOptions } from './outbox/outbox.ts';
 export { createWorker, type Worker, type WorkerOptions } from './consumers/worker.ts';
-export type { WorkerSettings } from './consumers/worker-options.ts';
+export type { WorkerSettings } from './consumers/worker-settings.ts';
 export {
   createHeartbeatProducer,
   type HeartbeatProducer,

@@ -1,7 +1,7 @@
 import { pino } from 'pino';
 import { createWorker } from '../../src/index.ts';
 import type { WorkerSettings } from '../../src/index.ts';
-import { resolveWorkerSettings } from '../../src/consumers/worker-options.ts';
+import { resolveWorkerSettings } from '../../src/consumers/worker-settings.ts';
 import { countUnfinished, openRunQueues, publishBacklog } from '../queued-runs.ts';
 import { untilDrained } from '../until-drained.ts';
 import type { Phase, Run } from '../workload.ts';

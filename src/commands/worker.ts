@@ -1,5 +1,5 @@
 import { Command, Option } from 'commander';
-import { DEFAULT_CONCURRENCY } from '../consumers/worker-options.ts';
+import { DEFAULT_CONCURRENCY } from '../consumers/worker-settings.ts';
 import { createWorker } from '../consumers/worker.ts';
 import { createControlDrivers } from './control-drivers.ts';
 import { SECRET_KEY_HELP, addEnvironmentOptions } from './environment-options.ts';

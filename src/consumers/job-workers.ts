@@ -14,7 +14,7 @@ import type { OperationsOnPostgres } from './operations-on-postgres.ts';
 import { runFinishedHandler } from './run-finished.ts';
 import { runHeartbeatHandler } from './run-heartbeat.ts';
 import { runStartedHandler } from './run-started.ts';
-import type { ResolvedWorkerSettings } from './worker-options.ts';
+import type { ResolvedWorkerSettings } from './worker-settings.ts';
 
 const HANDLERS = [runStartedHandler, runFinishedHandler, runHeartbeatHandler, leaseReleaseHandler];
 
@@ -73,7 +73,7 @@ export class JobWorkers {
 function openWorkers(
   queues: Queues,
   operations: OperationsOnPostgres,
-  { concurrency, lockDurationMs, releasePauseMs }: ResolvedWorkerSettings,
+  { concurrency, lockDurationMs, releaseBackoff }: ResolvedWorkerSettings,
   logger: Logger,
 ): LessorWorker[] {
   const options = {
@@ -83,7 +83,6 @@ function openWorkers(
     maxStalledCount: MAXIMUM_TAKEOVERS,
     runRetryDelay: RETRY_COMMAND_MS,
   };
-  const releasePauses = { initialMs: releasePauseMs.first, maxMs: releasePauseMs.longest };
   const processing = {
     operations,
     isolation: new PoisonIsolation((milliseconds) => sleep(milliseconds, undefined, { ref: false })),
@@ -98,7 +97,7 @@ function openWorkers(
         ...options,
         ...jobRetention(handler.queue, queues.kind),
         concurrency,
-        settings: retrySettings(handler.queue, releasePauses, Math.random),
+        settings: retrySettings(handler.queue, releaseBackoff, Math.random),
       }),
     ),
     queues.worker('lease-sweep', createSweepProcessor(operations, logger), options),

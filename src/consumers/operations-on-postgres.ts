@@ -14,7 +14,7 @@ import type { ReleaseJobs } from './lost-releases.ts';
 import { DatabaseOutage } from './database-outage.ts';
 import { Sweep } from './sweep.ts';
 import type { SweepResult } from './sweep.ts';
-import type { ResolvedWorkerSettings } from './worker-options.ts';
+import type { ResolvedWorkerSettings } from './worker-settings.ts';
 
 /** What handlers and the sweep do in Postgres, outlasting its outages. */
 export interface OperationsOnPostgres extends HandlerDependencies {

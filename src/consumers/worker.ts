@@ -14,8 +14,8 @@ import { assertQueueDurable } from './queue-durability.ts';
 import { Closers } from '../lib/closers.ts';
 import { ThrottledLog } from '../lib/throttled-log.ts';
 import { SweepSchedule } from './sweep-schedule.ts';
-import { resolveWorkerSettings } from './worker-options.ts';
-import type { WorkerSettings } from './worker-options.ts';
+import { resolveWorkerSettings } from './worker-settings.ts';
+import type { WorkerSettings } from './worker-settings.ts';
 
 /** Settings of a worker, and where its log lines go. */
 export interface WorkerOptions extends WorkerSettings {

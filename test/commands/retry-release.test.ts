@@ -15,7 +15,7 @@ import { lessor } from './lessor.ts';
 const HOST_IS_DOWN = new EnvironmentFailedError('environment_unreachable', 'the host is down');
 
 /** Two attempts in quick succession, and no sweep that could do what the command is to do. */
-const QUICKLY = { releasePauseMs: { first: 10, longest: 20 }, releaseAttempts: 2, sweepIntervalMs: 3_600_000 };
+const QUICKLY = { releaseBackoff: { initialMs: 10, maxMs: 20 }, releaseAttempts: 2, sweepIntervalMs: 3_600_000 };
 
 describeOnEachBackend('`lessor leases retry-release`', (backend) => {
   const { database } = backend;

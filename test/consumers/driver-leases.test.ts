@@ -13,7 +13,7 @@ import { jobInState, openProducer, startWorker, useQueues } from './fixture.ts';
 const HOST_IS_DOWN = new EnvironmentFailedError('environment_unreachable', 'the host is down');
 
 /** Quick retries, and no sweep that could do what a job has failed to do. */
-const QUICKLY = { releasePauseMs: { first: 10, longest: 20 }, releaseAttempts: 3, sweepIntervalMs: 3_600_000 };
+const QUICKLY = { releaseBackoff: { initialMs: 10, maxMs: 20 }, releaseAttempts: 3, sweepIntervalMs: 3_600_000 };
 
 describeOnEachBackend(
   'a lease with effects outside Postgres',

@@ -4,7 +4,7 @@ import { openOperations } from '../../src/consumers/operations-on-postgres.ts';
 import { runFinishedHandler } from '../../src/consumers/run-finished.ts';
 import { runHeartbeatHandler } from '../../src/consumers/run-heartbeat.ts';
 import { runStartedHandler } from '../../src/consumers/run-started.ts';
-import { resolveWorkerSettings } from '../../src/consumers/worker-options.ts';
+import { resolveWorkerSettings } from '../../src/consumers/worker-settings.ts';
 import { useDatabase } from '../support/database.ts';
 import { insertCompany, runFinished, runHeartbeat, runStarted } from '../support/factories.ts';
 import { leaseOf, readLease, toldOf } from '../support/operations.ts';

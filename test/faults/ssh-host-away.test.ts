@@ -14,7 +14,7 @@ const workerSettings = (releaseAttempts: number) => ({
   enableEnvironments: true,
   drivers: [createSshDriver({ secrets: createSecretResolver({ env: {}, secretKey: undefined }) })],
   releaseAttempts,
-  releasePauseMs: { first: 200, longest: 1_000 },
+  releaseBackoff: { initialMs: 200, maxMs: 1_000 },
   sweepIntervalMs: 3_600_000,
 });
 

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pino } from 'pino';
 import { Closers } from '../../lib/closers.ts';
-import type { WorkerSettings } from '../../consumers/worker-options.ts';
+import type { WorkerSettings } from '../../consumers/worker-settings.ts';
 import { createWorker } from '../../consumers/worker.ts';
 import type { GrantedLease } from '../../contracts/index.ts';
 import { createDb } from '../../db/connection.ts';
@@ -51,7 +51,7 @@ export interface Lab {
 const WORKER_SETTINGS: Partial<WorkerSettings> = {
   enableEnvironments: true,
   // In quick succession, for as long as it takes.
-  releasePauseMs: { first: 100, longest: 400 },
+  releaseBackoff: { initialMs: 100, maxMs: 400 },
   releaseAttempts: 1_000,
   shutdownTimeoutMs: 2_000,
 };

@@ -11,7 +11,7 @@ const DEFAULT_RUN_RETENTION_SECONDS = 90 * 24 * 60 * 60;
 export const DEFAULT_CONCURRENCY = 400;
 
 /** Settings of a worker; those without a default are required. */
-export const workerOptionsSchema = z.strictObject({
+export const workerSettingsSchema = z.strictObject({
   /** Where Lessor's tables are: `postgres://…`. */
   databaseUrl: z.url({ protocol: /^postgres(ql)?$/ }),
   /** Where the queues are: `redis://…`, `rediss://…` or `postgres://…`. */
@@ -49,9 +49,9 @@ export const workerOptionsSchema = z.strictObject({
   /** How often the release of a lease is tried before it is left to an operator. */
   releaseAttempts: z.int().min(1).max(1_000).default(12),
   /** The pause after the first failed release, and the longest: they double in between, with jitter. */
-  releasePauseMs: z
-    .strictObject({ first: milliseconds, longest: milliseconds })
-    .default({ first: 1_000, longest: 600_000 }),
+  releaseBackoff: z
+    .strictObject({ initialMs: milliseconds, maxMs: milliseconds })
+    .default({ initialMs: 1_000, maxMs: 600_000 }),
   /** Whether to refuse to start on a Redis that may throw jobs away when its memory is full. */
   requireDurableQueue: z.boolean().default(false),
   /** How often the outbox is looked at when nobody has told of a new job in it. */
@@ -63,14 +63,14 @@ export const workerOptionsSchema = z.strictObject({
 });
 
 /** Settings of a worker, as they are given. */
-export type WorkerSettings = z.input<typeof workerOptionsSchema>;
+export type WorkerSettings = z.input<typeof workerSettingsSchema>;
 
 /** Settings of a worker, with every default filled in. */
-export type ResolvedWorkerSettings = z.output<typeof workerOptionsSchema>;
+export type ResolvedWorkerSettings = z.output<typeof workerSettingsSchema>;
 
 /** @throws {InvalidConfigurationError} naming each setting that is wrong, never its value */
 export function resolveWorkerSettings(settings: WorkerSettings): ResolvedWorkerSettings {
-  const parsed = workerOptionsSchema.safeParse(settings);
+  const parsed = workerSettingsSchema.safeParse(settings);
   if (parsed.success) return parsed.data;
   const problems = parsed.error.issues.map(({ path, message }) => `${path.join('.')}: ${message}`);
   throw new InvalidConfigurationError(`the worker's settings are wrong: ${problems.join('; ')}`);
