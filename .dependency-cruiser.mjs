@@ -45,6 +45,18 @@ export default {
       from: { path: '^src/' },
       to: { path: '^(test|testing|demo|soak|bench)/' },
     },
+    {
+      name: 'testing-imports-only-src',
+      severity: 'error',
+      from: { path: '^testing/' },
+      to: { path: '^(test|demo|soak|bench)/' },
+    },
+    {
+      name: 'demo-soak-and-bench-import-only-src-and-testing',
+      severity: 'error',
+      from: { path: '^(demo|soak|bench)/' },
+      to: { path: '^(test|demo|soak|bench)/', pathNot: '^$1/' },
+    },
     { name: 'no-cycles', severity: 'error', from: {}, to: { circular: true } },
   ],
   options: {

@@ -1,7 +1,8 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join, relative } from 'node:path';
-import { Progress } from '../soak/progress.ts';
-import { Closers } from '../test/support/closers.ts';
+import { runProgram } from '../testing/program.ts';
+import type { ProgramContext } from '../testing/program.ts';
+import type { Progress } from '../testing/progress.ts';
 import { Processes } from './context.ts';
 import type { BenchContext } from './context.ts';
 import { CONTENDERS, CONTENDER_NAMES } from './contenders/index.ts';
@@ -24,33 +25,24 @@ import { openStores } from './stores.ts';
 
 const options = readOptions();
 const startedAt = new Date();
-const closers = new Closers();
-const progress = new Progress();
-let closing: Promise<void> | undefined;
-for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => void interrupt(signal));
+await runProgram(bench);
 
-try {
-  await bench();
-} finally {
-  await close();
-}
-
-async function bench(): Promise<void> {
+async function bench({ closers, progress }: ProgramContext): Promise<void> {
   progress.start('starting the stores');
   const stores = await openStores(closers);
   const processes = new Processes();
-  closers.push(() => processes.endAll());
+  closers.add(() => processes.endAll());
   const found = { audits: 0, violations: [] as string[], failures: [] as string[] };
   const context: BenchContext = {
     stores,
     scale: options.scale,
     processes,
-    tell: (what) => progress.start(what),
-    note(where, violations) {
+    describe: (what) => progress.start(what),
+    recordAudit(where, violations) {
       found.audits += 1;
       found.violations.push(...violations.map((violation) => `${where}: ${violation}`));
     },
-    fail(where, error) {
+    recordFailure(where, error) {
       const { message, stack }: { message: string; stack?: string } =
         error instanceof Error ? error : { message: String(error) };
       progress.fail(`${where}: ${stack ?? message}`);
@@ -68,7 +60,7 @@ async function bench(): Promise<void> {
     ...measured,
     ...found,
   };
-  await report(results);
+  await report(results, progress);
   if (found.violations.length + found.failures.length > 0) process.exitCode = 1;
 }
 
@@ -91,8 +83,8 @@ async function measureAll(context: BenchContext) {
     try {
       return { [name]: await timed(name, () => measure(context)) };
     } catch (error) {
-      context.fail(name, error);
-      // What failed may have left its processes at work.
+      context.recordFailure(name, error);
+      // A failed section may have left work to its processes.
       await context.processes.endAll();
       return {};
     }
@@ -110,7 +102,7 @@ async function measureAll(context: BenchContext) {
   };
 }
 
-async function report(results: BenchResults): Promise<void> {
+async function report(results: BenchResults, progress: Progress): Promise<void> {
   const plots = plotsOf(results);
   const files = new Map([
     ['report.md', toMarkdown(results, new Set(plots.keys()))],
@@ -121,16 +113,4 @@ async function report(results: BenchResults): Promise<void> {
   for (const [name, content] of files) await writeFile(join(options.output, name), content);
   progress.succeed(`the report is in ${relative(process.cwd(), options.output)}`);
   process.stdout.write(options.json ? `${JSON.stringify(toJson(results))}\n` : printFigures(results));
-}
-
-async function interrupt(signal: NodeJS.Signals): Promise<void> {
-  await close();
-  process.exit(signal === 'SIGINT' ? 130 : 143);
-}
-
-/** Once, also when the bench fails of being interrupted. */
-function close(): Promise<void> {
-  progress.stop();
-  closing ??= closers.close();
-  return closing;
 }

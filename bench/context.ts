@@ -2,20 +2,20 @@ import type { Scale } from './scale.ts';
 import type { BenchStores } from './stores.ts';
 import { WorkerProcess } from './worker-process.ts';
 
-/** What the sections of the bench measure with. */
+/** What the sections of the bench share. */
 export interface BenchContext {
   stores: BenchStores;
   scale: Scale;
   processes: Processes;
-  /** Says what is being measured. */
-  tell: (what: string) => void;
-  /** Notes what an audit found: where that is anything, the bench fails. */
-  note: (where: string, violations: readonly string[]) => void;
-  /** Notes what could not be measured: the bench then fails, after everything else. */
-  fail: (where: string, error: unknown) => void;
+  /** Shows what is being measured. */
+  describe: (what: string) => void;
+  /** Records an audit. Any violation fails the bench. */
+  recordAudit: (where: string, violations: readonly string[]) => void;
+  /** Records a measurement that failed. The bench goes on, and fails at the end. */
+  recordFailure: (where: string, error: unknown) => void;
 }
 
-/** Worker processes by name. They stay from round to round, so that their code stays compiled. */
+/** Worker processes by name. They live across rounds, so that their code stays compiled. */
 export class Processes {
   readonly #running = new Map<string, WorkerProcess>();
 
@@ -25,7 +25,7 @@ export class Processes {
     return running;
   }
 
-  /** Ends one that failed: what it left open would be in what is measured next. */
+  /** Ends the process of a failed measurement: what it left open would distort the next one. */
   async end(name: string): Promise<void> {
     const ending = this.#running.get(name);
     this.#running.delete(name);

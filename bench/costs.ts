@@ -1,40 +1,38 @@
-import { existsSync } from 'node:fs';
-import { readFile, readdir } from 'node:fs/promises';
 import type { Sql } from 'postgres';
-import type { RedisProcess } from '../test/support/redis-process.ts';
-import { onDatabase } from './stores.ts';
+import { hasProc, processStat, processStats } from '../testing/running-processes.ts';
+import { onDatabase } from '../testing/stores/databases.ts';
 import type { BenchStores } from './stores.ts';
 import type { WorkerProcess } from './worker-process.ts';
 
-/** What was used until now, or between two such instants. */
+/** Resources used so far, or between two readings. */
 export interface Costs {
-  /** CPU of the worker process, of all of Postgres and of Redis; Postgres' is unknown where there is no /proc. */
+  /** CPU time of the worker process, of all of Postgres, and of Redis. Of Postgres it is unknown without /proc. */
   nodeMs: number;
   postgresMs: number | undefined;
   redisMs: number;
   walBytes: number;
-  /** Those that wrote something. */
+  /** Transactions that wrote something. */
   transactions: number;
   redisCommands: number;
 }
 
-/** Reads what the stores and a worker process have used. It reads through one connection of its own to each. */
+/** Reads what the stores and a worker process have used, over one connection of its own to each store. */
 export class CostMeter {
   readonly #sql: Sql;
-  readonly #redis: RedisProcess;
+  readonly #redis: BenchStores['redis'];
   readonly #postmaster: number | undefined;
 
-  private constructor(sql: Sql, redis: RedisProcess, postmaster: number | undefined) {
+  private constructor(sql: Sql, redis: BenchStores['redis'], postmaster: number | undefined) {
     this.#sql = sql;
     this.#redis = redis;
     this.#postmaster = postmaster;
   }
 
-  /** Runs the work with a meter that is closed after it. */
+  /** Runs the work with a meter, and closes the meter. */
   static during<Result>(stores: BenchStores, work: (meter: CostMeter) => Promise<Result>): Promise<Result> {
     return onDatabase(stores.serverUrl, async (sql) => {
       const [backend] = await sql`select pg_backend_pid() as pid`;
-      const postmaster = existsSync('/proc/self/stat') ? (await readStat(backend!['pid']))?.parent : undefined;
+      const postmaster = hasProc ? processStat(backend!['pid'])?.parent : undefined;
       return work(new CostMeter(sql, stores.redis, postmaster));
     });
   }
@@ -48,7 +46,7 @@ export class CostMeter {
     const redisSeconds = readInfo(info, 'used_cpu_user') + readInfo(info, 'used_cpu_sys');
     return {
       nodeMs,
-      postgresMs: this.#postmaster === undefined ? undefined : await cpuOfFamily(this.#postmaster),
+      postgresMs: this.#postmaster === undefined ? undefined : cpuOfFamily(this.#postmaster),
       redisMs: redisSeconds * 1_000,
       walBytes: Number(row.wal),
       transactions: Number(row.transactions),
@@ -65,7 +63,7 @@ export function addCosts(one: Costs, other: Costs): Costs {
   return combine(one, other, (left, right) => left + right);
 }
 
-/** The share of each of so many jobs. */
+/** The costs of one of these jobs. */
 export function costsPerJob(costs: Costs, jobs: number): Costs {
   return combine(costs, costs, (total) => total / jobs);
 }
@@ -87,33 +85,8 @@ function readInfo(info: string, field: string): number {
   return Number(new RegExp(`^${field}:(.*?)\\r?$`, 'm').exec(info)?.[1]);
 }
 
-/** Linux counts in hundredths of a second wherever Node runs. */
-const MS_PER_TICK = 10;
-
-/** CPU of a process, of its children, and of those children that have ended. */
-async function cpuOfFamily(parent: number): Promise<number> {
-  const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name)).map(Number);
-  const stats = (await Promise.all(pids.map(readStat))).filter((stat) => stat !== undefined);
-  const family = stats.filter((stat) => stat.pid === parent || stat.parent === parent);
-  return family.reduce((sum, { ticks }) => sum + ticks * MS_PER_TICK, 0);
-}
-
-interface ProcessStat {
-  pid: number;
-  parent: number;
-  ticks: number;
-}
-
-/** Undefined for a process that has ended meanwhile. */
-async function readStat(pid: number): Promise<ProcessStat | undefined> {
-  try {
-    const stat = await readFile(`/proc/${pid}/stat`, 'utf8');
-    // The name in parentheses can hold anything, so what follows is counted from its end.
-    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-    const [user, system, childrenUser, childrenSystem] = fields.slice(11, 15).map(Number);
-    return { pid, parent: Number(fields[1]), ticks: user! + system! + childrenUser! + childrenSystem! };
-  } catch (error) {
-    if (error instanceof Error && 'code' in error && ['ENOENT', 'ESRCH'].includes(String(error.code))) return undefined;
-    throw error;
-  }
+/** CPU time of a process, of its children, and of those children that have ended. */
+function cpuOfFamily(parent: number): number {
+  const family = processStats().filter((stat) => stat.pid === parent || stat.parent === parent);
+  return family.reduce((sum, { cpuMs }) => sum + cpuMs, 0);
 }

@@ -4,31 +4,30 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import Table from 'cli-table3';
-import ora from 'ora';
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { openStores } from '../demo/stores.ts';
-import type { DemoStores } from '../demo/stores.ts';
-import { LESSOR, environmentFor } from '../demo/worker-processes.ts';
 import { openSshServer } from '../src/embedded/ssh-server/index.ts';
 import { createDb, createHeartbeatProducer, environmentService } from '../src/index.ts';
 import type { HeartbeatProducer, RunStart } from '../src/index.ts';
-import { Closers } from '../test/support/closers.ts';
-import { TcpProxy } from '../test/support/tcp-proxy.ts';
+import type { Closers } from '../src/lib/closers.ts';
+import { spawnWorker } from '../testing/processes.ts';
+import { runProgram } from '../testing/program.ts';
+import type { ProgramContext } from '../testing/program.ts';
+import { openStores } from '../testing/stores/open-stores.ts';
+import type { Stores } from '../testing/stores/open-stores.ts';
+import { TcpProxy } from '../testing/tcp-proxy.ts';
 import { median, percentile } from './statistics.ts';
 
 /**
- * Whether runs on slow hosts delay those on `Local`: 500 local runs at once, alone and beside 50 runs on two SSH hosts
- * of two companies, in interleaved rounds. `--json` prints one JSON object.
+ * Measures whether runs on slow hosts delay those on `Local`: 500 concurrent local runs, alone and beside 50 runs on two
+ * SSH hosts of two companies, in interleaved rounds. `--json` prints one JSON object.
  */
 const LOCAL_RUNS = 500;
 const SSH_RUNS = 50;
 const ROUNDS = 7;
 
-/** What each chunk to and from a host is late by. */
+/** The delay of each chunk to and from a host. */
 const SSH_DELAY_MS = 50;
 
-/** How much the local p99 may grow by. */
+/** How much the local p99 may grow. */
 const BAR = 1.5;
 
 interface Round {
@@ -38,24 +37,21 @@ interface Round {
 }
 
 const { values: flags } = parseArgs({ options: { json: { type: 'boolean', default: false } } });
-const closers = new Closers();
-const progress = ora({ stream: process.stderr, discardStdin: false });
-try {
-  const rounds = await measure();
-  progress.stop();
+await runProgram(async (context) => {
+  const rounds = await measure(context);
+  context.progress.stop();
   print(rounds);
-} finally {
-  progress.stop();
-  await closers.close();
-}
+});
 
-async function measure(): Promise<Round[]> {
+async function measure({ closers, progress }: ProgramContext): Promise<Round[]> {
   const stores = await openStores('redis', closers);
   const prefix = `bench-${randomUUID()}`;
   const producer = createHeartbeatProducer({ queueUrl: stores.queueUrl, prefix });
-  closers.push(() => producer.close());
-  const hosts = await Promise.all([1, 2].map(() => openHost(stores)));
-  startWorker(stores, prefix);
+  closers.add(() => producer.close());
+  const hosts = await Promise.all([1, 2].map(() => openHost(stores, closers)));
+  // In a process of its own: the cost of publishing is not measured with it.
+  const worker = spawnWorker({ ...stores, prefix }, ['--enable-environments', 'true']);
+  closers.add(() => worker.stop());
   const onHosts = () =>
     Array.from({ length: SSH_RUNS }, (_, number) => ({ ...hosts[number % hosts.length]!, runId: randomUUID() }));
 
@@ -70,37 +66,27 @@ async function measure(): Promise<Round[]> {
   return rounds;
 }
 
-/** In a process of its own: what it costs to publish is not measured with it. */
-function startWorker(stores: DemoStores, prefix: string): void {
-  const worker = spawn(process.execPath, [...LESSOR, 'worker'], {
-    env: { ...environmentFor(stores), QUEUE_PREFIX: prefix, ENABLE_ENVIRONMENTS: 'true' },
-    stdio: ['ignore', 'ignore', 'inherit'],
-  });
-  closers.push(async () => {
-    const exit = once(worker, 'exit');
-    worker.kill('SIGTERM');
-    await exit;
-  });
-}
-
 function localRuns(): RunStart[] {
   return Array.from({ length: LOCAL_RUNS }, () => ({ companyId: randomUUID(), runId: randomUUID() }));
 }
 
-/** A company with an SSH environment whose host answers late. */
-async function openHost({ databaseUrl }: DemoStores): Promise<Pick<RunStart, 'companyId' | 'environment'>> {
+/** Creates a company with an SSH environment on a slow host. */
+async function openHost(
+  { databaseUrl }: Stores,
+  closers: Closers,
+): Promise<Pick<RunStart, 'companyId' | 'environment'>> {
   const directory = await mkdtemp(join(tmpdir(), 'lessor-bench-'));
-  closers.push(() => rm(directory, { recursive: true, force: true }));
+  closers.add(() => rm(directory, { recursive: true, force: true }));
   await Promise.all(['server', 'work'].map((name) => mkdir(join(directory, name))));
   const server = await openSshServer({ directory: join(directory, 'server') });
-  closers.push(() => server.close());
+  closers.add(() => server.close());
   const proxy = await TcpProxy.inFrontOf(`tcp://${server.host}:${server.port}`);
-  closers.push(() => proxy.close());
+  closers.add(() => proxy.close());
   proxy.slow(SSH_DELAY_MS);
 
   const port = Number(new URL(proxy.urlFor(`tcp://${server.host}`)).port);
   const db = createDb(databaseUrl, { maximumConnections: 1 });
-  closers.push(() => db.close());
+  closers.add(() => db.close());
   const companyId = randomUUID();
   const { id } = await environmentService(db).create(companyId, {
     name: 'host',
@@ -117,7 +103,7 @@ async function openHost({ databaseUrl }: DemoStores): Promise<Pick<RunStart, 'co
   return { companyId, environment: { agent: id } };
 }
 
-/** Starts all runs at once, and ends each as soon as it has its lease. Milliseconds from publishing to the lease. */
+/** Starts all runs concurrently, and ends each once it has its lease. Returns the milliseconds from publishing to the lease. */
 async function burst(producer: HeartbeatProducer, runs: readonly RunStart[]): Promise<number[]> {
   return Promise.all(
     runs.map(async (run) => {
@@ -141,7 +127,9 @@ function print(rounds: readonly Round[]): void {
   const table = new Table({ head: ['', 'median', 'spread'], style: { head: [], border: [] } });
   table.push(row('p99 of local runs, alone', alone!), row('p99 of local runs, beside SSH runs', beside!));
   table.push(row('p50 of SSH runs', ssh!), ['local p99 beside SSH, over alone', ratio.toFixed(2), `at most ${BAR}`]);
-  process.stdout.write(`${LOCAL_RUNS} local runs at once, and ${SSH_RUNS} on two SSH hosts ${SSH_DELAY_MS} ms away\n`);
+  process.stdout.write(
+    `${LOCAL_RUNS} concurrent local runs, and ${SSH_RUNS} on two SSH hosts ${SSH_DELAY_MS} ms away\n`,
+  );
   process.stdout.write(`${table.toString()}\n`);
 }
 

@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { arch, cpus, platform, release, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { ROOT } from './paths.ts';
-import { onDatabase } from './stores.ts';
+import { onDatabase } from '../testing/stores/databases.ts';
 import type { BenchStores } from './stores.ts';
 import { NODE_FLAGS } from './worker-process.ts';
 

@@ -60,7 +60,7 @@ export async function measureRuns(
     const noticed = await worker.call('close');
     const { writesRows, notPromised = [] } = CONTENDERS[name];
     const found = writesRows ? await auditRuns(databaseUrl, runs, { ...auditOptions, notPromised }) : [];
-    context.note(name, [...noticed, ...found]);
+    context.recordAudit(name, [...noticed, ...found]);
     const jobs = 2 * runs.length;
     return { rate: (jobs * 1_000) / elapsedMs, costs: costsPerJob(costs!, jobs) };
   } catch (error) {

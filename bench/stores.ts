@@ -1,22 +1,18 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import postgres from 'postgres';
-import type { Sql } from 'postgres';
-import type { Closers } from '../test/support/closers.ts';
-import { freePort, startRedisProcess, whyNoRedisServer } from '../test/support/redis-process.ts';
-import type { RedisProcess } from '../test/support/redis-process.ts';
-import { startRestartablePostgres } from '../test/support/restartable-postgres.ts';
+import type { Closers } from '../src/lib/closers.ts';
 import {
   cloneDatabase,
   createTemplateDatabase,
+  onDatabase,
   uniqueDatabaseName,
   urlOfDatabase,
-} from '../test/support/template-database.ts';
+} from '../testing/stores/databases.ts';
+import { startRestartablePostgres } from '../testing/stores/postgres-server.ts';
+import { startRestartableRedis, whyNoRedisServer } from '../testing/stores/redis-server.ts';
+import type { RestartableRedis } from '../testing/stores/redis-server.ts';
 
 /**
- * Postgres as it comes, but for memory, connections and checkpoints: those are made so rare that none falls into a
- * measurement. Every commit is on the disk before it is acknowledged.
+ * The defaults of Postgres except for memory, connections and checkpoints, which are too rare to fall into a measurement.
+ * Every commit is on disk before it is acknowledged.
  */
 export const POSTGRES_SETTINGS = {
   max_connections: 300,
@@ -25,7 +21,7 @@ export const POSTGRES_SETTINGS = {
   max_wal_size: '20GB',
 };
 
-/** As in docker-compose.yml; the log is not rewritten, which would fall into some measurement. */
+/** As in docker-compose.yml, without rewrites of the log, which would fall into some measurements. */
 export const REDIS_SETTINGS = {
   appendonly: 'yes',
   appendfsync: 'everysec',
@@ -34,30 +30,31 @@ export const REDIS_SETTINGS = {
   'maxmemory-policy': 'noeviction',
 };
 
-/** What must be on for a commit to outlive a crash of the machine. */
+/** Settings that must be on for a commit to survive a crash of the machine. */
 const DURABILITY = ['fsync', 'synchronous_commit', 'full_page_writes'] as const;
 
 /** The bench's own servers. */
 export interface BenchStores {
   readonly redisUrl: string;
-  readonly redis: RedisProcess;
-  /** The database that the server itself names: for looking at the server as a whole. */
+  readonly redis: Pick<RestartableRedis, 'call'>;
+  /** The default database of the server, for statistics of the whole server. */
   readonly serverUrl: string;
-  /** A migrated database that nobody has used yet, in which these companies are known. They all go with the server. */
+  /** Creates a migrated database in which these companies are registered. It is removed with the server. */
   freshDatabase(companyIds: readonly string[]): Promise<string>;
   emptyRedis(): Promise<void>;
 }
 
-/** @throws when there is no Redis, or when Postgres would lose what it has committed */
+/** @throws when there is no Redis, or when Postgres could lose a commit */
 export async function openStores(closers: Closers): Promise<BenchStores> {
   if (whyNoRedisServer !== undefined) throw new Error(`the bench measures on Redis, and ${whyNoRedisServer}`);
   const server = await startRestartablePostgres({ settings: POSTGRES_SETTINGS });
-  closers.push(() => server.close());
+  closers.add(() => server.close());
   await assertDurable(server.url);
-  const { url: redisUrl, redis } = await startRedis(closers);
+  const redis = await startRestartableRedis({ flags: REDIS_SETTINGS });
+  closers.add(() => redis.close());
   const template = await createTemplateDatabase(server.url);
   return {
-    redisUrl,
+    redisUrl: redis.url,
     redis,
     serverUrl: server.url,
     async freshDatabase(companyIds) {
@@ -73,16 +70,6 @@ export async function openStores(closers: Closers): Promise<BenchStores> {
   };
 }
 
-/** Runs statements on a connection of their own. */
-export async function onDatabase<Result>(url: string, work: (sql: Sql) => Promise<Result>): Promise<Result> {
-  const sql = postgres(url, { max: 1, onnotice: () => undefined });
-  try {
-    return await work(sql);
-  } finally {
-    await sql.end();
-  }
-}
-
 async function assertDurable(url: string): Promise<void> {
   await onDatabase(url, async (sql) => {
     for (const setting of DURABILITY) {
@@ -91,13 +78,4 @@ async function assertDurable(url: string): Promise<void> {
         throw new Error(`Postgres has ${setting} ${row!['value']}: it must be on to be measured`);
     }
   });
-}
-
-async function startRedis(closers: Closers): Promise<{ url: string; redis: RedisProcess }> {
-  const port = await freePort();
-  const directory = await mkdtemp(join(tmpdir(), 'lessor-bench-redis-'));
-  closers.push(() => rm(directory, { recursive: true, force: true }));
-  const redis = await startRedisProcess({ port, directory, flags: REDIS_SETTINGS });
-  closers.push(() => redis.stop('SIGKILL'));
-  return { url: `redis://127.0.0.1:${port}`, redis };
 }

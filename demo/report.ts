@@ -1,13 +1,13 @@
 import Table from 'cli-table3';
 import type { Sql } from 'postgres';
-import { audit } from './audit.ts';
-import type { Violation } from './audit.ts';
+import { audit } from '../testing/audit/invariants.ts';
+import type { Violation } from '../testing/audit/invariants.ts';
 import type { DemoRun } from './scenario.ts';
-import type { DemoStores } from './stores.ts';
+import type { QueueBackend } from '../testing/stores/open-stores.ts';
 
 /** What the demo found in Postgres, in the shape that `--json` prints. */
 export interface DemoReport {
-  backend: DemoStores['backend'];
+  backend: QueueBackend;
   companies: number;
   runs: number;
   leases: { acquired: number; released: number; failed: number; expired: number; live: number };
@@ -16,15 +16,15 @@ export interface DemoReport {
   seconds: number;
 }
 
-/** Resolves once no lease of the companies is live any more. */
-export async function liveLeases(sql: Sql, companyIds: readonly string[]): Promise<number> {
+/** Counts the leases of the companies that have not ended. */
+export async function countLiveLeases(sql: Sql, companyIds: readonly string[]): Promise<number> {
   const [row] = await sql<[{ live: number }]>`
     select count(*)::int as live from lessor.environment_leases
     where company_id = any(${companyIds}) and status in ('pending', 'active', 'retained', 'pending_cleanup')`;
   return row.live;
 }
 
-/** Reads back what the runs left behind, and judges it. */
+/** Audits the invariants and the outcome of each run. */
 export async function readReport(
   sql: Sql,
   runs: readonly DemoRun[],
@@ -44,12 +44,12 @@ export async function readReport(
       count(*) filter (where action in
         ('environment.lease_released', 'environment.lease_failed', 'environment.lease_expired'))::int as ended
     from lessor.activity_log where company_id = any(${companyIds})`;
-  const violations = [...(await audit(sql, { companyIds })), ...(await unexpected(sql, runs))];
+  const violations = [...(await audit(sql, { companyIds })), ...(await unexpectedOutcomes(sql, runs))];
   return { backend, companies: companyIds.length, runs: runs.length, leases, activity, violations, seconds };
 }
 
-/** Runs that did not come out as planned. */
-async function unexpected(sql: Sql, runs: readonly DemoRun[]): Promise<Violation[]> {
+/** Runs whose outcome is not the expected one. */
+async function unexpectedOutcomes(sql: Sql, runs: readonly DemoRun[]): Promise<Violation[]> {
   const violations: Violation[] = [];
   for (const run of runs) {
     const [found] = await sql<[{ run: string | null; leases: string[] }]>`
@@ -58,12 +58,12 @@ async function unexpected(sql: Sql, runs: readonly DemoRun[]): Promise<Violation
     const leases = run.expected.lease === null ? [] : [run.expected.lease];
     if (found.run === run.expected.run && found.leases.join() === leases.join()) continue;
     const detail = `the run that ${run.title} is ${found.run} with leases [${found.leases.join()}]`;
-    violations.push({ invariant: 'as-planned', detail: `${detail}, not ${run.expected.run} with [${leases.join()}]` });
+    violations.push({ invariant: 'as-expected', detail: `${detail}, not ${run.expected.run} with [${leases.join()}]` });
   }
   return violations;
 }
 
-/** Every lease of the runs, in the order they were acquired. */
+/** The leases of the runs, in the order of their acquisition. */
 export async function leaseTable(sql: Sql, runs: readonly DemoRun[]): Promise<string> {
   const titles = new Map(runs.map((run) => [run.runId, run.title]));
   const leases = await sql<
@@ -81,7 +81,7 @@ export async function leaseTable(sql: Sql, runs: readonly DemoRun[]): Promise<st
   return table.toString();
 }
 
-/** What the activity log tells of one run. */
+/** The activity events of one run. */
 export async function activityTable(sql: Sql, run: DemoRun): Promise<string> {
   const events = await sql<{ at: Date; action: string; actor: string }[]>`
     select created_at as at, action, actor_id as actor from lessor.activity_log where run_id = ${run.runId} order by id`;

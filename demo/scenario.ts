@@ -7,35 +7,35 @@ import type { Sql } from 'postgres';
 import { RejectedError, RunEndedError, withLease } from '../src/index.ts';
 import type { HeartbeatProducer, LeaseStatus, RunStatus } from '../src/index.ts';
 import { openQueues } from '../src/queues/queues.ts';
-import { until } from '../test/support/until.ts';
-import { LESSOR, environmentFor } from './worker-processes.ts';
-import type { DemoStores } from './stores.ts';
+import { LESSOR_FROM_SOURCE, environmentFor } from '../testing/processes.ts';
+import type { Stores } from '../testing/stores/open-stores.ts';
+import { until } from '../testing/until.ts';
 
-/** A heartbeat run of the demo, and how it must come out. */
+/** A heartbeat run of the demo, and its expected outcome. */
 export interface DemoRun {
   title: string;
   companyId: string;
   runId: string;
-  /** What has to stand in Postgres when everything is over; no lease at all is null. */
+  /** The statuses in Postgres at the end; `lease` is null where none was granted. */
   expected: { run: RunStatus; lease: LeaseStatus | null };
   drive(run: { companyId: string; runId: string }): Promise<void>;
 }
 
-/** Everything that drives runs: a producer in this process, and processes of their own. */
+/** What runs are driven with: a producer in this process, and `lessor run` processes on the stores. */
 export interface DemoDrivers {
   producer: HeartbeatProducer;
-  stores: DemoStores;
+  stores: Stores;
   sql: Sql;
 }
 
 const execute = promisify(execFile);
 
-/** Where a script's lease stands is in its environment, as for any command under `lessor run`. */
+/** Scripts find their lease in their environment, as any command under `lessor run` does. */
 const GREETING = `console.log('working in', JSON.parse(process.env.PAPERCLIP_ENVIRONMENT).name)`;
 const FAILURE = `console.error('the tests are red'); process.exit(1)`;
 const LONG_WORK = `console.log('working'); setTimeout(() => {}, 5000)`;
 
-/** The runs of three companies: every way a run can go. */
+/** The runs of three companies: every course a run can take. */
 export function planRuns(drivers: DemoDrivers): DemoRun[] {
   const companies = [randomUUID(), randomUUID(), randomUUID()] as const;
   const plan = (title: string, companyId: string, expected: DemoRun['expected'], drive: DemoRun['drive']): DemoRun => ({
@@ -47,24 +47,24 @@ export function planRuns(drivers: DemoDrivers): DemoRun[] {
   });
 
   const ordinary = companies.flatMap((companyId) => [
-    plan('succeeds', companyId, { run: 'succeeded', lease: 'released' }, underWithLease(drivers, GREETING)),
-    plan('succeeds too', companyId, { run: 'succeeded', lease: 'released' }, underWithLease(drivers, GREETING)),
-    plan('fails', companyId, { run: 'failed', lease: 'failed' }, underWithLease(drivers, FAILURE)),
+    plan('succeeds', companyId, { run: 'succeeded', lease: 'released' }, withLeaseHeld(drivers, GREETING)),
+    plan('succeeds too', companyId, { run: 'succeeded', lease: 'released' }, withLeaseHeld(drivers, GREETING)),
+    plan('fails', companyId, { run: 'failed', lease: 'failed' }, withLeaseHeld(drivers, FAILURE)),
   ]);
   const [first, second, third] = companies;
   return [
     plan('is killed with SIGKILL', first, { run: 'running', lease: 'expired' }, killed(drivers)),
     plan('is cancelled', second, { run: 'cancelled', lease: 'released' }, cancelled(drivers)),
-    plan('succeeds under lessor run', third, { run: 'succeeded', lease: 'released' }, underLessorRun(drivers)),
+    plan('succeeds under lessor run', third, { run: 'succeeded', lease: 'released' }, withLessorRun(drivers)),
     ...ordinary,
     plan('is started twice', second, { run: 'succeeded', lease: 'released' }, startedTwice(drivers)),
-    plan('names an unknown environment', first, { run: 'failed', lease: null }, refused(drivers)),
+    plan('names an unknown environment', first, { run: 'failed', lease: null }, rejected(drivers)),
     plan('ends before it starts', third, { run: 'cancelled', lease: null }, endedFirst(drivers)),
   ];
 }
 
-/** A process under `withLease`, as a heartbeat service in Node runs one. */
-function underWithLease({ producer }: DemoDrivers, script: string): DemoRun['drive'] {
+/** A process under `withLease`, as in a heartbeat service on Node. */
+function withLeaseHeld({ producer }: DemoDrivers, script: string): DemoRun['drive'] {
   return async (run) => {
     const work = withLease(producer, run, async (lease, signal) => {
       const env = { ...process.env, PAPERCLIP_ENVIRONMENT: JSON.stringify(lease.environment) };
@@ -72,13 +72,13 @@ function underWithLease({ producer }: DemoDrivers, script: string): DemoRun['dri
         throw new Error(`exited with code ${error.code}: ${error.stderr?.trim()}`, { cause: error });
       });
     });
-    if (script === FAILURE) await rejection(work);
+    if (script === FAILURE) await errorOf(work);
     else await work;
   };
 }
 
-/** A process under the `lessor run` command, as a service in any language runs one. */
-function underLessorRun(drivers: DemoDrivers): DemoRun['drive'] {
+/** A process under the `lessor run` command, as in a service in any language. */
+function withLessorRun(drivers: DemoDrivers): DemoRun['drive'] {
   return async (run) => {
     const holder = startLessorRun(drivers, run, ['--eval', GREETING]);
     const [code] = (await once(holder, 'exit')) as [number | null];
@@ -86,14 +86,14 @@ function underLessorRun(drivers: DemoDrivers): DemoRun['drive'] {
   };
 }
 
-/** Its holder dies without a word: the lease lapses, and the sweep finds it. */
+/** The holder dies without finishing the run: the lease expires, and the sweep ends it. */
 function killed(drivers: DemoDrivers): DemoRun['drive'] {
   return async (run) => {
     const holder = startLessorRun(drivers, run, ['--eval', LONG_WORK], ['--ttl', '2s']);
     await firstOutput(holder);
     holder.kill('SIGKILL');
     await once(holder, 'exit');
-    // Its command outlives it, and would keep the pipe open.
+    // The command outlives its holder, and would keep the pipe open.
     holder.stdout!.destroy();
   };
 }
@@ -107,7 +107,7 @@ function cancelled(drivers: DemoDrivers): DemoRun['drive'] {
   };
 }
 
-/** As a client in another language may do, which gives its jobs ids of its own. */
+/** The start is published again by a non-Node client, which gives its jobs ids of its own. */
 function startedTwice({ producer, stores }: DemoDrivers): DemoRun['drive'] {
   return async (run) => {
     const queues = openQueues(stores.queueUrl, { role: 'consumer', onError: (error) => process.emitWarning(error) });
@@ -129,16 +129,16 @@ function endedFirst({ producer, sql }: DemoDrivers): DemoRun['drive'] {
     await producer.runFinished({ ...run, status: 'cancelled' });
     await until(async () => (await runStatus(sql, run.runId)) === 'cancelled', { timeoutMs: 60_000 });
     await producer.runStarted(run);
-    const error = await rejection(producer.waitForLease(run.runId));
+    const error = await errorOf(producer.waitForLease(run.runId));
     if (!(error instanceof RunEndedError)) throw error;
   };
 }
 
-/** It is denied a lease with the reason, which is what a failed job shows in the dashboard. */
-function refused({ producer }: DemoDrivers): DemoRun['drive'] {
+/** The lease is rejected with the reason that the failed job shows in the dashboard. */
+function rejected({ producer }: DemoDrivers): DemoRun['drive'] {
   return async (run) => {
     const start = { ...run, environment: { issue: randomUUID() } };
-    const error = await rejection(withLease(producer, start, async () => undefined));
+    const error = await errorOf(withLease(producer, start, async () => undefined));
     if (!(error instanceof RejectedError)) throw error;
   };
 }
@@ -151,13 +151,13 @@ function startLessorRun(
 ): ChildProcess {
   const { companyId, runId } = run;
   const command = ['run', '--company', companyId, '--run', runId, ...flags, '--', process.execPath, ...nodeArguments];
-  return spawn(process.execPath, [...LESSOR, ...command], {
+  return spawn(process.execPath, [...LESSOR_FROM_SOURCE, ...command], {
     env: environmentFor(stores),
     stdio: ['ignore', 'pipe', 'inherit'],
   });
 }
 
-/** Resolves once the command under the lease has said something. */
+/** Resolves once the command under the lease has written its first output. */
 async function firstOutput(holder: ChildProcess): Promise<void> {
   await Promise.race([
     once(holder.stdout!, 'data'),
@@ -170,7 +170,7 @@ async function runStatus(sql: Sql, runId: string): Promise<string | undefined> {
   return run?.status;
 }
 
-async function rejection(promise: Promise<unknown>): Promise<unknown> {
+async function errorOf(promise: Promise<unknown>): Promise<unknown> {
   try {
     await promise;
   } catch (error) {

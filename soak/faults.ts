@@ -2,23 +2,24 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { abortableSleep } from '../src/lib/abort.ts';
 import { Random } from './random.ts';
 import type { Replicas } from './replicas.ts';
-import type { SoakStores } from './stores.ts';
+import type { RestartableStores } from '../testing/stores/open-stores.ts';
+import { until } from '../testing/until.ts';
 
 /** Which faults are injected, and where. */
 export interface FaultOptions {
-  stores: SoakStores;
+  stores: RestartableStores;
   replicas: Replicas;
   seed: number;
   killEveryMs: number;
   postgresRestarts: number;
   /** Without effect where the queues are in Postgres. */
   redisRestarts: number;
-  /** How much of the workload is published, from 0 to 1: restarts are spread over it. */
+  /** The share of the workload that is published, from 0 to 1: restarts are spread over it. */
   progress: () => number;
   signal: AbortSignal;
 }
 
-/** A restart of a store, once so much of the workload is published. */
+/** A restart of a store, once the share `at` of the workload is published. */
 interface PlannedRestart {
   at: number;
   stop(): Promise<void>;
@@ -26,15 +27,15 @@ interface PlannedRestart {
   done(): void;
 }
 
-const LOOK_AGAIN_MS = 50;
+const POLL_INTERVAL_MS = 50;
 
-/** How long a store is away, besides the time that its restart takes. */
+/** How long a store is unreachable, besides the time that its restart takes. */
 const OUTAGE_MS = { from: 100, to: 2_000 };
 
 /** Kills replicas and restarts stores while a workload runs. */
 export class Faults {
   readonly restarts = { postgres: 0, redis: 0 };
-  /** Resolves once every restart was made; rejects when a store does not come back. */
+  /** Resolves once all restarts are done; rejects when a store does not start again. */
   readonly restarted: Promise<void>;
   readonly #options: FaultOptions;
   readonly #random: Random;
@@ -48,7 +49,7 @@ export class Faults {
     this.restarted = this.#restartStores();
   }
 
-  /** Nothing is killed from then on. */
+  /** Stops killing replicas. */
   async stop(): Promise<void> {
     this.#stopped.abort();
     await this.#killing;
@@ -64,17 +65,18 @@ export class Faults {
   async #restartStores(): Promise<void> {
     const { progress, signal } = this.#options;
     for (const restart of this.#planRestarts()) {
-      while (progress() < restart.at && !signal.aborted) await sleep(LOOK_AGAIN_MS);
+      const isDue = () => signal.aborted || progress() >= restart.at;
+      await until(isDue, { timeoutMs: Number.POSITIVE_INFINITY, intervalMs: POLL_INTERVAL_MS });
       if (signal.aborted) return;
       await restart.stop();
-      // Also when the time is up the store comes back, to be audited.
+      // The store is started again even after the time limit, to be audited.
       await abortableSleep(this.#random.integer(OUTAGE_MS.from, OUTAGE_MS.to), signal);
       await restart.start();
       restart.done();
     }
   }
 
-  /** The crash first, and then in turns: a store that is restarted once is restarted the hard way. */
+  /** Crashes and shutdowns alternate, a crash first: a store that is restarted once has crashed. */
   #planRestarts(): PlannedRestart[] {
     const { stores, postgresRestarts, redisRestarts } = this.#options;
     const { postgres, redis } = stores;
@@ -89,7 +91,7 @@ export class Faults {
     if (redis === undefined) return ofPostgres;
     const ofRedis = Array.from({ length: redisRestarts }, (_, number): PlannedRestart => {
       return {
-        // Between those of Postgres.
+        // Between the restarts of Postgres.
         at: (number + 0.5) / (redisRestarts + 0.5),
         stop: () => redis.stop(number % 2 === 0 ? 'SIGKILL' : 'SIGTERM'),
         start: () => redis.start(),

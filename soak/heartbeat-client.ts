@@ -6,18 +6,19 @@ import { Publisher } from '../src/queues/publisher.ts';
 import { openQueues } from '../src/queues/queues.ts';
 import type { Queues } from '../src/queues/queues.ts';
 import { withTimeout } from '../src/lib/abort.ts';
+import { messageOf } from '../src/lib/errors.ts';
 import type { Message } from './plan.ts';
 
 const PUBLISH_TIMEOUT_MS = 5_000;
 
-/** Until a message is published again that may not have reached the queue. */
-const PUBLISH_AGAIN_MS = 100;
+/** Between two attempts to publish a message. */
+const RETRY_DELAY_MS = 100;
 
-/** A heartbeat service as it should be: what it could not publish it publishes again until it could. */
+/** A heartbeat service that publishes each message again until the queue has accepted it. */
 export class HeartbeatClient {
   /** Messages that were published, copies included. */
   messages = 0;
-  /** Attempts at publishing that failed. What they were about may have happened all the same. */
+  /** Failed attempts to publish. Their messages may have reached the queue all the same. */
   failedAttempts = 0;
   readonly #signal: AbortSignal;
   readonly #producer: HeartbeatProducer;
@@ -27,7 +28,7 @@ export class HeartbeatClient {
   constructor(queueUrl: string, signal: AbortSignal) {
     this.#signal = signal;
     this.#producer = createHeartbeatProducer({ queueUrl, publishTimeoutMs: PUBLISH_TIMEOUT_MS });
-    // Each attempt at publishing fails by itself.
+    // Each attempt to publish reports its own error.
     this.#foreignQueues = openQueues(queueUrl, { role: 'producer', onError: () => undefined });
     this.#foreign = new Publisher(this.#foreignQueues, PUBLISH_TIMEOUT_MS);
   }
@@ -37,7 +38,7 @@ export class HeartbeatClient {
     return this.#untilPublished(() => this.#send(message));
   }
 
-  /** Publishes past the package, with no other option than the job's id. */
+  /** Publishes as a non-Node client does: past the package, with no option but the job's id. */
   publishForeign({ queue: name, payload }: Message, jobId: string): Promise<void> {
     return this.#untilPublished(async () => {
       try {
@@ -46,12 +47,12 @@ export class HeartbeatClient {
           await queue.add(name, payload, { jobId });
         });
       } catch (error) {
-        throw new QueueUnreachableError(error instanceof Error ? error.message : String(error), { cause: error });
+        throw new QueueUnreachableError(messageOf(error), { cause: error });
       }
     });
   }
 
-  /** Resolves once the run has been granted its lease, be it that the lease has lapsed meanwhile. */
+  /** Resolves once the run has been granted its lease, even one that has expired since. */
   async awaitLease(runId: string): Promise<void> {
     for (;;) {
       try {
@@ -82,7 +83,7 @@ export class HeartbeatClient {
         if (!(error instanceof QueueUnreachableError)) throw error;
         this.failedAttempts += 1;
       }
-      await sleep(PUBLISH_AGAIN_MS, undefined, { signal: this.#signal });
+      await sleep(RETRY_DELAY_MS, undefined, { signal: this.#signal });
     }
   }
 

@@ -1,5 +1,6 @@
 import type { RunFinished, RunHeartbeat, RunStarted, TerminalRunStatus } from '../src/contracts/index.ts';
 import { TERMINAL_RUN_STATUSES } from '../src/contracts/index.ts';
+import type { ExpectedRun } from '../testing/audit/expected-runs.ts';
 import { Random } from './random.ts';
 
 /** A message about a run, complete as it crosses its queue. */
@@ -8,10 +9,10 @@ export type Message =
   | { queue: 'run-heartbeat'; payload: RunHeartbeat }
   | { queue: 'run-finished'; payload: RunFinished };
 
-/** What a heartbeat service does next about its run. */
+/** What a heartbeat service does next for its run. */
 export type Step =
   | { kind: 'publish'; message: Message }
-  /** As a client in another language does: under a job id and with job options of its own. */
+  /** As a non-Node client does: under a job id and with job options of its own. */
   | { kind: 'publish-foreign'; message: Message; jobId: string }
   | { kind: 'await-lease' }
   | { kind: 'pause'; milliseconds: number };
@@ -20,9 +21,9 @@ export type Step =
 const KINDS = {
   /** Is granted its lease, works, and ends. */
   ordinary: 40,
-  /** The same, on an execution workspace that others want too. */
+  /** The same, on an execution workspace that other runs need too. */
   shared: 22,
-  /** Ends without waiting for its lease: its end may overtake its start. */
+  /** Ends without waiting for its lease: its end may be processed before its start. */
   hasty: 10,
   /** Its end is published before its start. */
   reordered: 8,
@@ -30,43 +31,30 @@ const KINDS = {
   contradicted: 5,
   /** Keeps its lease for a while after it failed. */
   retaining: 3,
-  /** Is never heard of again after its start. */
+  /** Sends nothing after its start. */
   abandoned: 7,
   /** Names an environment that does not exist. */
   rejected: 5,
 } as const;
 type Kind = keyof typeof KINDS;
 
-/** What must be found of a run once everything is at rest. */
-export interface Expectation {
-  /** Whether it must have been granted a lease, must not, or either, as with an end that may overtake its start. */
-  lease: 'one' | 'none' | 'either';
-  /** What its status must be one of: its first end wins, and which one comes first is not known of contradictory ones. */
-  statuses: readonly (TerminalRunStatus | 'running')[];
-  /** Whether it must have been told that the run was denied a lease. */
-  denied: boolean;
-}
-
-/** The life of one run: what is published about it, and what must come of it. */
-export interface RunPlan {
-  companyId: string;
-  runId: string;
+/** The course of one run: what is published, and the expected outcome. */
+export interface RunPlan extends ExpectedRun {
   steps: readonly Step[];
-  expected: Expectation;
 }
 
 const COMPANIES = 50;
 const WORKSPACES_PER_COMPANY = 8;
 
-/** Outlasts every outage of the soak: a lease that lapses although its run is alive and well would be the soak's fault. */
+/** Longer than every outage of the soak: a healthy run must not lose its lease to a fault that the soak injects. */
 const LONG_TTL_SECONDS = 600;
 
-/** The longest ttl of a lease that nobody ends, or that is kept after its run. */
-export const LAPSING_TTL_SECONDS = 4;
+/** The longest ttl of a lease that only expires: of an abandoned run, or retained after its run. */
+export const SHORT_TTL_SECONDS = 4;
 
 /**
- * Plans runs one after the other, so that any number of them takes no memory. The same seed and instant give the same
- * plans, which is how the audit knows what was published without having noted it.
+ * Plans runs one at a time, so that memory does not grow with their number. The same seed and instant give the same
+ * plans, so the audit makes them again instead of keeping them.
  */
 export function* planRuns(seed: number, runs: number, startedAt: Date): Generator<RunPlan> {
   const random = new Random(seed);
@@ -85,7 +73,7 @@ function planRun(random: Random, company: { id: string; workspaces: readonly str
     return { queue: 'run-finished', payload: { ...run, ...end, finishedAt: startedAt.toISOString() } };
   });
   const heartbeats = Array.from({ length: random.integer(0, 2) }, (_, number): Message => {
-    // Each of them has an instant of its own, which is what tells the heartbeats of a run apart.
+    // Each has its own instant, which identifies a heartbeat of a run.
     return { queue: 'run-heartbeat', payload: { ...run, at: new Date(startedAt.getTime() + number).toISOString() } };
   });
   return {
@@ -95,7 +83,7 @@ function planRun(random: Random, company: { id: string; workspaces: readonly str
     expected: {
       lease: kind === 'rejected' ? 'none' : kind === 'hasty' || kind === 'reordered' ? 'either' : 'one',
       statuses: ends.length === 0 ? ['running'] : ends.map((end) => (end.payload as RunFinished).status),
-      denied: kind === 'rejected',
+      rejected: kind === 'rejected',
     },
   };
 }
@@ -106,12 +94,12 @@ function planStart(
   run: Pick<RunStarted, 'version' | 'companyId' | 'runId' | 'startedAt'>,
   workspaces: readonly string[],
 ): Message {
-  const lapses = kind === 'abandoned' || kind === 'retaining';
+  const expires = kind === 'abandoned' || kind === 'retaining';
   const isShared = kind === 'shared' || ((kind === 'abandoned' || kind === 'hasty') && random.chance(50));
   const payload: RunStarted = {
     ...run,
     agentId: random.uuid(),
-    ttlSeconds: lapses ? random.integer(2, LAPSING_TTL_SECONDS) : LONG_TTL_SECONDS,
+    ttlSeconds: expires ? random.integer(2, SHORT_TTL_SECONDS) : LONG_TTL_SECONDS,
     ...(isShared && { executionWorkspaceId: random.pick(workspaces) }),
     ...(kind === 'retaining' && { leasePolicy: 'retain_on_failure' as const }),
     ...(kind === 'rejected' && { environment: { issue: random.uuid() } }),
@@ -127,7 +115,7 @@ function planEnds(random: Random, kind: Kind): { status: TerminalRunStatus; fail
       : [kind === 'retaining' ? 'failed' : random.pick(TERMINAL_RUN_STATUSES)];
   return statuses.map((status) => ({
     status,
-    ...(random.chance(50) && { failureReason: `the run was ${status}, said the soak` }),
+    ...(random.chance(50) && { failureReason: `the soak ended the run as ${status}` }),
   }));
 }
 
@@ -145,7 +133,7 @@ function planSteps(
   return [...publish(start), ...work, ...ends.flatMap(publish), ...late];
 }
 
-/** The message, and often the same again: at once or, as from a client that was offline, when all else was said. */
+/** The message, and often copies of it: right away or, as from a client that was offline, after all other messages. */
 function withCopies(random: Random, message: Message, late: Step[]): Step[] {
   const steps: Step[] = [{ kind: 'publish', message }];
   if (random.chance(25)) steps.push({ kind: 'publish', message });

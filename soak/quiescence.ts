@@ -1,43 +1,43 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { Pool } from 'pg';
+import { abortableSleep } from '../src/lib/abort.ts';
 import { QUEUE_NAMES } from '../src/queues/names.ts';
 import type { LessorQueue } from '../src/queues/queues.ts';
-import { LAPSING_TTL_SECONDS } from './plan.ts';
+import { SHORT_TTL_SECONDS } from './plan.ts';
 
-/** How things stand on the way to rest. */
-export interface Standing {
-  /** Jobs that are not finished; the sweep's, which always comes again, is none of them. */
+/** What remains to be done. */
+export interface Remaining {
+  /** Unfinished jobs, without the recurring one of the sweep. */
   jobs: number;
   /** Leases that have not ended. */
   leases: number;
 }
 
-const LOOK_AGAIN_MS = 250;
+const POLL_INTERVAL_MS = 250;
 
 /**
- * What is left without any job about it has to end by its ttl and a sweep. This is that, with room for a sweep whose
- * replica was killed, which is taken over only after a while.
+ * Leases without an unfinished job end by their ttl and a sweep. Beyond the ttl this allows a minute, for a sweep whose
+ * replica was killed: stalled-job recovery takes that long.
  */
-const SWEEP_PATIENCE_MS = LAPSING_TTL_SECONDS * 1_000 + 60_000;
+const SWEEP_TIMEOUT_MS = SHORT_TTL_SECONDS * 1_000 + 60_000;
 
-/** Queues whose jobs come to an end. */
-export const ENDING_QUEUES = QUEUE_NAMES.filter((name) => name !== 'lease-sweep');
+/** The queues that become empty: all but the sweep's. */
+export const FINITE_QUEUES = QUEUE_NAMES.filter((name) => name !== 'lease-sweep');
 
-/** Resolves once nothing is left to be done, or nothing is being done about what is left. */
-export async function untilQuiet(
+/** Resolves once nothing remains to be done, once what remains is stuck, or once the signal is aborted. */
+export async function untilQuiescent(
   queues: readonly LessorQueue[],
   pool: Pool,
   signal: AbortSignal,
-  onStanding: (standing: Standing) => void,
+  onProgress: (remaining: Remaining) => void,
 ): Promise<void> {
   let jobsDoneAt: number | undefined;
   while (!signal.aborted) {
-    const standing = { jobs: await countUnfinished(queues), leases: await countOpenLeases(pool) };
-    onStanding(standing);
-    if (standing.jobs === 0 && standing.leases === 0) return;
-    jobsDoneAt = standing.jobs === 0 ? (jobsDoneAt ?? performance.now()) : undefined;
-    if (jobsDoneAt !== undefined && performance.now() - jobsDoneAt > SWEEP_PATIENCE_MS) return;
-    await sleep(LOOK_AGAIN_MS);
+    const remaining = { jobs: await countUnfinished(queues), leases: await countOpenLeases(pool) };
+    onProgress(remaining);
+    if (remaining.jobs === 0 && remaining.leases === 0) return;
+    jobsDoneAt = remaining.jobs === 0 ? (jobsDoneAt ?? performance.now()) : undefined;
+    if (jobsDoneAt !== undefined && performance.now() - jobsDoneAt > SWEEP_TIMEOUT_MS) return;
+    await abortableSleep(POLL_INTERVAL_MS, signal);
   }
 }
 

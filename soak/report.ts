@@ -1,26 +1,27 @@
 import type { Sql } from 'postgres';
-import { audit } from '../demo/audit.ts';
-import type { Violation } from '../demo/audit.ts';
+import { parseRejection } from '../src/contracts/index.ts';
 import type { LessorQueue } from '../src/queues/queues.ts';
-import { findDeviations } from './audit-plans.ts';
-import { count } from './count.ts';
-import type { Counts } from './count.ts';
-import { findFailedJobs } from './failed-jobs.ts';
+import { findDeviations } from '../testing/audit/expected-runs.ts';
+import { audit } from '../testing/audit/invariants.ts';
+import type { Violation } from '../testing/audit/invariants.ts';
+import { tally } from '../testing/audit/tally.ts';
+import type { Tally } from '../testing/audit/tally.ts';
 import type { RunPlan } from './plan.ts';
+import { publishedPlans } from './workload.ts';
 import type { Workload } from './workload.ts';
 
-/** What the soak found in Postgres and in the queues once everything was at rest. */
-export interface Findings extends Omit<Counts, 'misended'> {
-  /** Runs of which all was published. */
+/** The audit of a soak: of Postgres and the queues once they are quiescent. */
+export interface Findings extends Omit<Tally, 'mismatched'> {
+  /** Runs whose messages were all published. */
   published: number;
-  /** Published runs whose effect is missing. */
+  /** Published runs without their effect. */
   lost: number;
   /** Jobs that failed though nothing was wrong with them. */
   failedJobs: number;
   violations: Violation[];
 }
 
-/** Where the findings are read from. */
+/** What the audit reads. */
 export interface Evidence {
   sql: Sql;
   queues: readonly LessorQueue[];
@@ -28,22 +29,24 @@ export interface Evidence {
   workload: Workload;
 }
 
-/** Of what is wrong so often, the rest says no more. */
+/** A fault that occurs more often than this is clear. */
 const KEPT_VIOLATIONS = 100;
 
-/** Reads back what the runs left behind, and judges it. */
-export async function readFindings({ sql, queues, plans, workload }: Evidence): Promise<Findings> {
-  const { misended, ...counts } = await count(sql);
-  const violations = await audit(sql);
-  if (misended > 0) {
-    violations.push({ invariant: 'as-planned', detail: `${misended} leases ended otherwise than their run` });
-  }
-  for (const detail of workload.surprises) violations.push({ invariant: 'as-planned', detail });
+const JOBS_PER_PAGE = 500;
 
-  const deviations = { lost: 0, doubled: 0, unplanned: 0 };
-  for await (const { kind, runId, detail } of findDeviations(sql, plans, startedPlans(workload))) {
+/** Audits Postgres and the queues. */
+export async function readFindings({ sql, queues, plans, workload }: Evidence): Promise<Findings> {
+  const { mismatched, ...counts } = await tally(sql);
+  const violations = await audit(sql);
+  if (mismatched > 0) {
+    violations.push({ invariant: 'as-expected', detail: `${mismatched} leases do not have the status of their run` });
+  }
+  for (const detail of workload.errors) violations.push({ invariant: 'as-expected', detail });
+
+  const deviations = { lost: 0, duplicated: 0, unexpected: 0 };
+  for await (const { kind, runId, detail } of findDeviations(sql, publishedPlans(plans, workload))) {
     deviations[kind] += 1;
-    const invariant = { lost: 'no-loss', doubled: 'one-lease', unplanned: 'as-planned' }[kind];
+    const invariant = { lost: 'no-loss', duplicated: 'one-lease', unexpected: 'as-expected' }[kind];
     if (violations.length < KEPT_VIOLATIONS) violations.push({ invariant, detail: `run ${runId}: ${detail}` });
   }
   let failedJobs = 0;
@@ -55,22 +58,29 @@ export async function readFindings({ sql, queues, plans, workload }: Evidence): 
     ...counts,
     published: workload.published,
     lost: deviations.lost,
-    doubled: counts.doubled + deviations.doubled,
+    duplicated: counts.duplicated + deviations.duplicated,
     failedJobs,
     violations: violations.slice(0, KEPT_VIOLATIONS),
   };
 }
 
-/** Whether all of a plan was published: plans are taken in their order, and those under way are known. */
-function startedPlans(workload: Workload): (plan: RunPlan) => boolean {
-  let left = workload.published + workload.unfinished.size;
-  return ({ runId }) => {
-    left -= 1;
-    return left >= 0 && !workload.unfinished.has(runId);
-  };
+/** Whether nothing was lost, leaked, duplicated, unrecorded or unexplained, and no sound job failed. */
+export function isSound(findings: Findings): boolean {
+  const { lost, leaked, duplicated, unrecorded, unexplained, failedJobs, violations } = findings;
+  return lost + leaked + duplicated + unrecorded + unexplained + failedJobs + violations.length === 0;
 }
 
-/** Whether nothing was lost, leaked, doubled, suppressed or unexplained, and nothing failed. */
-export function isSound({ lost, leaked, doubled, suppressed, unexplained, failedJobs, violations }: Findings): boolean {
-  return lost + leaked + doubled + suppressed + unexplained + failedJobs + violations.length === 0;
+/** Failed jobs that no plan expects to fail, each with its reason. */
+async function* findFailedJobs(queues: readonly LessorQueue[]): AsyncGenerator<string> {
+  for (const queue of queues) {
+    for (let start = 0; ; start += JOBS_PER_PAGE) {
+      const jobs = await queue.getFailed(start, start + JOBS_PER_PAGE - 1);
+      for (const job of jobs) {
+        const isExpected =
+          queue.name === 'run-started' && parseRejection(job.failedReason)?.code === 'unknown_environment';
+        if (!isExpected) yield `${queue.name} job ${job.id}: ${job.failedReason}`;
+      }
+      if (jobs.length < JOBS_PER_PAGE) break;
+    }
+  }
 }

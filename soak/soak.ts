@@ -1,54 +1,58 @@
 import { setMaxListeners } from 'node:events';
 import { Pool } from 'pg';
 import postgres from 'postgres';
+import type { Closers } from '../src/lib/closers.ts';
 import { openQueues } from '../src/queues/queues.ts';
 import type { LessorQueue } from '../src/queues/queues.ts';
-import { Closers } from '../test/support/closers.ts';
+import { runProgram } from '../testing/program.ts';
+import type { ProgramContext } from '../testing/program.ts';
+import type { Progress } from '../testing/progress.ts';
+import { openRestartableStores } from '../testing/stores/open-stores.ts';
+import type { RestartableStores, Stores } from '../testing/stores/open-stores.ts';
 import { Faults } from './faults.ts';
 import { HeartbeatClient } from './heartbeat-client.ts';
 import { readOptions } from './options.ts';
 import { planRuns } from './plan.ts';
-import { Progress } from './progress.ts';
-import { ENDING_QUEUES, countOpenLeases, untilQuiet } from './quiescence.ts';
+import { FINITE_QUEUES, countOpenLeases, untilQuiescent } from './quiescence.ts';
 import { Replicas, buildCommand } from './replicas.ts';
 import { isSound, readFindings } from './report.ts';
 import type { Findings } from './report.ts';
-import { openStores } from './stores.ts';
-import type { SoakStores } from './stores.ts';
 import { Workload } from './workload.ts';
+
+/** For replicas, their successors, and connections of killed ones that Postgres has not noticed yet. */
+const POSTGRES_SETTINGS = { max_connections: 400 };
 
 const options = readOptions();
 const startedAt = new Date();
-const timeIsUp = AbortSignal.timeout(options.timeout);
-const givingUp = new AbortController();
-const ending = AbortSignal.any([timeIsUp, givingUp.signal]);
-// Every run that is under way listens to it.
-setMaxListeners(0, ending);
-const closers = new Closers();
-const progress = new Progress();
-let closing: Promise<void> | undefined;
-for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => void interrupt(signal));
+await runProgram(soak);
 
-try {
-  await soak();
-} finally {
-  await close();
-}
+async function soak({ closers, progress, signal }: ProgramContext): Promise<void> {
+  const timeout = AbortSignal.timeout(options.timeout);
+  const ending = AbortSignal.any([timeout, signal]);
+  // Each run in flight adds a listener.
+  setMaxListeners(0, ending);
 
-async function soak(): Promise<void> {
   progress.start('building the command');
   await buildCommand();
   progress.start('starting the stores');
-  const stores = await openStores(options.backend, closers);
-  progress.succeed(`stores are up, the queue is on ${stores.backend}; --seed ${options.seed}`);
+  const stores = await openRestartableStores(options.backend, closers, POSTGRES_SETTINGS);
+  progress.succeed(`stores started, the queue is on ${stores.backend}; --seed ${options.seed}`);
   const replicas = new Replicas(stores, options.replicas);
-  closers.push(() => replicas.stop());
-  const pool = openPool(stores);
+  closers.add(() => replicas.stop());
+  const pool = openPool(stores, closers);
 
-  const { workload, faults, client } = await publish(stores, replicas, pool);
-  const queues = openEndingQueues(stores);
-  await comeToRest(queues, pool);
-  const findings = await readFindings({ sql: openSql(stores), queues, plans: plans(), workload });
+  const client = new HeartbeatClient(stores.queueUrl, ending);
+  closers.add(() => client.close());
+  const workload = new Workload({ client, plans: plans(), inFlight: options.inFlight, signal: ending });
+  const faults = injectFaults(stores, replicas, workload, ending);
+  await publish({ workload, faults, replicas, pool, progress });
+  progress.succeed(`${workload.published} runs published in ${client.messages} messages, ${replicas.kills} kills`);
+
+  const queues = openFiniteQueues(stores, closers);
+  await becomeQuiescent(queues, pool, progress, ending);
+  const sql = postgres(stores.databaseUrl, { max: 1, onnotice: () => undefined });
+  closers.add(() => sql.end());
+  const findings = await readFindings({ sql, queues, plans: plans(), workload });
 
   const report = {
     backend: stores.backend,
@@ -62,7 +66,7 @@ async function soak(): Promise<void> {
     exits: replicas.exits,
     restarts: faults.restarts.postgres + faults.restarts.redis,
     restartsOf: faults.restarts,
-    timedOut: timeIsUp.aborted,
+    timedOut: timeout.aborted,
     seconds: Math.round((Date.now() - startedAt.getTime()) / 100) / 10,
   };
   progress.stop();
@@ -70,71 +74,72 @@ async function soak(): Promise<void> {
   if (!isSound(findings) || report.timedOut) process.exitCode = 1;
 }
 
-/** Publishes all runs, under all faults. */
-async function publish(stores: SoakStores, replicas: Replicas, pool: Pool) {
-  const { killEvery: killEveryMs, postgresRestarts, redisRestarts, runs, seed, underWay } = options;
-  const client = new HeartbeatClient(stores.queueUrl, ending);
-  closers.push(() => client.close());
-  const workload = new Workload({ client, plans: plans(), underWay, signal: ending });
-  const faults = new Faults({
-    stores,
-    replicas,
-    seed,
-    killEveryMs,
-    postgresRestarts,
-    redisRestarts,
-    progress: () => workload.published / runs,
-    signal: ending,
-  });
+function injectFaults(stores: RestartableStores, replicas: Replicas, workload: Workload, signal: AbortSignal): Faults {
+  const { killEvery: killEveryMs, postgresRestarts, redisRestarts, runs, seed } = options;
+  const progress = () => workload.published / runs;
+  return new Faults({ stores, replicas, seed, killEveryMs, postgresRestarts, redisRestarts, progress, signal });
+}
+
+interface Publication {
+  workload: Workload;
+  faults: Faults;
+  replicas: Replicas;
+  pool: Pool;
+  progress: Progress;
+}
+
+/** Publishes all runs, until all faults are injected. */
+async function publish({ workload, faults, replicas, pool, progress }: Publication): Promise<void> {
   const work = Promise.all([workload.run(), faults.restarted]);
   await progress.during(work, async () => {
     const open = await countOpenLeases(pool).catch(() => 'an unknown number of');
     const restarts = faults.restarts.postgres + faults.restarts.redis;
     return (
-      `${workload.published} of ${runs} runs published, ${workload.unfinished.size} under way, ` +
+      `${workload.published} of ${options.runs} runs published, ${workload.unfinished.size} in flight, ` +
       `${open} open leases, ${replicas.kills} kills, ${restarts} restarts`
     );
   });
   await faults.stop();
-  progress.succeed(`${workload.published} runs published in ${client.messages} messages, ${replicas.kills} kills`);
-  return { workload, faults, client };
 }
 
-async function comeToRest(queues: readonly LessorQueue[], pool: Pool): Promise<void> {
-  let standing = 'unknown';
-  const quiet = untilQuiet(queues, pool, ending, ({ jobs, leases }) => {
-    standing = `${jobs} jobs and ${leases} open leases left`;
+async function becomeQuiescent(
+  queues: readonly LessorQueue[],
+  pool: Pool,
+  progress: Progress,
+  signal: AbortSignal,
+): Promise<void> {
+  let remaining = 'unknown';
+  const quiescent = untilQuiescent(queues, pool, signal, ({ jobs, leases }) => {
+    remaining = `${jobs} jobs and ${leases} open leases remain`;
   });
-  await progress.during(quiet, async () => `coming to rest: ${standing}`);
-  progress.succeed(`at rest: ${standing}`);
+  await progress.during(quiescent, async () => `waiting for quiescence: ${remaining}`);
+  progress.succeed(`quiescent: ${remaining}`);
 }
 
-/** The same ones each time. */
+/** The same plans each time. */
 function plans() {
   return planRuns(options.seed, options.runs, startedAt);
 }
 
-/** Outlasts restarts of Postgres. */
-function openPool({ postgres: { url } }: SoakStores): Pool {
-  const pool = new Pool({ connectionString: url, max: 1, connectionTimeoutMillis: 5_000, query_timeout: 30_000 });
-  // Lost connections are made anew, and a query that was under way rejects.
+/** A pool that survives restarts of Postgres: it replaces lost connections, and rejects only the queries on them. */
+function openPool({ databaseUrl }: Stores, closers: Closers): Pool {
+  const pool = new Pool({
+    connectionString: databaseUrl,
+    max: 1,
+    connectionTimeoutMillis: 5_000,
+    query_timeout: 30_000,
+  });
   pool.on('error', () => undefined);
-  closers.push(() => pool.end());
+  closers.add(() => pool.end());
   return pool;
 }
 
-function openSql({ postgres: { url } }: SoakStores): postgres.Sql {
-  const sql = postgres(url, { max: 1, onnotice: () => undefined });
-  closers.push(() => sql.end());
-  return sql;
-}
-
-function openEndingQueues({ queueUrl }: SoakStores): LessorQueue[] {
+function openFiniteQueues({ queueUrl }: Stores, closers: Closers): LessorQueue[] {
   const queues = openQueues(queueUrl, { role: 'consumer', onError: (error) => process.emitWarning(error) });
-  closers.push(() => queues.close());
-  return ENDING_QUEUES.map((name) => {
+  closers.add(() => queues.close());
+  return FINITE_QUEUES.map((name) => {
     const queue = queues.queue(name);
-    closers.push(() => queue.close());
+    closers.add(() => queue.close());
     return queue;
   });
 }
@@ -143,17 +148,4 @@ function describe({ violations, ...rest }: Findings & Record<string, unknown>): 
   const lines = Object.entries(rest).map(([name, value]) => `${name.padEnd(16)}${JSON.stringify(value)}`);
   const broken = violations.map(({ invariant, detail }) => `✖ ${invariant}: ${detail}`);
   return ['', ...lines, ...broken, isSound({ violations, ...rest }) ? '✔ sound' : '✖ not sound', ''].join('\n');
-}
-
-async function interrupt(signal: NodeJS.Signals): Promise<void> {
-  await close();
-  process.exit(signal === 'SIGINT' ? 130 : 143);
-}
-
-/** Once, also when the soak fails of being interrupted. */
-function close(): Promise<void> {
-  givingUp.abort();
-  progress.stop();
-  closing ??= closers.close();
-  return closing;
 }

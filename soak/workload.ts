@@ -1,37 +1,38 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { messageOf } from '../src/lib/errors.ts';
 import type { HeartbeatClient } from './heartbeat-client.ts';
 import type { RunPlan, Step } from './plan.ts';
 
-/** What a workload is made of. */
+/** Options of a {@link Workload}. */
 export interface WorkloadOptions {
   client: HeartbeatClient;
   plans: Iterator<RunPlan>;
-  /** How many runs are under way at once. */
-  underWay: number;
-  /** Ends the workload early. */
+  /** How many runs are in flight. */
+  inFlight: number;
+  /** Stops the workload early. */
   signal: AbortSignal;
 }
 
-/** How many surprises are kept: enough to see what is wrong. */
-const KEPT_SURPRISES = 20;
+/** Enough to see what is wrong. */
+const KEPT_ERRORS = 20;
 
-/** Runs that live side by side, each as it was planned. */
+/** Runs in flight concurrently, each along its plan. */
 export class Workload {
-  /** Runs of which all was published. */
+  /** Runs whose messages are all published. */
   published = 0;
-  /** Runs of which something was published, but not all. */
+  /** Runs whose messages are published in part. */
   readonly unfinished = new Set<string>();
-  /** What a heartbeat service is never to see, such as a run that is denied its lease. */
-  readonly surprises: string[] = [];
+  /** Errors that a heartbeat service must never get, such as the rejection of a valid run. */
+  readonly errors: string[] = [];
   readonly #options: WorkloadOptions;
 
   constructor(options: WorkloadOptions) {
     this.#options = options;
   }
 
-  /** Resolves once all of every run was published, or the signal is aborted. */
+  /** Resolves once all messages are published, or the signal is aborted. */
   async run(): Promise<void> {
-    await Promise.all(Array.from({ length: this.#options.underWay }, () => this.#driveOneByOne()));
+    await Promise.all(Array.from({ length: this.#options.inFlight }, () => this.#driveOneByOne()));
   }
 
   async #driveOneByOne(): Promise<void> {
@@ -46,16 +47,15 @@ export class Workload {
     }
   }
 
-  /** Whether all of the run was published. */
+  /** Returns whether all messages of the run are published. */
   async #drive(plan: RunPlan): Promise<boolean> {
     for (const step of plan.steps) {
       try {
         await this.#take(step, plan);
       } catch (error) {
         if (this.#options.signal.aborted) return false;
-        // The run goes on: what it leaves behind is in the audit.
-        const message = error instanceof Error ? error.message : String(error);
-        if (this.surprises.length < KEPT_SURPRISES) this.surprises.push(`run ${plan.runId}: ${message}`);
+        // The run goes on, and is audited all the same.
+        if (this.errors.length < KEPT_ERRORS) this.errors.push(`run ${plan.runId}: ${messageOf(error)}`);
         if (step.kind !== 'await-lease') return false;
       }
     }
@@ -74,5 +74,18 @@ export class Workload {
       case 'pause':
         return sleep(step.milliseconds, undefined, { signal });
     }
+  }
+}
+
+/** The plans whose messages are all published. Plans are started in their order, and the unfinished ones are known. */
+export function* publishedPlans(
+  plans: Iterable<RunPlan>,
+  { published, unfinished }: Pick<Workload, 'published' | 'unfinished'>,
+): Generator<RunPlan> {
+  let started = published + unfinished.size;
+  for (const plan of plans) {
+    if (started === 0) return;
+    started -= 1;
+    if (!unfinished.has(plan.runId)) yield plan;
   }
 }

@@ -6,7 +6,7 @@ import { auditRuns } from '../audit.ts';
 import type { BenchContext } from '../context.ts';
 import { publishBacklog, withRunQueues } from '../queued-runs.ts';
 import { median, percentile } from '../statistics.ts';
-import { onDatabase } from '../stores.ts';
+import { onDatabase } from '../../testing/stores/databases.ts';
 import { untilDrained } from '../until-drained.ts';
 import { planCompanies, planRuns } from '../workload.ts';
 import type { Run } from '../workload.ts';
@@ -38,7 +38,7 @@ export interface FairnessResults {
 const PUBLISH_TIMEOUT_MS = 60_000;
 
 /** How often B's leases are looked for. */
-const LOOK_AGAIN_MS = 5;
+const POLL_INTERVAL_MS = 5;
 
 export async function measureFairness(context: BenchContext): Promise<Record<Backend, FairnessResults>> {
   const { fairness, rounds } = context.scale;
@@ -46,9 +46,9 @@ export async function measureFairness(context: BenchContext): Promise<Record<Bac
   for (let round = 1; round <= rounds; round += 1) {
     for (const backend of BACKENDS) {
       if (backend === 'postgres' && round > fairness.roundsOnPostgres) continue;
-      context.tell(`fairness ${round}/${rounds}: company A alone, queue on ${backend}`);
+      context.describe(`fairness ${round}/${rounds}: company A alone, queue on ${backend}`);
       const alone = await measureBacklog(context, backend, false);
-      context.tell(`fairness ${round}/${rounds}: company A beside B, queue on ${backend}`);
+      context.describe(`fairness ${round}/${rounds}: company A beside B, queue on ${backend}`);
       const beside = await measureBacklog(context, backend, true);
       found[backend].push({
         aloneMs: alone.elapsedMs,
@@ -70,7 +70,7 @@ export async function measureFairness(context: BenchContext): Promise<Record<Bac
 }
 
 async function measureBacklog(
-  { stores, scale, processes, note }: BenchContext,
+  { stores, scale, processes, recordAudit }: BenchContext,
   backend: Backend,
   besideB: boolean,
 ): Promise<{ elapsedMs: number; latencies: number[] }> {
@@ -97,7 +97,7 @@ async function measureBacklog(
         besideB ? publishSingly(databaseUrl, producer, companyB) : { runs: [], latencies: [] },
       ]);
       const runs = [...runsOfA, ...b.runs];
-      note(`fairness on ${backend}`, await auditRuns(databaseUrl, runs, { ended: false }));
+      recordAudit(`fairness on ${backend}`, await auditRuns(databaseUrl, runs, { ended: false }));
       return { elapsedMs, latencies: b.latencies };
     });
   } finally {
@@ -146,7 +146,7 @@ async function publishSingly(
         latencies.push(performance.now() - publishedAt.get(runId)!);
         publishedAt.delete(runId);
       }
-      await sleep(LOOK_AGAIN_MS);
+      await sleep(POLL_INTERVAL_MS);
     }
   });
   return { runs, latencies };

@@ -2,7 +2,7 @@ import type { Sql } from 'postgres';
 import type { BenchContext } from '../context.ts';
 import { measureRuns } from '../measure-contender.ts';
 import { median, ratios } from '../statistics.ts';
-import { onDatabase } from '../stores.ts';
+import { onDatabase } from '../../testing/stores/databases.ts';
 import { planCompanies, planRuns } from '../workload.ts';
 
 export interface GrowthResults {
@@ -24,19 +24,19 @@ export async function measureGrowth(context: BenchContext): Promise<GrowthResult
   const companies = planCompanies(scale.companies);
   const grownUrl = await stores.freshDatabase(companies);
   await growDatabase(grownUrl, leases, (written) =>
-    context.tell(`growth: ${written.toLocaleString('en')} of ${leases.toLocaleString('en')} ended leases`),
+    context.describe(`growth: ${written.toLocaleString('en')} of ${leases.toLocaleString('en')} ended leases`),
   );
   const measure = async (databaseUrl: string): Promise<number> => {
     const runs = planRuns(pairs, companies);
-    const { rate } = await measureRuns(context, 'lessor', databaseUrl, runs, { alone: databaseUrl !== grownUrl });
+    const { rate } = await measureRuns(context, 'lessor', databaseUrl, runs, { exclusive: databaseUrl !== grownUrl });
     return rate;
   };
   const empty: number[] = [];
   const grown: number[] = [];
   for (let round = 1; round <= scale.rounds; round += 1) {
-    context.tell(`growth ${round}/${scale.rounds}: on an empty database`);
+    context.describe(`growth ${round}/${scale.rounds}: on an empty database`);
     empty.push(await measure(await stores.freshDatabase(companies)));
-    context.tell(`growth ${round}/${scale.rounds}: on ${leases.toLocaleString('en')} ended leases`);
+    context.describe(`growth ${round}/${scale.rounds}: on ${leases.toLocaleString('en')} ended leases`);
     grown.push(await measure(grownUrl));
   }
   return { leases, activityRows: 2 * leases, empty, grown, ratio: median(ratios(grown, empty)) };

@@ -41,13 +41,13 @@ const IDLE_PAUSE_MS = { shortest: 5, longest: 25 };
 /** Measures Lessor on Redis beside BullMQ with an empty processor, at the same rate. */
 export async function measureLatency(context: BenchContext): Promise<LatencyResults> {
   const { companies, latency, rounds } = context.scale;
-  context.tell('latency: capacity');
+  context.describe('latency: capacity');
   const { rate: capacity } = await measureContender(context, 'lessor', { pairs: latency.capacityPairs, companies });
   const offered = capacity * SHARE_OF_CAPACITY;
   const found: Record<ProbedQueue, LatencyRound[]> = { noop: [], lessor: [] };
   for (let round = 1; round <= rounds; round += 1) {
     for (const queue of ['noop', 'lessor'] as const) {
-      context.tell(`latency ${round}/${rounds}: ${queue}, ${Math.round(offered)} jobs a second`);
+      context.describe(`latency ${round}/${rounds}: ${queue}, ${Math.round(offered)} jobs a second`);
       found[queue].push(await measureQueue(context, queue, offered));
     }
   }
@@ -83,7 +83,7 @@ async function measureQueue(context: BenchContext, queue: ProbedQueue, offered: 
     const loaded = await withTimeout(slowBatchThresholdMs, () => offerSteadily(probe, runs, offered, warmUpSeconds));
     const single = planRuns(scale.latency.idleRuns, companies);
     const idle = await withTimeout(SLOW_BATCH_THRESHOLD_MS, () => runSingly(probe, single));
-    if (queue === 'lessor') context.note('latency', await auditRuns(databaseUrl, [...runs, ...single]));
+    if (queue === 'lessor') context.recordAudit('latency', await auditRuns(databaseUrl, [...runs, ...single]));
     return {
       p50: percentile(loaded, 0.5),
       p99: percentile(loaded, 0.99),

@@ -52,8 +52,8 @@ export async function measureMemory(context: BenchContext): Promise<MemoryResult
           jobs += runs.length;
           samples.push({ jobs, bytes: (await worker.call('usage')).rss });
         }
-        context.tell(`memory: ${jobs.toLocaleString('en')} of ${scale.memory.jobs.toLocaleString('en')} jobs`);
-        context.note('memory', await auditRuns(databaseUrl, runs, { alone: false }));
+        context.describe(`memory: ${jobs.toLocaleString('en')} of ${scale.memory.jobs.toLocaleString('en')} jobs`);
+        context.recordAudit('memory', await auditRuns(databaseUrl, runs, { exclusive: false }));
       }
     });
     return { jobs, samples, ...afterWarmUp(samples, jobs * WARM_UP_SHARE) };

@@ -1,4 +1,4 @@
-import { TcpProxy } from '../../test/support/tcp-proxy.ts';
+import { TcpProxy } from '../../testing/tcp-proxy.ts';
 import { auditRuns } from '../audit.ts';
 import type { BenchContext } from '../context.ts';
 import { countUnfinished, publishBacklog, withRunQueues } from '../queued-runs.ts';
@@ -41,9 +41,9 @@ export async function measureReplicas(context: BenchContext): Promise<Record<Rep
     for (const name of Object.keys(CASES) as ReplicasCase[]) {
       const { companies, delayMs } = CASES[name];
       const where = `${companies} companies, ${delayMs} ms away`;
-      context.tell(`replicas ${round}/${rounds}: one process, ${where}`);
+      context.describe(`replicas ${round}/${rounds}: one process, ${where}`);
       rates[name].one.push(await measureWith(context, 1, name));
-      context.tell(`replicas ${round}/${rounds}: ${REPLICAS} processes, ${where}`);
+      context.describe(`replicas ${round}/${rounds}: ${REPLICAS} processes, ${where}`);
       rates[name].four.push(await measureWith(context, REPLICAS, name));
     }
   }
@@ -79,7 +79,7 @@ async function measureWith(context: BenchContext, replicas: number, name: Replic
     const elapsedMs = await withRunQueues(queueUrl, async (queues) => {
       return (await workOff(queues, 'start', runs)) + (await workOff(queues, 'finish', runs));
     });
-    context.note('replicas', await auditRuns(databaseUrl, runs));
+    context.recordAudit('replicas', await auditRuns(databaseUrl, runs));
     return (2 * runs.length * 1_000) / elapsedMs;
   } finally {
     await Promise.all(workers.map((worker) => worker.call('stopWorker')));

@@ -1,39 +1,40 @@
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { spawnWorker } from '../../testing/processes.ts';
+import type { NodeProcess } from '../../testing/processes.ts';
+import { onDatabase } from '../../testing/stores/databases.ts';
+import { until } from '../../testing/until.ts';
 import { auditRuns } from '../audit.ts';
 import type { BenchContext } from '../context.ts';
 import { publishBacklog, withRunQueues } from '../queued-runs.ts';
 import { median } from '../statistics.ts';
-import { onDatabase } from '../stores.ts';
 import { planCompanies, planRuns } from '../workload.ts';
 
 export interface StartResults {
-  /** From spawning `lessor worker` until the first lease is there, each time, in milliseconds. */
+  /** Milliseconds from spawning `lessor worker` to the first lease, each time. */
   values: number[];
   median: number;
 }
 
-const COMMAND = fileURLToPath(new URL('../../src/cli.js', import.meta.url));
+/** The command, compiled with the bench. */
+const COMMAND = [fileURLToPath(new URL('../../src/cli.js', import.meta.url))];
 
-const LOOK_AGAIN_MS = 5;
+const POLL_INTERVAL_MS = 5;
 
-/** A worker that has not granted a lease by then does not start. */
-const SLOW_BATCH_THRESHOLD_MS = 30_000;
+/** A worker that has granted no lease by then does not start. */
+const START_TIMEOUT_MS = 30_000;
 
-/** Measures how long the command takes to its first lease, for a run that waits on Redis. */
+/** Measures how long the command takes to grant its first lease, to a run that is waiting in Redis. */
 export async function measureStart(context: BenchContext): Promise<StartResults> {
   const { times } = context.scale.start;
   const values: number[] = [];
   for (let time = 1; time <= times; time += 1) {
-    context.tell(`start ${time}/${times}: lessor worker`);
+    context.describe(`start ${time}/${times}: lessor worker`);
     values.push(await measureOnce(context));
   }
   return { values, median: median(values) };
 }
 
-async function measureOnce({ stores, note }: BenchContext): Promise<number> {
+async function measureOnce({ stores, recordAudit }: BenchContext): Promise<number> {
   const companies = planCompanies(1);
   const runs = planRuns(1, companies);
   await stores.emptyRedis();
@@ -41,32 +42,25 @@ async function measureOnce({ stores, note }: BenchContext): Promise<number> {
   await withRunQueues(stores.redisUrl, (queues) => publishBacklog(queues.start, 'start', runs));
 
   const startedAt = performance.now();
-  const worker = spawn(process.execPath, [COMMAND, 'worker'], {
-    env: { ...process.env, DATABASE_URL: databaseUrl, QUEUE_URL: stores.redisUrl, LOG_LEVEL: 'error' },
-    stdio: ['ignore', 'ignore', 'inherit'],
-  });
-  const exited = once(worker, 'exit');
+  const worker = spawnWorker({ databaseUrl, queueUrl: stores.redisUrl }, [], { command: COMMAND });
   try {
-    await untilFirstLease(databaseUrl, () => worker.exitCode ?? worker.signalCode);
+    await untilFirstLease(databaseUrl, worker);
     const elapsedMs = performance.now() - startedAt;
-    note('start', await auditRuns(databaseUrl, runs, { ended: false }));
+    recordAudit('start', await auditRuns(databaseUrl, runs, { ended: false }));
     return elapsedMs;
   } finally {
-    worker.kill('SIGTERM');
-    await exited;
+    await worker.stop();
   }
 }
 
-async function untilFirstLease(databaseUrl: string, readExit: () => number | string | null): Promise<void> {
-  const deadline = performance.now() + SLOW_BATCH_THRESHOLD_MS;
+async function untilFirstLease(databaseUrl: string, worker: NodeProcess): Promise<void> {
   await onDatabase(databaseUrl, async (sql) => {
-    for (;;) {
-      const [lease] = await sql`select id from lessor.environment_leases limit 1`;
-      if (lease !== undefined) return;
-      if (readExit() !== null) throw new Error(`the worker ended with ${readExit()} before it granted a lease`);
-      if (performance.now() > deadline)
-        throw new Error(`the worker granted no lease within ${SLOW_BATCH_THRESHOLD_MS} ms`);
-      await sleep(LOOK_AGAIN_MS);
-    }
+    const hasLease = async () => (await sql`select from lessor.environment_leases limit 1`).length > 0;
+    await until(async () => (await hasLease()) || worker.exit() !== undefined, {
+      timeoutMs: START_TIMEOUT_MS,
+      intervalMs: POLL_INTERVAL_MS,
+      what: 'the first lease',
+    });
+    if (!(await hasLease())) throw new Error(`the worker ended with ${worker.exit()} before it granted a lease`);
   });
 }

@@ -38,11 +38,13 @@ export async function measureThroughput(
   ];
   const failed = new Set<Entry>();
   const measure = async (entry: Entry, when: string, count: number): Promise<Measurement | undefined> => {
-    context.tell(`${when}: ${entry.name}, ${entry.companies === 1 ? 'one company' : `${entry.companies} companies`}`);
+    context.describe(
+      `${when}: ${entry.name}, ${entry.companies === 1 ? 'one company' : `${entry.companies} companies`}`,
+    );
     try {
       return await measureContender(context, entry.name, { pairs: count, companies: entry.companies });
     } catch (error) {
-      context.fail(entry.name, error);
+      context.recordFailure(entry.name, error);
       failed.add(entry);
       delete entry.results[entry.name];
       return undefined;

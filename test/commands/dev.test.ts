@@ -4,9 +4,9 @@ import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
 import { createHeartbeatProducer } from '../../src/producers/producer.ts';
 import { runStarted } from '../support/factories.ts';
-import { until } from '../support/until.ts';
+import { until } from '../../testing/until.ts';
 import { lessor, spawnLessor } from './lessor.ts';
-import { runningProcesses } from '../support/processes.ts';
+import { runningProcesses } from '../../testing/running-processes.ts';
 
 test('`lessor dev` serves leases until Ctrl-C, leaves nothing running, and keeps its data for the next time', async () => {
   const directory = await mkdtemp(join(tmpdir(), 'lessor-dev-'));

@@ -2,10 +2,10 @@ import { describe, expect, inject, onTestFinished, test } from 'vitest';
 import {
   createEmptyDatabase,
   dropDatabase,
-  onServer,
+  onDatabase,
   uniqueDatabaseName,
   urlOfDatabase,
-} from '../support/template-database.ts';
+} from '../../testing/stores/databases.ts';
 import { lessor } from './lessor.ts';
 
 const { postgres: server } = inject('stores');
@@ -100,7 +100,7 @@ async function makeDatabase(): Promise<string> {
 }
 
 async function schemasOf(url: string): Promise<string[]> {
-  return onServer(url, async (sql) => {
+  return onDatabase(url, async (sql) => {
     const schemas = await sql<{ name: string }[]>`
       select nspname as name from pg_namespace where nspname in ('bullmq', 'lessor') order by nspname`;
     return schemas.map(({ name }) => name);

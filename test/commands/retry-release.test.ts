@@ -9,7 +9,7 @@ import { insertCompany, insertEnvironment, insertLease, insertRun, runFinished }
 import type { LeaseRow } from '../support/factories.ts';
 import { readLease, toldOf } from '../support/operations.ts';
 import { describeOnEachBackend } from '../support/queues.ts';
-import { until } from '../support/until.ts';
+import { until } from '../../testing/until.ts';
 import { lessor } from './lessor.ts';
 
 const HOST_IS_DOWN = new EnvironmentFailedError('environment_unreachable', 'the host is down');

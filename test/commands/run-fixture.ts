@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import type { Sql } from 'postgres';
 import { onTestFinished } from 'vitest';
 import type { Backend } from '../support/queues.ts';
-import { until } from '../support/until.ts';
+import { until } from '../../testing/until.ts';
 import { LESSOR_ARGS, spawnWatched } from './lessor.ts';
 
 /** Whether terminals can be had: from the `script` of util-linux, as others take other arguments. */

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
 import { useQueues, useWorker } from '../consumers/fixture.ts';
 import { describeOnEachBackend } from '../support/queues.ts';
-import { until } from '../support/until.ts';
+import { until } from '../../testing/until.ts';
 import { spawnLessor } from './lessor.ts';
 import { atTerminal, hasScript, newRun, untilEnded } from './run-fixture.ts';
 

@@ -4,7 +4,7 @@ import { expect, test } from 'vitest';
 import { readLease } from '../support/operations.ts';
 import { describeOnEachBackend } from '../support/queues.ts';
 import { SSH_SERVER_KINDS, openSshHost } from '../support/ssh-host.ts';
-import { until } from '../support/until.ts';
+import { until } from '../../testing/until.ts';
 import { spawnLessor } from './lessor.ts';
 import { untilEnded } from './run-fixture.ts';
 import { runOn, startSshWorker, workspaceOf } from './run-ssh-fixture.ts';

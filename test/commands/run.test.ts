@@ -4,7 +4,7 @@ import { describe, expect, test } from 'vitest';
 import { useQueues, useWorker } from '../consumers/fixture.ts';
 import { insertCompany, insertEnvironment } from '../support/factories.ts';
 import { describeOnEachBackend } from '../support/queues.ts';
-import { until } from '../support/until.ts';
+import { until } from '../../testing/until.ts';
 import { lessor, spawnLessor } from './lessor.ts';
 import { newRun, untilEnded } from './run-fixture.ts';
 

@@ -6,7 +6,7 @@ import { directoryDriver } from '../support/directory-driver.ts';
 import { runFinished, runStarted } from '../support/factories.ts';
 import { readLease, toldOf } from '../support/operations.ts';
 import { describeOnEachBackend } from '../support/queues.ts';
-import { until } from '../support/until.ts';
+import { until } from '../../testing/until.ts';
 import { companyWithDirectories, withDirectories } from './driver-fixture.ts';
 import { jobInState, openProducer, startWorker, useQueues } from './fixture.ts';
 

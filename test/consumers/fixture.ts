@@ -8,10 +8,10 @@ import type { HeartbeatProducer, HeartbeatProducerOptions } from '../../src/prod
 import type { QueueName } from '../../src/queues/names.ts';
 import { openQueues } from '../../src/queues/queues.ts';
 import type { LessorQueue } from '../../src/queues/queues.ts';
-import { Closers } from '../support/closers.ts';
+import { Closers } from '../../src/lib/closers.ts';
 import { holdLock } from '../support/locks.ts';
 import type { Backend } from '../support/queues.ts';
-import { until } from '../support/until.ts';
+import { until } from '../../testing/until.ts';
 
 export const silentLogger = pino({ level: 'silent' });
 
@@ -58,7 +58,7 @@ export function useQueues({ queueUrl, prefix }: Backend): (name: QueueName) => L
   let open: ((name: QueueName) => LessorQueue) | undefined;
   beforeAll(() => {
     const queues = openQueues(queueUrl, { role: 'consumer', prefix, onError: () => undefined });
-    closers.push(() => queues.close());
+    closers.add(() => queues.close());
     open = (name) => queues.queue(name);
   });
   afterAll(() => closers.close());
@@ -67,7 +67,7 @@ export function useQueues({ queueUrl, prefix }: Backend): (name: QueueName) => L
     if (known !== undefined) return known;
     const queue = open!(name);
     opened.set(name, queue);
-    closers.push(() => queue.close());
+    closers.add(() => queue.close());
     return queue;
   };
 }

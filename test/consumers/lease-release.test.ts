@@ -7,7 +7,7 @@ import type { LeaseRow } from '../support/factories.ts';
 import { readLease, toldOf } from '../support/operations.ts';
 import { describeOnEachBackend } from '../support/queues.ts';
 import type { Backend } from '../support/queues.ts';
-import { until } from '../support/until.ts';
+import { until } from '../../testing/until.ts';
 import { jobInState, silentLogger, startWorker, useQueues } from './fixture.ts';
 
 /** Longer than the tests: only what a test sweeps itself is swept. */

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { expect, test } from 'vitest';
-import { audit } from '../support/audit.ts';
+import { audit } from '../../testing/audit/invariants.ts';
 import { runStarted } from '../support/factories.ts';
 import { describeOnEachBackend } from '../support/queues.ts';
 import { countOf, untilServed, useQueues } from './fixture.ts';

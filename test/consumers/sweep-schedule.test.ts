@@ -3,7 +3,7 @@ import { expect, onTestFinished, test, vi } from 'vitest';
 import { SweepSchedule } from '../../src/consumers/sweep-schedule.ts';
 import { openQueues } from '../../src/queues/queues.ts';
 import { describeOnEachBackend } from '../support/queues.ts';
-import { until } from '../support/until.ts';
+import { until } from '../../testing/until.ts';
 import { freePort } from '../queues/redis-server.ts';
 import { silentLogger, startWorker, useQueues } from './fixture.ts';
 

@@ -6,7 +6,7 @@ import type { HeartbeatProducer } from '../../src/producers/producer.ts';
 import { runFinished, runStarted } from '../support/factories.ts';
 import { readLease, toldOf } from '../support/operations.ts';
 import { describeOnEachBackend } from '../support/queues.ts';
-import { until } from '../support/until.ts';
+import { until } from '../../testing/until.ts';
 import { countOf, jobInState, newWorker, openProducer, startWorker, useQueues, useWorker } from './fixture.ts';
 
 const newRun = (companyId: string = randomUUID()) => ({ companyId, runId: randomUUID() });

@@ -16,7 +16,12 @@ import { assertMigrated, migrate } from '../../src/db/migrate.ts';
 import * as schema from '../../src/db/schema.ts';
 import { insertCompany, insertEnvironment, insertLease, insertRun, runStarted } from '../support/factories.ts';
 import { operationsOn } from '../support/operations.ts';
-import { createEmptyDatabase, dropDatabase, uniqueDatabaseName, urlOfDatabase } from '../support/template-database.ts';
+import {
+  createEmptyDatabase,
+  dropDatabase,
+  uniqueDatabaseName,
+  urlOfDatabase,
+} from '../../testing/stores/databases.ts';
 
 const MIGRATIONS = fileURLToPath(new URL('../../src/db/migrations', import.meta.url));
 

@@ -10,7 +10,7 @@ import { kindOfSqlError, sqlErrorOf } from '../../src/db/sql-errors.ts';
 import { companies } from '../../src/db/schema.ts';
 import { useDatabase } from '../support/database.ts';
 import { insertCompany } from '../support/factories.ts';
-import { urlOfDatabase } from '../support/template-database.ts';
+import { urlOfDatabase } from '../../testing/stores/databases.ts';
 
 const database = useDatabase();
 

@@ -8,8 +8,8 @@ import { openWorkerPool } from '../../src/db/worker-pool.ts';
 import { useDatabase } from '../support/database.ts';
 import { insertCompany } from '../support/factories.ts';
 import { holdLock, untilWaitingForLocks } from '../support/locks.ts';
-import { TcpProxy } from '../support/tcp-proxy.ts';
-import { until } from '../support/until.ts';
+import { TcpProxy } from '../../testing/tcp-proxy.ts';
+import { until } from '../../testing/until.ts';
 
 const database = useDatabase();
 

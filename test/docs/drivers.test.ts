@@ -6,7 +6,7 @@ import { companyWithDirectories, withDirectories } from '../consumers/driver-fix
 import { openProducer, startWorker } from '../consumers/fixture.ts';
 import { directoryExecutionDriver } from '../support/directory-execution-driver.ts';
 import { describeOnEachBackend } from '../support/queues.ts';
-import { until } from '../support/until.ts';
+import { until } from '../../testing/until.ts';
 import { examplesOf } from './examples.ts';
 
 test('the drivers that docs/drivers.md shows are those that are tested, and have fifty lines at most', async () => {

@@ -6,7 +6,7 @@ import postgres from 'postgres';
 import { onTestFinished } from 'vitest';
 import { startEmbeddedPostgres } from '../../src/embedded/index.ts';
 import type { EmbeddedPostgres, EmbeddedPostgresOptions } from '../../src/embedded/index.ts';
-import { runningProcesses } from '../support/processes.ts';
+import { runningProcesses } from '../../testing/running-processes.ts';
 
 /** Starts a server that is stopped after the test at the latest. */
 export async function start(options: EmbeddedPostgresOptions = {}): Promise<EmbeddedPostgres> {

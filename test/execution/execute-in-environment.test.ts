@@ -10,7 +10,7 @@ import { executeInEnvironment, RestoreFailedError } from '../../src/execution/ex
 import type { ExecuteOptions, ExecutionPhase } from '../../src/execution/execute-in-environment.ts';
 import { CommandNotStartedError } from '../../src/execution/local-process.ts';
 import { executionDrivers, UnknownExecutionDriverError } from '../../src/execution/open-execution.ts';
-import { until } from '../support/until.ts';
+import { until } from '../../testing/until.ts';
 import { makeDirectory } from './directories.ts';
 import { Collector, describeOnEachSshServer, leaseOf } from './ssh/ssh-host.ts';
 

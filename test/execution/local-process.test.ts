@@ -4,8 +4,8 @@ import { join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { CommandNotStartedError, LocalProcess, exitCodeOf } from '../../src/execution/local-process.ts';
 import type { LocalCommand } from '../../src/execution/local-process.ts';
-import { until } from '../support/until.ts';
-import { runningProcesses } from '../support/processes.ts';
+import { until } from '../../testing/until.ts';
+import { runningProcesses } from '../../testing/running-processes.ts';
 
 describe('the end of a process is reported', () => {
   test.for([0, 3, 255])('by its exit code: %i', async (code) => {

@@ -5,7 +5,7 @@ import { spawnWorker } from '../consumers/processes.ts';
 import { insertEnvironment, insertCompany, insertLease, insertRun, lapse, runStarted } from '../support/factories.ts';
 import { readLease } from '../support/operations.ts';
 import { describeOnEachBackend } from '../support/queues.ts';
-import { until } from '../support/until.ts';
+import { until } from '../../testing/until.ts';
 import { effectsOnce, outcomeOnceServed, untilEffects } from './effects.ts';
 import { SHORT_LOCKS } from './interrupted-worker.ts';
 

@@ -4,7 +4,7 @@ import { openProducer, untilBlocked, useQueues } from '../consumers/fixture.ts';
 import { spawnWorker } from '../consumers/processes.ts';
 import { insertCompany, runStarted } from '../support/factories.ts';
 import { describeOnEachBackend } from '../support/queues.ts';
-import { until } from '../support/until.ts';
+import { until } from '../../testing/until.ts';
 import { effectsOnce, outcomeOnceServed, untilAllServed, untilEffects } from './effects.ts';
 
 /** How often Postgres has had to end a deadlock in this database. */

@@ -1,9 +1,9 @@
 import type { Sql } from 'postgres';
-import type { Violation } from '../../demo/audit.ts';
+import type { Violation } from '../../testing/audit/invariants.ts';
 import type { QueueName } from '../../src/queues/names.ts';
 import type { LessorQueue } from '../../src/queues/queues.ts';
-import { audit } from '../support/audit.ts';
-import { until } from '../support/until.ts';
+import { audit } from '../../testing/audit/invariants.ts';
+import { until } from '../../testing/until.ts';
 
 /** The queues whose jobs come from runs. */
 const RUN_QUEUES = ['run-started', 'run-finished', 'run-heartbeat'] as const;

@@ -3,10 +3,10 @@ import type { QueueName } from '../../src/queues/names.ts';
 import type { LessorQueue } from '../../src/queues/queues.ts';
 import { openProducer } from '../consumers/fixture.ts';
 import { spawnWorker } from '../consumers/processes.ts';
-import type { TestProcess } from '../consumers/processes.ts';
+import type { NodeProcess } from '../../testing/processes.ts';
 import { insertCompany, runStarted } from '../support/factories.ts';
 import type { Backend } from '../support/queues.ts';
-import { until } from '../support/until.ts';
+import { until } from '../../testing/until.ts';
 import { effectsOnce, untilAllServed, untilEffects } from './effects.ts';
 import { openProxies } from './proxies.ts';
 import type { ProxiedStores } from './proxies.ts';
@@ -19,7 +19,7 @@ const RUNS = 10;
 
 /** A worker that has served some starts, and is about to be interrupted in what comes next. */
 export interface InterruptedWorker {
-  worker: TestProcess;
+  worker: NodeProcess;
   stores: ProxiedStores;
   companyId: string;
   runIds: readonly string[];

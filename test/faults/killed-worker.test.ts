@@ -4,7 +4,7 @@ import { expect, test } from 'vitest';
 import { holdCompany, untilBlocked, useQueues } from '../consumers/fixture.ts';
 import { spawnWorker } from '../consumers/processes.ts';
 import { describeOnEachBackend } from '../support/queues.ts';
-import { until } from '../support/until.ts';
+import { until } from '../../testing/until.ts';
 import { effectsOf, outcomeOnceServed } from './effects.ts';
 import { SHORT_LOCKS, activeJobs, startInterruptedWorker } from './interrupted-worker.ts';
 import type { InterruptedWorker } from './interrupted-worker.ts';

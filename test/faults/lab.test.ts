@@ -4,8 +4,8 @@ import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
 import { filesLeftIn } from '../commands/files-left.ts';
 import { spawnLessor } from '../commands/lessor.ts';
-import { runningProcesses } from '../support/processes.ts';
-import { until } from '../support/until.ts';
+import { runningProcesses } from '../../testing/running-processes.ts';
+import { until } from '../../testing/until.ts';
 
 /** A directory that the lab takes for that of temporary files. */
 async function scratchDirectory(): Promise<string> {

@@ -7,11 +7,11 @@ import type { QueueName } from '../../src/queues/names.ts';
 import { openQueues } from '../../src/queues/queues.ts';
 import type { LessorQueue } from '../../src/queues/queues.ts';
 import type { ProcessStores } from '../consumers/processes.ts';
-import { whyNoRedisServer } from '../support/redis-process.ts';
-import { startRestartablePostgres } from '../support/restartable-postgres.ts';
-import type { RestartablePostgres } from '../support/restartable-postgres.ts';
-import { startRestartableRedis } from '../support/restartable-redis.ts';
-import type { RestartableRedis } from '../support/restartable-redis.ts';
+import { whyNoRedisServer } from '../../testing/stores/redis-server.ts';
+import { startRestartablePostgres } from '../../testing/stores/postgres-server.ts';
+import type { RestartablePostgres } from '../../testing/stores/postgres-server.ts';
+import { startRestartableRedis } from '../../testing/stores/redis-server.ts';
+import type { RestartableRedis } from '../../testing/stores/redis-server.ts';
 
 /** A migrated Postgres of a suite's own, which may be ended and started again. It is there within hooks and tests. */
 export function useOwnPostgres(): { readonly server: RestartablePostgres; readonly sql: Sql } {

@@ -1,18 +1,18 @@
 import { expect, onTestFinished, test } from 'vitest';
 import { openProducer, useQueues } from '../consumers/fixture.ts';
 import { spawnWorker } from '../consumers/processes.ts';
-import type { TestProcess } from '../consumers/processes.ts';
-import { audit } from '../support/audit.ts';
+import type { NodeProcess } from '../../testing/processes.ts';
+import { audit } from '../../testing/audit/invariants.ts';
 import { insertCompany, runStarted } from '../support/factories.ts';
 import { describeOnEachBackend } from '../support/queues.ts';
-import { until } from '../support/until.ts';
+import { until } from '../../testing/until.ts';
 import { effectsOf, effectsOnce } from './effects.ts';
 import { SHORT_LOCKS } from './interrupted-worker.ts';
 
 const NEIGHBOURS = 20;
 
 /** Starts a replica again whenever it has crashed, as an orchestrator does, until the test ends. Returns the count. */
-function keepRunning(start: () => TestProcess): () => number {
+function keepRunning(start: () => NodeProcess): () => number {
   let crashes = 0;
   const over = new AbortController();
   onTestFinished(() => over.abort());

@@ -8,10 +8,10 @@ import { migrate } from '../../src/db/migrate.ts';
 import { createHeartbeatProducer } from '../../src/producers/producer.ts';
 import { openQueues } from '../../src/queues/queues.ts';
 import { whyNoRedisServer } from '../queues/redis-server.ts';
-import { audit } from '../support/audit.ts';
-import { startRestartablePostgres } from '../support/restartable-postgres.ts';
-import { startRestartableRedis } from '../support/restartable-redis.ts';
-import { until } from '../support/until.ts';
+import { audit } from '../../testing/audit/invariants.ts';
+import { startRestartablePostgres } from '../../testing/stores/postgres-server.ts';
+import { startRestartableRedis } from '../../testing/stores/redis-server.ts';
+import { until } from '../../testing/until.ts';
 
 const unlessRunnable = whyNoRedisServer === undefined ? '' : ` (not run: ${whyNoRedisServer})`;
 

@@ -1,7 +1,7 @@
 import { onTestFinished } from 'vitest';
 import type { ProcessStores } from '../consumers/processes.ts';
 import type { Backend } from '../support/queues.ts';
-import { TcpProxy } from '../support/tcp-proxy.ts';
+import { TcpProxy } from '../../testing/tcp-proxy.ts';
 
 /** A proxy in front of the server that a URL names, closed after the test. */
 export async function openProxy(targetUrl: string): Promise<TcpProxy> {

@@ -2,10 +2,10 @@ import { randomUUID } from 'node:crypto';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { openProducer, startWorker } from '../consumers/fixture.ts';
 import { whyNoRedisServer } from '../queues/redis-server.ts';
-import { audit } from '../support/audit.ts';
+import { audit } from '../../testing/audit/invariants.ts';
 import { useDatabase } from '../support/database.ts';
-import { startRestartableRedis } from '../support/restartable-redis.ts';
-import { until } from '../support/until.ts';
+import { startRestartableRedis } from '../../testing/stores/redis-server.ts';
+import { until } from '../../testing/until.ts';
 
 const unlessRunnable = whyNoRedisServer === undefined ? '' : ` (not run: ${whyNoRedisServer})`;
 

@@ -3,7 +3,7 @@ import { expect, onTestFinished, test } from 'vitest';
 import { openProducer, useQueues } from '../consumers/fixture.ts';
 import { spawnWorker } from '../consumers/processes.ts';
 import { describeOnEachBackend } from '../support/queues.ts';
-import { until } from '../support/until.ts';
+import { until } from '../../testing/until.ts';
 import { effectsOf, effectsOnce, outcomeOnceServed } from './effects.ts';
 import { createLoad } from './load.ts';
 

@@ -5,8 +5,8 @@ import { withLease } from '../../src/producers/with-lease.ts';
 import { useDatabase } from '../support/database.ts';
 import { freePort, startRedisServer, whyNoRedisServer } from '../queues/redis-server.ts';
 import { readLease } from '../support/operations.ts';
-import { startRestartableRedis } from '../support/restartable-redis.ts';
-import { until } from '../support/until.ts';
+import { startRestartableRedis } from '../../testing/stores/redis-server.ts';
+import { until } from '../../testing/until.ts';
 import { newWorker, openProducer, startWorker } from '../consumers/fixture.ts';
 
 const unlessRunnable = whyNoRedisServer === undefined ? '' : ` (not run: ${whyNoRedisServer})`;

@@ -2,8 +2,8 @@ import { randomUUID } from 'node:crypto';
 import { expect, onTestFinished, test } from 'vitest';
 import { QueueUnreachableError } from '../../src/contracts/index.ts';
 import { createHeartbeatProducer } from '../../src/producers/producer.ts';
-import { whyNoRedisServer } from '../support/redis-process.ts';
-import { startRestartableRedis } from '../support/restartable-redis.ts';
+import { whyNoRedisServer } from '../../testing/stores/redis-server.ts';
+import { startRestartableRedis } from '../../testing/stores/redis-server.ts';
 
 const unlessRunnable = whyNoRedisServer === undefined ? '' : ` (not run: ${whyNoRedisServer})`;
 

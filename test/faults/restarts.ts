@@ -2,7 +2,7 @@ import type { Sql } from 'postgres';
 import { openProducer } from '../consumers/fixture.ts';
 import { spawnWorker } from '../consumers/processes.ts';
 import type { ProcessStores } from '../consumers/processes.ts';
-import { until } from '../support/until.ts';
+import { until } from '../../testing/until.ts';
 import { effectsOf, effectsOnce, outcomeOnceServed, untilEffects } from './effects.ts';
 import { SHORT_LOCKS } from './interrupted-worker.ts';
 import { createLoad } from './load.ts';

@@ -11,7 +11,7 @@ import { insertCompany, insertEnvironment } from '../support/factories.ts';
 import { describeOnEachBackend } from '../support/queues.ts';
 import type { Backend } from '../support/queues.ts';
 import { openSshHost } from '../support/ssh-host.ts';
-import { until } from '../support/until.ts';
+import { until } from '../../testing/until.ts';
 
 /** A password that Postgres does not ask for here, unless it has asked for one already. */
 function withPassword(url: string, password: string): string {

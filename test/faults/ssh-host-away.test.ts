@@ -5,7 +5,7 @@ import { openProducer, startWorker, useQueues } from '../consumers/fixture.ts';
 import { insertCompany, insertEnvironment, runFinished, runStarted } from '../support/factories.ts';
 import { describeOnEachBackend } from '../support/queues.ts';
 import { openSshHost } from '../support/ssh-host.ts';
-import { until } from '../support/until.ts';
+import { until } from '../../testing/until.ts';
 
 const RUNS = 20;
 

@@ -10,7 +10,7 @@ import { insertCompany, insertEnvironment, runFinished, runStarted } from '../su
 import { toldOf } from '../support/operations.ts';
 import { describeOnEachBackend } from '../support/queues.ts';
 import { openSshHost } from '../support/ssh-host.ts';
-import { until } from '../support/until.ts';
+import { until } from '../../testing/until.ts';
 
 /**
  * The commits of a start, of the beginning of its acquisition and of its result, with a script on the host in between;

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { holdCompany, openProducer, untilBlocked, useQueues } from '../consumers/fixture.ts';
 import { spawnWorker } from '../consumers/processes.ts';
-import type { TestProcess } from '../consumers/processes.ts';
+import type { NodeProcess } from '../../testing/processes.ts';
 import { runStarted } from '../support/factories.ts';
 import { describeOnEachBackend } from '../support/queues.ts';
 import { effectsOnce, outcomeOnceServed, untilAllServed, untilEffects } from './effects.ts';
@@ -14,7 +14,7 @@ describeOnEachBackend('a worker that is stopped for longer than its locks last, 
   const queue = useQueues(backend);
 
   /** Ends the successor, so that the worker that went on has to serve one more run of the company. */
-  async function serveOneMore({ companyId, worker }: InterruptedWorker, successor: TestProcess): Promise<void> {
+  async function serveOneMore({ companyId, worker }: InterruptedWorker, successor: NodeProcess): Promise<void> {
     worker.kill('SIGCONT');
     successor.kill('SIGKILL');
     await successor.ended;

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { audit } from '../support/audit.ts';
+import { audit } from '../../testing/audit/invariants.ts';
 import { insertCompany, runStarted } from '../support/factories.ts';
 import { describeOnEachBackend } from '../support/queues.ts';
 import { countOf, holdCompany, startWorker, untilBlocked, untilServed, useQueues } from '../consumers/fixture.ts';

@@ -1,7 +1,7 @@
 import { deepStrictEqual } from 'node:assert/strict';
 import { isDeepStrictEqual } from 'node:util';
 import { pre } from 'fast-check';
-import { audit } from '../support/audit.ts';
+import { audit } from '../../testing/audit/invariants.ts';
 import type { TestDatabase } from '../support/database.ts';
 import { deliver, leasesOf } from './model-messages.ts';
 import type { Message } from './model-messages.ts';

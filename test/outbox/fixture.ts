@@ -11,7 +11,7 @@ import { openQueues } from '../../src/queues/queues.ts';
 import type { LessorQueue } from '../../src/queues/queues.ts';
 import type { TestDatabase } from '../support/database.ts';
 import type { Backend } from '../support/queues.ts';
-import { until } from '../support/until.ts';
+import { until } from '../../testing/until.ts';
 
 /** So long that within a test nothing is found by polling. */
 export const NEVER_MS = 3_600_000;

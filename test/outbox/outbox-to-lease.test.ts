@@ -4,7 +4,7 @@ import { jobInState, openProducer, startWorker, useQueues } from '../consumers/f
 import { spawnWorker } from '../consumers/processes.ts';
 import { readLease, toldOf } from '../support/operations.ts';
 import { describeOnEachBackend } from '../support/queues.ts';
-import { until } from '../support/until.ts';
+import { until } from '../../testing/until.ts';
 import { NEVER_MS, jobsInOutbox, newRun, untilOutboxIsEmpty, writeEnd, writeStart } from './fixture.ts';
 
 const outbox = createOutbox();

@@ -5,7 +5,7 @@ import { openProducer, startWorker, useQueues } from '../consumers/fixture.ts';
 import { freePort, startRedisServer, whyNoRedisServer } from '../queues/redis-server.ts';
 import { useDatabase } from '../support/database.ts';
 import { describeOnEachBackend } from '../support/queues.ts';
-import { until } from '../support/until.ts';
+import { until } from '../../testing/until.ts';
 import {
   jobsInOutbox,
   newRun,

@@ -2,7 +2,7 @@ import { EventEmitter, once } from 'node:events';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import type { Db, Transaction } from '../../src/db/connection.ts';
 import { useDatabase } from '../support/database.ts';
-import { until } from '../support/until.ts';
+import { until } from '../../testing/until.ts';
 import { NEVER_MS, jobsInOutbox, newRun, startRelayWith, untilOutboxIsEmpty, writeEnd, writeStart } from './fixture.ts';
 
 const database = useDatabase();

@@ -3,7 +3,7 @@ import { expect, test } from 'vitest';
 import { createOutbox } from '../../src/outbox/outbox.ts';
 import { useQueues } from '../consumers/fixture.ts';
 import { describeOnEachBackend } from '../support/queues.ts';
-import { until } from '../support/until.ts';
+import { until } from '../../testing/until.ts';
 import {
   OFTEN_MS,
   jobsInOutbox,

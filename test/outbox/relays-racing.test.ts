@@ -2,7 +2,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import { describeOnEachBackend } from '../support/queues.ts';
 import type { Backend } from '../support/queues.ts';
-import { until } from '../support/until.ts';
+import { until } from '../../testing/until.ts';
 import { newRun, openPublisher, startRelayWith, untilOutboxIsEmpty, writeEnd, writeStart } from './fixture.ts';
 
 /** That a relay published a job, and between which moments: they are counted, so no two are the same. */

@@ -7,9 +7,9 @@ import type { QueueName } from '../../src/queues/names.ts';
 import { openQueues } from '../../src/queues/queues.ts';
 import { openProducer } from '../consumers/fixture.ts';
 import { freePort, whyNoRedisServer } from '../queues/redis-server.ts';
-import { startRestartablePostgres } from '../support/restartable-postgres.ts';
-import { startRestartableRedis } from '../support/restartable-redis.ts';
-import { until } from '../support/until.ts';
+import { startRestartablePostgres } from '../../testing/stores/postgres-server.ts';
+import { startRestartableRedis } from '../../testing/stores/redis-server.ts';
+import { until } from '../../testing/until.ts';
 
 /** A queue of a test's own that can be away. */
 interface RestartableQueue {

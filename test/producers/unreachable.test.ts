@@ -6,7 +6,7 @@ import { QueueUnreachableError } from '../../src/contracts/index.ts';
 import { openProducer } from '../consumers/fixture.ts';
 import { freePort, startRedisServer, whyNoRedisServer } from '../queues/redis-server.ts';
 import { listenOnLoopback } from '../support/listen-on-loopback.ts';
-import { until } from '../support/until.ts';
+import { until } from '../../testing/until.ts';
 
 const PUBLISH_TIMEOUT_MS = 1_000;
 

@@ -7,7 +7,7 @@ import { withLease } from '../../src/producers/with-lease.ts';
 import { openProducer, startWorker, useWorker } from '../consumers/fixture.ts';
 import { readLease } from '../support/operations.ts';
 import { describeOnEachBackend } from '../support/queues.ts';
-import { until } from '../support/until.ts';
+import { until } from '../../testing/until.ts';
 
 const newRun = (ttlSeconds = 60) => ({ companyId: randomUUID(), runId: randomUUID(), ttlSeconds });
 

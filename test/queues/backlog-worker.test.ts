@@ -4,8 +4,8 @@ import { DelayedError } from 'bullmq';
 import type { Processor } from 'bullmq';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { openQueues } from '../../src/queues/queues.ts';
-import { TcpProxy } from '../support/tcp-proxy.ts';
-import { until } from '../support/until.ts';
+import { TcpProxy } from '../../testing/tcp-proxy.ts';
+import { until } from '../../testing/until.ts';
 import { countScripts, freePort, startRedisServer, whyNoRedisServer } from './redis-server.ts';
 
 const unlessRunnable = whyNoRedisServer === undefined ? '' : ` (not run: ${whyNoRedisServer})`;

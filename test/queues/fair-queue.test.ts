@@ -7,7 +7,7 @@ import { openQueues } from '../../src/queues/queues.ts';
 import type { LessorQueue } from '../../src/queues/queues.ts';
 import { describeOnEachBackend } from '../support/queues.ts';
 import type { Backend } from '../support/queues.ts';
-import { until } from '../support/until.ts';
+import { until } from '../../testing/until.ts';
 
 const newRun = (companyId: string = randomUUID()) => ({ companyId, runId: randomUUID() });
 

@@ -2,7 +2,7 @@ import { expect, onTestFinished, test } from 'vitest';
 import { openQueues } from '../../src/queues/queues.ts';
 import { useDatabase } from '../support/database.ts';
 import { holdLock } from '../support/locks.ts';
-import { until } from '../support/until.ts';
+import { until } from '../../testing/until.ts';
 
 const database = useDatabase();
 

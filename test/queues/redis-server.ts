@@ -2,10 +2,10 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { onTestFinished } from 'vitest';
-import { startRedisProcess } from '../support/redis-process.ts';
-import type { RedisLaunch } from '../support/redis-process.ts';
+import { startRedisProcess } from '../../testing/stores/redis-server.ts';
+import type { RedisLaunch } from '../../testing/stores/redis-server.ts';
 
-export { freePort, whyNoRedisServer } from '../support/redis-process.ts';
+export { freePort, whyNoRedisServer } from '../../testing/stores/redis-server.ts';
 
 /** A Redis of a test's own. It is ended after the test at the latest. */
 export interface RedisServer {

@@ -4,7 +4,7 @@ import { openQueues } from '../../src/queues/queues.ts';
 import { startWorker, openProducer } from '../consumers/fixture.ts';
 import { useDatabase } from '../support/database.ts';
 import { readLease } from '../support/operations.ts';
-import { until } from '../support/until.ts';
+import { until } from '../../testing/until.ts';
 import { freePort, startRedisServer, startSentinel, whyNoRedisServer } from './redis-server.ts';
 
 const unlessRunnable = whyNoRedisServer === undefined ? '' : ` (not run: ${whyNoRedisServer})`;

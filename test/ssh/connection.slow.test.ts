@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vit
 import type { ConnectOptions } from '../../src/ssh/connection.ts';
 import { SshConnection } from '../../src/ssh/connection.ts';
 import { fingerprintOf } from '../../src/ssh/known-hosts.ts';
-import { until } from '../support/until.ts';
+import { until } from '../../testing/until.ts';
 import { failureOf } from './failures.ts';
 import { hostKinds, noAbort, secrets, useHost } from './hosts.ts';
 import type { ConfigPart } from './hosts.ts';

@@ -2,8 +2,8 @@ import { spawn } from 'node:child_process';
 import { randomInt } from 'node:crypto';
 import { onTestFinished } from 'vitest';
 import { LEASE_DIRECTORY_VARIABLE } from '../../src/ssh/lease-directory.ts';
-import { runningProcesses } from '../support/processes.ts';
-import { until } from '../support/until.ts';
+import { runningProcesses } from '../../testing/running-processes.ts';
+import { until } from '../../testing/until.ts';
 
 /** A process that would sleep for years, known by for how many seconds. Ended after the test in any case. */
 export class Sleeper {

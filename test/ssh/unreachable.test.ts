@@ -4,7 +4,7 @@ import { describe, expect, test } from 'vitest';
 import { SshConnection } from '../../src/ssh/connection.ts';
 import { freePort } from '../queues/redis-server.ts';
 import { listenOnLoopback } from '../support/listen-on-loopback.ts';
-import { until } from '../support/until.ts';
+import { until } from '../../testing/until.ts';
 import { failureOf } from './failures.ts';
 import { hostKinds, noAbort, secrets, useHost } from './hosts.ts';
 

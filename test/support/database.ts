@@ -1,13 +1,19 @@
 import { basename } from 'node:path';
 import postgres from 'postgres';
 import { afterAll, afterEach, beforeAll, expect, inject } from 'vitest';
-import { audit } from '../../demo/audit.ts';
+import { audit } from '../../testing/audit/invariants.ts';
 import { createDb } from '../../src/db/connection.ts';
 import type { DbPool } from '../../src/db/connection.ts';
 import { openWorkerPool } from '../../src/db/worker-pool.ts';
 import type { WorkerPool } from '../../src/db/worker-pool.ts';
-import { cloneDatabase, dropDatabase, onServer, uniqueDatabaseName, urlOfDatabase } from './template-database.ts';
-import { until } from './until.ts';
+import {
+  cloneDatabase,
+  dropDatabase,
+  onDatabase,
+  uniqueDatabaseName,
+  urlOfDatabase,
+} from '../../testing/stores/databases.ts';
+import { until } from '../../testing/until.ts';
 
 /** A migrated database of a test file's own. It is there once the `beforeAll` hooks run. */
 export interface TestDatabase {
@@ -99,7 +105,7 @@ export function useDatabase({ maximumConnections, audited = false }: UseDatabase
 }
 
 async function assertNoConnectionLeft(serverUrl: string, database: string): Promise<void> {
-  await onServer(serverUrl, (sql) =>
+  await onDatabase(serverUrl, (sql) =>
     until(
       async () => {
         const left = await sql`

@@ -1,11 +1,9 @@
 import type { TestProject } from 'vitest/node';
-import { Closers } from './closers.ts';
-import { whyNoContainers } from './containers.ts';
-import { findPostgres } from './find-postgres.ts';
-import { findRedis } from './find-redis.ts';
-import { createTemplateDatabase, dropDatabase } from './template-database.ts';
+import { Closers } from '../../src/lib/closers.ts';
+import { createTemplateDatabase, dropDatabase } from '../../testing/stores/databases.ts';
+import { findPostgres, findRedis, whyNoContainers } from '../../testing/stores/find-stores.ts';
 
-/** Finds the real stores that the tests run against, once a run, and hands them to every test file. */
+/** Finds the stores that the tests run against, once a run, and provides them to every test file. */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   const closers = new Closers();
   try {
@@ -16,7 +14,7 @@ export default async function setup(project: TestProject): Promise<() => Promise
       findRedis(closers, noContainers),
     ]);
     const templateDatabase = await createTemplateDatabase(postgres.url);
-    closers.push(() => dropDatabase(postgres.url, templateDatabase));
+    closers.add(() => dropDatabase(postgres.url, templateDatabase));
     project.provide('stores', { postgres: { ...postgres, templateDatabase }, redis });
   } catch (error) {
     await closers.close();
@@ -25,7 +23,7 @@ export default async function setup(project: TestProject): Promise<() => Promise
   return () => closers.close();
 }
 
-/** As `Promise.all`, but rejects only once none is under way any more, so that all that was started can be closed. */
+/** As `Promise.all`, but waits until all have settled before it rejects, so that whatever was started can be closed. */
 async function allOrFirstError<A, B>(promises: [Promise<A>, Promise<B>]): Promise<[A, B]> {
   await Promise.allSettled(promises);
   return Promise.all(promises);

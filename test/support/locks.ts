@@ -1,7 +1,7 @@
 import type { ReservedSql, Sql } from 'postgres';
 import { onTestFinished } from 'vitest';
 import type { TestDatabase } from './database.ts';
-import { until } from './until.ts';
+import { until } from '../../testing/until.ts';
 
 /** Resolves once so many connections of the code under test wait for a lock. */
 export async function untilWaitingForLocks({ sql }: TestDatabase, connections: number): Promise<void> {

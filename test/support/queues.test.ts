@@ -2,7 +2,7 @@ import { Redis } from 'ioredis';
 import { expect, onTestFinished, test } from 'vitest';
 import { openQueues } from '../../src/queues/queues.ts';
 import { describeOnEachBackend } from './queues.ts';
-import { until } from './until.ts';
+import { until } from '../../testing/until.ts';
 
 const prefixes: string[] = [];
 

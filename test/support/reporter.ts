@@ -1,5 +1,5 @@
 import type { Reporter, SerializedError, TestCase, TestModule, TestSuite, Vitest } from 'vitest/node';
-import type { Stores } from './stores.ts';
+import type { TestStores } from './stores.ts';
 
 interface Tally {
   passed: number;
@@ -7,7 +7,7 @@ interface Tally {
   skipped: number;
 }
 
-/** Says at the end which stores the tests ran against, what was not run and why, and then how it went, in one line. */
+/** Ends a run with the stores that were used, what was not run and why, and one line of totals. */
 export default class LessorReporter implements Reporter {
   #vitest: Vitest | undefined;
 
@@ -50,7 +50,7 @@ export default class LessorReporter implements Reporter {
   }
 
   #describeStores(): string[] {
-    const stores: Stores | undefined = this.#vitest?.getRootProject().getProvidedContext().stores;
+    const stores: TestStores | undefined = this.#vitest?.getRootProject().getProvidedContext().stores;
     if (stores === undefined) return ['  none were found'];
     const redis = 'missing' in stores.redis ? `Redis: none. ${stores.redis.missing}` : stores.redis.origin;
     return [`  ${stores.postgres.origin}`, `  ${redis}`];

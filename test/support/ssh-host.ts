@@ -7,7 +7,7 @@ import { openSshServer } from '../../src/embedded/ssh-server/index.ts';
 import type { SshServer, SshServerKind } from '../../src/embedded/ssh-server/index.ts';
 import { findSshd } from '../../src/embedded/ssh-server/sshd-program.ts';
 import { LEASES_DIRECTORY, LEASE_DIRECTORY_VARIABLE } from '../../src/ssh/lease-directory.ts';
-import { environmentVariablesOf, runningProcesses } from './processes.ts';
+import { environmentVariablesOf, runningProcesses } from '../../testing/running-processes.ts';
 
 /** The kinds of SSH server that can be had here: tests of what happens on a host run on each. */
 export const SSH_SERVER_KINDS: readonly SshServerKind[] =

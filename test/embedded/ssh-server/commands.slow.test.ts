@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { openSshServer, type SshServer } from '../../../src/embedded/ssh-server/index.ts';
-import { until } from '../../support/until.ts';
+import { until } from '../../../testing/until.ts';
 import type { Client } from 'ssh2';
 import {
   alive,

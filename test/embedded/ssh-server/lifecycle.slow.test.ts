@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { generateKeyPair } from '../../../src/embedded/ssh-server/keys.ts';
 import { openSshServer, type SshServer, type SshServerKind } from '../../../src/embedded/ssh-server/index.ts';
-import { until } from '../../support/until.ts';
+import { until } from '../../../testing/until.ts';
 import {
   alive,
   connect,

@@ -6,7 +6,7 @@ import ssh2, { type Client, type ClientChannel, type ConnectConfig, type SFTPWra
 import { onTestFinished } from 'vitest';
 import { openSshServer, type SshServer, type SshServerKind } from '../../../src/embedded/ssh-server/index.ts';
 import { findSshd } from '../../../src/embedded/ssh-server/sshd-program.ts';
-import { runningProcesses } from '../../support/processes.ts';
+import { runningProcesses } from '../../../testing/running-processes.ts';
 
 const sshd = await findSshd(process.env['PATH'] ?? '');
 

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import type { SshDriverOptions } from '../../../src/environments/drivers/ssh-driver.ts';
 import { quote } from '../../../src/ssh/shell.ts';
-import { until } from '../../support/until.ts';
+import { until } from '../../../testing/until.ts';
 import { failureOf } from '../../ssh/failures.ts';
 import { hostKinds, useHost } from '../../ssh/hosts.ts';
 import type { ConfigPart } from '../../ssh/hosts.ts';

@@ -1,6 +1,6 @@
 import postgres from 'postgres';
 import { expect, onTestFinished, test } from 'vitest';
-import { startRestartablePostgres } from '../support/restartable-postgres.ts';
+import { startRestartablePostgres } from '../../testing/stores/postgres-server.ts';
 
 /** Runs one statement on a connection of its own, as those from before a restart are gone. */
 async function query(url: string, text: string): Promise<unknown[]> {

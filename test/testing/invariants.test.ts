@@ -1,15 +1,15 @@
 import { randomUUID } from 'node:crypto';
 import type postgres from 'postgres';
 import { expect, test } from 'vitest';
-import { audit } from './audit.ts';
-import { useDatabase } from './database.ts';
-import { insertCompany, insertEnvironment, insertLease, insertRun, lapse } from './factories.ts';
-import type { LeaseRow } from './factories.ts';
-import { rolledBack } from './rolled-back.ts';
+import { audit } from '../../testing/audit/invariants.ts';
+import { useDatabase } from '../support/database.ts';
+import { insertCompany, insertEnvironment, insertLease, insertRun, lapse } from '../support/factories.ts';
+import type { LeaseRow } from '../support/factories.ts';
+import { rolledBack } from '../support/rolled-back.ts';
 
 const database = useDatabase();
 
-/** A company with an environment and a run that holds a lease, all as it should be. */
+/** A company with an environment and a run that holds a lease, without any violation. */
 async function soundCompany(sql: postgres.TransactionSql) {
   const companyId = await insertCompany(sql);
   const environmentId = await insertEnvironment(sql, { companyId });
@@ -39,7 +39,7 @@ const BREAKS: [invariant: string, how: string, breakIt: Break][] = [
     (sql, { runId }) =>
       sql`update lessor.heartbeat_runs set status = 'failed', finished_at = now() where id = ${runId}`,
   ],
-  ['no-leak', 'a lapsed lease', (sql, { leaseId }) => lapse(sql, leaseId)],
+  ['no-leak', 'an expired lease', (sql, { leaseId }) => lapse(sql, leaseId)],
   [
     'always-bounded',
     'a lease without an end',
@@ -47,26 +47,26 @@ const BREAKS: [invariant: string, how: string, breakIt: Break][] = [
   ],
   [
     'always-audited',
-    'a lease that nobody was told of',
+    'a lease without its event',
     (sql, { leaseId }) => sql`delete from lessor.activity_log where entity_id = ${leaseId}`,
   ],
   [
     'always-audited',
-    'an end that nobody was told of',
+    'an end without its event',
     (sql, { leaseId }) => sql`
       update lessor.environment_leases set status = 'released', cleanup_status = 'success', released_at = now()
       where id = ${leaseId}`,
   ],
   [
     'always-audited',
-    'an event told twice, and to another company',
+    'an event of another company',
     async (sql, { leaseId }) => sql`
       insert into lessor.activity_log (company_id, actor_id, action, entity_type, entity_id)
       values (${await insertCompany(sql)}, 'test', 'environment.lease_renewed', 'environment_lease', ${leaseId})`,
   ],
   [
     'always-audited',
-    'a revival that was never preceded by an expiry',
+    'a revival without an expiry before it',
     async (sql, { leaseId, companyId, runId }) => sql`
       insert into lessor.activity_log (company_id, actor_id, action, entity_type, entity_id, run_id, details)
       values (${companyId}, 'test', 'environment.lease_renewed', 'environment_lease', ${leaseId}, ${runId},
@@ -74,7 +74,7 @@ const BREAKS: [invariant: string, how: string, breakIt: Break][] = [
   ],
   [
     'always-audited',
-    'an expiry that was undone without a word',
+    'a revival without its event',
     async (sql, { leaseId, companyId, runId }) => sql`
       insert into lessor.activity_log (company_id, actor_id, action, entity_type, entity_id, run_id)
       values (${companyId}, 'test', 'environment.lease_expired', 'environment_lease', ${leaseId}, ${runId})`,
@@ -93,7 +93,7 @@ const BREAKS: [invariant: string, how: string, breakIt: Break][] = [
   ],
   [
     'single-flight',
-    'two holders of a workspace',
+    'two live leases of a workspace',
     async (_, { lease }) => {
       const executionWorkspaceId = randomUUID();
       for (const runId of [null, null]) await lease({ runId, executionWorkspaceId });
@@ -101,14 +101,14 @@ const BREAKS: [invariant: string, how: string, breakIt: Break][] = [
   ],
   [
     'fenced',
-    'a token given twice',
+    'a token assigned twice',
     async (_, { lease }) => {
       for (const fencingToken of [1_000_000, 1_000_000]) await lease({ runId: null, fencingToken });
     },
   ],
   [
     'fenced',
-    'a later token that was given earlier',
+    'a later token with an earlier acquisition',
     async (sql, { lease }) => {
       const id = await lease({ runId: null });
       await sql`update lessor.environment_leases set acquired_at = now() - interval '1 h' where id = ${id}`;
@@ -116,7 +116,7 @@ const BREAKS: [invariant: string, how: string, breakIt: Break][] = [
   ],
 ];
 
-test.for(BREAKS)('the audit finds %s broken by %s, and nothing else', async ([invariant, , breakIt]) => {
+test.for(BREAKS)('the audit reports %s for %s, and no other invariant', async ([invariant, , breakIt]) => {
   const found = await rolledBack(database.sql, async (sql) => {
     await removeConstraints(sql);
     const sound = await soundCompany(sql);
@@ -128,7 +128,7 @@ test.for(BREAKS)('the audit finds %s broken by %s, and nothing else', async ([in
   expect(found[0]?.detail).toMatch(/[0-9a-f-]{36}/);
 });
 
-test('the audit gives the sweep its grace', async () => {
+test('the audit tolerates an expired lease for the grace period of the sweep', async () => {
   const counts = await rolledBack(database.sql, async (sql) => {
     const { leaseId } = await soundCompany(sql);
     await lapse(sql, leaseId, 30);
@@ -137,7 +137,7 @@ test('the audit gives the sweep its grace', async () => {
   expect(counts).toEqual([0, 1]);
 });
 
-/** Lets a transaction write what Postgres would refuse. */
+/** Drops the constraints that would reject the violations. */
 async function removeConstraints(sql: postgres.TransactionSql): Promise<void> {
   for (const constraint of ['environment_fk', 'run_fk', 'explained_check']) {
     await sql.unsafe(`alter table lessor.environment_leases drop constraint environment_leases_${constraint}`);

@@ -1,6 +1,6 @@
 import { expect, onTestFinished, test } from 'vitest';
-import { whyNoRedisServer } from '../support/redis-process.ts';
-import { startRestartableRedis } from '../support/restartable-redis.ts';
+import { whyNoRedisServer } from '../../testing/stores/redis-server.ts';
+import { startRestartableRedis } from '../../testing/stores/redis-server.ts';
 
 const unlessRunnable = whyNoRedisServer === undefined ? '' : ` (not run: ${whyNoRedisServer})`;
 

@@ -1,33 +1,32 @@
 import { randomUUID } from 'node:crypto';
 import type { TransactionSql } from 'postgres';
 import { expect, test } from 'vitest';
-import { findDeviations } from '../../soak/audit-plans.ts';
-import type { Deviation } from '../../soak/audit-plans.ts';
-import { count } from '../../soak/count.ts';
-import type { Counts } from '../../soak/count.ts';
-import type { Expectation } from '../../soak/plan.ts';
+import { findDeviations } from '../../testing/audit/expected-runs.ts';
+import type { Deviation, Expectation } from '../../testing/audit/expected-runs.ts';
+import { tally } from '../../testing/audit/tally.ts';
+import type { Tally } from '../../testing/audit/tally.ts';
 import { useDatabase } from '../support/database.ts';
 import { insertCompany, insertEnvironment, insertLease, insertRun } from '../support/factories.ts';
 import { rolledBack } from '../support/rolled-back.ts';
 
 const database = useDatabase();
 
-const SUCCEEDS: Expectation = { lease: 'one', statuses: ['succeeded'], denied: false };
+const SUCCEEDS: Expectation = { lease: 'one', statuses: ['succeeded'], rejected: false };
 
-/** A run that succeeded, and its released lease, told and explained. */
+/** A run that succeeded, and its released lease, recorded and explained. */
 async function soundRun(sql: TransactionSql) {
   const companyId = await insertCompany(sql);
   const environmentId = await insertEnvironment(sql, { companyId });
-  await tell(sql, companyId, 'environment.created', 'environment', environmentId);
+  await recordEvent(sql, companyId, 'environment.created', 'environment', environmentId);
   const runId = await insertRun(sql, { companyId, status: 'succeeded' });
   const lease = { companyId, environmentId, runId, status: 'released', cleanupStatus: 'success' } as const;
   const leaseId = await insertLease(sql, lease);
-  await tell(sql, companyId, 'environment.lease_released', 'environment_lease', leaseId, runId);
+  await recordEvent(sql, companyId, 'environment.lease_released', 'environment_lease', leaseId, runId);
   return { companyId, environmentId, runId, lease, leaseId };
 }
 type Sound = Awaited<ReturnType<typeof soundRun>>;
 
-async function tell(
+async function recordEvent(
   sql: TransactionSql,
   companyId: string,
   action: string,
@@ -41,14 +40,14 @@ async function tell(
 
 async function deviations(sql: TransactionSql, { companyId, runId }: Sound, expected: Expectation) {
   const found: Deviation[] = [];
-  for await (const deviation of findDeviations(sql, [{ companyId, runId, steps: [], expected }], () => true)) {
+  for await (const deviation of findDeviations(sql, [{ companyId, runId, expected }])) {
     found.push(deviation);
   }
   return found.map(({ kind, detail }) => `${kind}: ${detail}`);
 }
 
 const MISCOUNTS: [
-  counted: keyof Counts,
+  counted: keyof Tally,
   how: string,
   breakIt: (sql: TransactionSql, sound: Sound) => Promise<unknown>,
 ][] = [
@@ -58,25 +57,25 @@ const MISCOUNTS: [
     (sql, { lease }) => insertLease(sql, { ...lease, status: 'active', cleanupStatus: null }),
   ],
   [
-    'suppressed',
+    'unrecorded',
     'an end without its event',
     (sql) => sql`delete from lessor.activity_log where action = 'environment.lease_released'`,
   ],
   [
-    'suppressed',
+    'unrecorded',
     'a grant without its event',
     (sql) => sql`delete from lessor.activity_log where action = 'environment.lease_acquired'`,
   ],
   [
-    'suppressed',
+    'unrecorded',
     'an environment without its event',
     (sql) => sql`delete from lessor.activity_log where action = 'environment.created'`,
   ],
   [
-    'doubled',
-    'an end told twice',
+    'duplicated',
+    'two ends of one lease',
     (sql, { companyId, leaseId, runId }) =>
-      tell(sql, companyId, 'environment.lease_expired', 'environment_lease', leaseId, runId),
+      recordEvent(sql, companyId, 'environment.lease_expired', 'environment_lease', leaseId, runId),
   ],
   [
     'unexplained',
@@ -86,34 +85,34 @@ const MISCOUNTS: [
       await sql`update lessor.environment_leases set cleanup_status = null`;
     },
   ],
-  ['misended', 'a released lease of a failed run', (sql) => sql`update lessor.heartbeat_runs set status = 'failed'`],
+  ['mismatched', 'a released lease of a failed run', (sql) => sql`update lessor.heartbeat_runs set status = 'failed'`],
 ];
 
-test.for(MISCOUNTS)('the soak counts as %s %s', async ([counted, , breakIt]) => {
+test.for(MISCOUNTS)('the tally counts as %s: %s', async ([counted, , breakIt]) => {
   await rolledBack(database.sql, async (sql) => {
     const sound = await soundRun(sql);
-    expect(await count(sql)).toMatchObject({
+    expect(await tally(sql)).toMatchObject({
       leases: 1,
       leaked: 0,
-      doubled: 0,
-      suppressed: 0,
+      duplicated: 0,
+      unrecorded: 0,
       unexplained: 0,
-      misended: 0,
+      mismatched: 0,
     });
     await breakIt(sql, sound);
-    expect((await count(sql))[counted]).toBe(1);
+    expect((await tally(sql))[counted]).toBe(1);
   });
 });
 
-test('the soak does not count a lease that expired and was revived as told twice', async () => {
+test('the tally does not count a lease that expired and was revived as duplicated', async () => {
   await rolledBack(database.sql, async (sql) => {
     const { companyId, leaseId, runId } = await soundRun(sql);
-    await tell(sql, companyId, 'environment.lease_expired', 'environment_lease', leaseId, runId);
+    await recordEvent(sql, companyId, 'environment.lease_expired', 'environment_lease', leaseId, runId);
     await sql`
       insert into lessor.activity_log (company_id, actor_id, action, entity_type, entity_id, run_id, details)
       values (${companyId}, 'test', 'environment.lease_renewed', 'environment_lease', ${leaseId}, ${runId},
         '{"fromStatus": "expired"}')`;
-    expect((await count(sql)).doubled).toBe(0);
+    expect((await tally(sql)).duplicated).toBe(0);
   });
 });
 
@@ -128,18 +127,19 @@ const DEVIATIONS: [
     SUCCEEDS,
     (sql) => sql`update lessor.heartbeat_runs set status = 'running', finished_at = null`,
   ],
-  ['lost: nobody was told that it was denied a lease', { ...SUCCEEDS, denied: true }, async () => undefined],
-  ['doubled: it was granted 2 leases', SUCCEEDS, (sql, { lease }) => insertLease(sql, lease)],
-  ['unplanned: it is failed', SUCCEEDS, (sql) => sql`update lessor.heartbeat_runs set status = 'failed'`],
-  ['unplanned: it was granted a lease', { ...SUCCEEDS, lease: 'none' }, async () => undefined],
+  ['lost: the rejection of its lease is not recorded', { ...SUCCEEDS, rejected: true }, async () => undefined],
+  ['duplicated: it was granted 2 leases', SUCCEEDS, (sql, { lease }) => insertLease(sql, lease)],
+  ['unexpected: it is failed', SUCCEEDS, (sql) => sql`update lessor.heartbeat_runs set status = 'failed'`],
+  ['unexpected: it was granted a lease', { ...SUCCEEDS, lease: 'none' }, async () => undefined],
   [
-    'unplanned: it was denied a lease',
+    'unexpected: its lease was rejected',
     SUCCEEDS,
-    (sql, { companyId, runId }) => tell(sql, companyId, 'environment.lease_denied', 'heartbeat_run', runId, runId),
+    (sql, { companyId, runId }) =>
+      recordEvent(sql, companyId, 'environment.lease_denied', 'heartbeat_run', runId, runId),
   ],
 ];
 
-test.for(DEVIATIONS)('the soak finds against the plan: %s', async ([found, expected, breakIt]) => {
+test.for(DEVIATIONS)('runs are compared with their expectations: %s', async ([found, expected, breakIt]) => {
   await rolledBack(database.sql, async (sql) => {
     const sound = await soundRun(sql);
     expect(await deviations(sql, sound, SUCCEEDS)).toEqual([]);
@@ -148,18 +148,15 @@ test.for(DEVIATIONS)('the soak finds against the plan: %s', async ([found, expec
   });
 });
 
-test('the soak finds a published run that is not in the ledger, and says nothing of one that was not published', async () => {
+test('a run that is not recorded is lost', async () => {
   await rolledBack(database.sql, async (sql) => {
-    const plans = [randomUUID(), randomUUID()].map((runId) => {
-      return { companyId: randomUUID(), runId, steps: [], expected: SUCCEEDS };
-    });
+    const run = { companyId: randomUUID(), runId: randomUUID(), expected: SUCCEEDS };
     const found: Deviation[] = [];
-    for await (const deviation of findDeviations(sql, plans, (plan) => plan === plans[0])) found.push(deviation);
+    for await (const deviation of findDeviations(sql, [run])) found.push(deviation);
     expect(found.map(({ kind, runId, detail }) => ({ kind, runId, detail }))).toContainEqual({
       kind: 'lost',
-      runId: plans[0]!.runId,
-      detail: 'it is not in the ledger',
+      runId: run.runId,
+      detail: 'it is not recorded',
     });
-    expect(new Set(found.map(({ runId }) => runId))).toEqual(new Set([plans[0]!.runId]));
   });
 });

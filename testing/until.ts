@@ -1,18 +1,19 @@
-import { setTimeout as delay } from 'node:timers/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { messageOf } from '../src/lib/errors.ts';
 
 /** Options of {@link until}. */
 export interface UntilOptions {
-  /** Default 30 seconds: long for a busy machine, and spent only by a test that fails. */
+  /** Default 30 seconds, for a busy machine: only a failing test waits this long. */
   timeoutMs?: number;
   /** Default 20 ms. */
   intervalMs?: number;
-  /** What is waited for, for the error. */
+  /** What the caller waits for, in the error's message. */
   what?: string;
 }
 
 /**
- * Polls until the condition neither throws nor resolves to something falsy, and resolves to what it resolved to.
- * Rejects after the time limit, saying how the condition stood at last.
+ * Polls until the condition neither throws nor resolves to something falsy, and resolves to its result. Rejects after
+ * the time limit with the last result or error.
  */
 export async function until<T>(
   condition: () => T | Promise<T>,
@@ -27,14 +28,13 @@ export async function until<T>(
     } catch (error) {
       last = { error };
     }
-    if (performance.now() >= deadline) throw giveUp(what, timeoutMs, last);
-    await delay(intervalMs);
+    if (performance.now() >= deadline) throw timeoutError(what, timeoutMs, last);
+    await sleep(intervalMs);
   }
 }
 
-function giveUp(what: string, timeoutMs: number, last: { result: unknown } | { error: unknown }): Error {
+function timeoutError(what: string, timeoutMs: number, last: { result: unknown } | { error: unknown }): Error {
   const waited = `${what} did not come true within ${timeoutMs} ms`;
   if ('result' in last) return new Error(`${waited}; at last it was ${JSON.stringify(last.result) ?? 'undefined'}`);
-  const message = last.error instanceof Error ? last.error.message : String(last.error);
-  return new Error(`${waited}; at last it threw: ${message}`, { cause: last.error });
+  return new Error(`${waited}; at last it threw: ${messageOf(last.error)}`, { cause: last.error });
 }

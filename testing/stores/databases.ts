@@ -3,7 +3,7 @@ import postgres from 'postgres';
 import { migrate } from '../../src/db/migrate.ts';
 import { migrateQueue } from '../../src/queues/migrate-queue.ts';
 
-/** Held while a database is cloned: any constant that nothing else locks. */
+/** Held while a database is cloned: a constant that nothing else locks. */
 const CLONE_LOCK = 0x7465737473;
 
 /** `source database is being accessed by other users` */
@@ -24,15 +24,15 @@ export function uniqueDatabaseName(purpose: string): string {
   return `lessor_${slug.slice(0, 40)}_${randomBytes(5).toString('hex')}`;
 }
 
-/** Makes the migrated database that each test file clones, and closes it to connections. Returns its name. */
+/** Creates a migrated database to clone, and closes it to connections. Returns its name. */
 export async function createTemplateDatabase(serverUrl: string): Promise<string> {
   const name = uniqueDatabaseName('template');
-  await onServer(serverUrl, (sql) => sql.unsafe(`create database ${name}`));
+  await onDatabase(serverUrl, (sql) => sql.unsafe(`create database ${name}`));
   try {
     const url = urlOfDatabase(serverUrl, name);
     await migrate(url);
     await migrateQueue(url);
-    await onServer(serverUrl, (sql) => sql.unsafe(`alter database ${name} allow_connections false`));
+    await onDatabase(serverUrl, (sql) => sql.unsafe(`alter database ${name} allow_connections false`));
   } catch (error) {
     await dropDatabase(serverUrl, name);
     throw error;
@@ -40,16 +40,16 @@ export async function createTemplateDatabase(serverUrl: string): Promise<string>
   return name;
 }
 
-/** Clones the template. Clones are made one after the other, as Postgres refuses a template that is in use. */
+/** Clones the template. Clones are made one at a time: Postgres rejects a template that is in use. */
 export async function cloneDatabase(serverUrl: string, template: string, name: string): Promise<void> {
-  await onServer(serverUrl, async (sql) => {
+  await onDatabase(serverUrl, async (sql) => {
     await sql`select pg_advisory_lock(${CLONE_LOCK})`;
     for (let attempt = 1; ; attempt += 1) {
       try {
         await sql.unsafe(`create database ${name} template ${template}`);
         return;
       } catch (error) {
-        // Postgres has waited five seconds before it says so: trying again at once is not in haste.
+        // Postgres waits five seconds before it reports this error, so the next attempt needs no pause.
         const isInUse = error instanceof postgres.PostgresError && error.code === OBJECT_IN_USE;
         if (!isInUse || attempt === CLONE_TRIES) throw error;
       }
@@ -57,25 +57,25 @@ export async function cloneDatabase(serverUrl: string, template: string, name: s
   });
 }
 
-/** Makes an empty database, for what tests migrating itself. */
+/** Creates an empty database, for tests of the migrations. */
 export async function createEmptyDatabase(serverUrl: string, name: string): Promise<void> {
-  await onServer(serverUrl, (sql) => sql.unsafe(`create database ${name} template template0`));
+  await onDatabase(serverUrl, (sql) => sql.unsafe(`create database ${name} template template0`));
 }
 
-/** Drops a database whoever is connected to it. */
+/** Drops a database and disconnects whoever is connected to it. */
 export async function dropDatabase(serverUrl: string, name: string): Promise<void> {
-  await onServer(serverUrl, (sql) => sql.unsafe(`drop database if exists ${name} with (force)`));
+  await onDatabase(serverUrl, (sql) => sql.unsafe(`drop database if exists ${name} with (force)`));
 }
 
-/** Runs statements on the server's own database. Ending the connection also gives its advisory locks back. */
-export async function onServer<T>(serverUrl: string, run: (sql: postgres.Sql) => Promise<T>): Promise<T> {
-  const sql = postgres(serverUrl, {
+/** Runs statements on one connection, and closes it, which also releases its advisory locks. */
+export async function onDatabase<Result>(url: string, work: (sql: postgres.Sql) => Promise<Result>): Promise<Result> {
+  const sql = postgres(url, {
     max: 1,
-    connection: { application_name: 'lessor-test-support' },
+    connection: { application_name: 'lessor-testing' },
     onnotice: () => undefined,
   });
   try {
-    return await run(sql);
+    return await work(sql);
   } finally {
     await sql.end();
   }

@@ -6,10 +6,10 @@ import { chooseServerAccount } from '../../src/embedded/server-account.ts';
 import { EmbeddedPostgresError, startEmbeddedPostgres } from '../../src/embedded/index.ts';
 import type { EmbeddedPostgres, EmbeddedPostgresOptions } from '../../src/embedded/index.ts';
 
-/** How a Postgres is made to end, in its own words: `fast` shuts down in order, `immediate` is a crash. */
+/** How a Postgres is stopped, in its own terms: `fast` shuts down in order, `immediate` is a crash. */
 export type PostgresStopMode = 'fast' | 'immediate';
 
-/** A Postgres that can be ended and started again under the same URL, with all that was ever committed. */
+/** A Postgres that can be stopped and started again under the same URL, with its data. */
 export interface RestartablePostgres {
   readonly url: string;
   readonly port: number;
@@ -22,7 +22,7 @@ export interface RestartablePostgres {
   close(): Promise<void>;
 }
 
-/** Starts a Postgres of one's own for fault injection, on a free port of 127.0.0.1 and with Postgres' own durability. */
+/** Starts a Postgres of one's own, on a free port of 127.0.0.1. Commits are durable, as by default. */
 export async function startRestartablePostgres(
   options: Pick<EmbeddedPostgresOptions, 'settings'> = {},
 ): Promise<RestartablePostgres> {
@@ -30,7 +30,7 @@ export async function startRestartablePostgres(
   const directory = await makeDirectory();
   let running: EmbeddedPostgres | undefined;
   const start = async () => {
-    if (running) throw new Error(`the Postgres on port ${port} runs already: stop it first`);
+    if (running) throw new Error(`the Postgres on port ${port} already runs: stop it first`);
     running = await startEmbeddedPostgres({ ...options, dataDirectory: directory, port });
     return running.url;
   };
@@ -68,7 +68,7 @@ export async function startRestartablePostgres(
   }
 }
 
-/** The server's account, which is another one under root, must be able to enter. */
+/** The account of the server, which differs from this process's under root, must be able to enter. */
 async function makeDirectory(): Promise<string> {
   const root = await chooseTemporaryRoot(await chooseServerAccount());
   const directory = await mkdtemp(join(root, 'lessor-postgres-kept-'));
@@ -76,7 +76,7 @@ async function makeDirectory(): Promise<string> {
   return directory;
 }
 
-/** What `pg_ctl stop --mode immediate` does. That the server ended otherwise than by its owner is what is wanted. */
+/** Does what `pg_ctl stop --mode immediate` does. The embedded server then reports that it ended on its own, as expected. */
 async function crash(postgres: EmbeddedPostgres, directory: string): Promise<void> {
   const [pid] = (await readFile(join(directory, 'cluster/data/postmaster.pid'), 'utf8')).split('\n');
   process.kill(Number(pid), 'SIGQUIT');

@@ -8,9 +8,9 @@ export interface Violation {
 
 /** Options of {@link audit}. */
 export interface AuditOptions {
-  /** How long the sweep may take to end what has lapsed or outlived its run; default 0, for a database at rest. */
+  /** How long the sweep may take to end an expired or orphaned lease; default 0, for a quiescent database. */
   graceSeconds?: number;
-  /** Only these companies, in a database that is not ours alone; default all. */
+  /** Only the rows of these companies, in a shared database; default all. */
   companyIds?: readonly string[];
 }
 
@@ -20,14 +20,14 @@ const TERMINAL = `('succeeded', 'failed', 'cancelled', 'timed_out')`;
 const ENDING_ACTIONS = `('environment.lease_released', 'environment.lease_expired', 'environment.lease_failed')`;
 
 /**
- * How often each transition of each lease was told (always-audited). A renewal can undo an expiry, once for each time that
- * it is told to have done so.
+ * How many events each transition of each lease has (always-audited). A renewal can undo an expiry, and records an event
+ * each time it does.
  */
-export const TOLD_LEASES = `
+export const LEASE_EVENT_COUNTS = `
   select lease.id, lease.status, environment.driver,
-    -- its cleanup failed for good, which is told in place of its end
+    -- its cleanup failed permanently, which is recorded in place of its end
     lease.cleanup_status = 'failed'
-      and count(*) filter (where event.action = 'environment.lease_release_failed') > 0 as given_up,
+      and count(*) filter (where event.action = 'environment.lease_release_failed') > 0 as cleanup_failed,
     count(*) filter (where event.action = 'environment.lease_acquired') as acquired,
     min(event.created_at) filter (where event.action = 'environment.lease_acquired') as granted_at,
     count(*) filter (where event.action = 'environment.lease_retained') as retained,
@@ -41,7 +41,7 @@ export const TOLD_LEASES = `
   left join activity_log event on event.entity_type = 'environment_lease' and event.entity_id = lease.id
   group by lease.id, lease.status, lease.cleanup_status, environment.driver`;
 
-/** Each query selects, by invariant, what breaks it. `$1` is the grace in seconds. */
+/** Each query selects the violations of its invariant. `$1` is the grace in seconds. */
 const QUERIES = [
   {
     invariant: 'one-local',
@@ -74,7 +74,7 @@ const QUERIES = [
   },
   {
     invariant: 'no-leak',
-    query: `select format('lease %s is %s though it lapsed at %s', id, status, expires_at) as detail
+    query: `select format('lease %s is %s though it expired at %s', id, status, expires_at) as detail
       from environment_leases
       where (status in ${LIVE} or status = 'retained')
         and expires_at <= now() - make_interval(secs => $1::float8)`,
@@ -86,23 +86,23 @@ const QUERIES = [
   },
   {
     invariant: 'always-audited',
-    query: `with told as (${TOLD_LEASES})
-      select format('lease %s is %s, and told as acquired %s, retained %s, ended %s, expired %s, revived %s times',
+    query: `with recorded as (${LEASE_EVENT_COUNTS})
+      select format('lease %s is %s, with events: acquired %s, retained %s, ended %s, expired %s, revived %s',
         id, status, acquired, retained, ended, expired, revived) as detail
-      from told
+      from recorded
       where acquired > 1 or retained > 1 or revived > expired or ended - revived not in (0, 1)
-        -- a driver with outside effects can fail before its lease ever was active
+        -- a driver with effects outside Postgres can fail before its lease was ever active
         or (acquired = 0 and status <> 'pending' and (driver = 'local' or status in ('active', 'retained')))
         or (retained = 0 and status = 'retained')
-        or (ended - revived = 0 and status in ${ENDED} and given_up is not true)
-        or (ended - revived = 1 and (given_up or status not in ${ENDED}))
-        or (status in ${ENDED} and given_up is not true
+        or (ended - revived = 0 and status in ${ENDED} and cleanup_failed is not true)
+        or (ended - revived = 1 and (cleanup_failed or status not in ${ENDED}))
+        or (status in ${ENDED} and cleanup_failed is not true
           and ended_so <> case status when 'expired' then revived + 1 else 1 end)
         or (status <> 'expired' and status <> 'pending_cleanup' and expired <> revived)`,
   },
   {
     invariant: 'always-audited',
-    query: `select format('event %s (%s) of company %s and run %s tells of lease %s, of company %s and run %s',
+    query: `select format('event %s (%s) of company %s and run %s is about lease %s, of company %s and run %s',
         event.id, event.action, event.company_id, event.run_id, event.entity_id, lease.company_id,
         lease.heartbeat_run_id) as detail
       from activity_log event left join environment_leases lease on lease.id = event.entity_id
@@ -140,16 +140,16 @@ const QUERIES = [
   },
 ] as const;
 
-/** The tables as the queries see them: only the rows of the companies in `$2`, or all when it is null. */
+/** Limits the tables of a query to the rows of the companies in `$2`; null is all. */
 const scoped = (query: string) => {
   const tables = ['environments', 'heartbeat_runs', 'environment_leases', 'activity_log'].map(
     (table) =>
       `${table} as (select * from lessor.${table} where $2::text is null or company_id::text = any($2::text[]))`,
   );
-  return `with ${tables.join(', ')} select detail from (${query}) found where $1::float8 is not null`;
+  return `with ${tables.join(', ')} select detail from (${query}) violation where $1::float8 is not null`;
 };
 
-/** Reads back from the database whether the invariants hold. An empty list is what should come out. */
+/** Checks the invariants in the database. Returns the violations: none, when all is well. */
 export async function audit(
   sql: Sql | TransactionSql,
   { graceSeconds = 0, companyIds }: AuditOptions = {},

@@ -2,8 +2,8 @@ import { once } from 'node:events';
 import { createServer, connect } from 'node:net';
 import type { AddressInfo, Socket } from 'node:net';
 import { expect, onTestFinished, test } from 'vitest';
-import { TcpProxy } from './tcp-proxy.ts';
-import { until } from './until.ts';
+import { TcpProxy } from '../../testing/tcp-proxy.ts';
+import { until } from '../../testing/until.ts';
 
 /** A server that answers with what it is sent, and a proxy in front of it. */
 async function openEcho() {
