@@ -26,18 +26,24 @@ export type {
 } from './environments/drivers/driver.ts';
 export type { DriverConfigSchema } from './environments/drivers/config-schemas.ts';
 export { createSshDriver, type SshDriverOptions } from './environments/drivers/ssh-driver.ts';
-export { environmentService, type EnvironmentService, type EnvironmentServiceOptions } from './environments/service.ts';
-export type { Environment, EnvironmentRegister } from './environments/environment-register.ts';
-export type { EnvironmentLease, LeaseRegister } from './environments/lease-register.ts';
+export {
+  environmentService,
+  type EnvironmentService,
+  type EnvironmentServiceOptions,
+} from './environments/service/index.ts';
+export type { EnvironmentAdministration } from './environments/service/environments.ts';
+export type { LeaseService } from './environments/service/leases.ts';
 export type {
+  Environment,
   EnvironmentChanges,
   EnvironmentFilters,
+  EnvironmentLease,
   LeaseFilters,
   LeaseRequest,
   NewEnvironment,
   ReleaseDetails,
   ReleaseStatus,
-} from './environments/service-input.ts';
+} from './environments/service/input.ts';
 export type {
   Command,
   Execution,

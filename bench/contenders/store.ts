@@ -1,7 +1,8 @@
 import { DEFAULT_TTL_SECONDS } from '../../src/contracts/index.ts';
 import { openWorkerPool } from '../../src/db/worker-pool.ts';
-import type { Operation, OperationSettings } from '../../src/environments/operations.ts';
-import { applyAsWorker } from '../../test/support/operations.ts';
+import { ProvisionedCompanies } from '../../src/environments/operations/fast-path.ts';
+import type { Operation, OperationSettings } from '../../src/environments/operations/operation.ts';
+import { applyInBatches } from '../../test/support/operations.ts';
 import { finishOf, startOf } from '../workload.ts';
 import type { Phase, Run } from '../workload.ts';
 import type { Contender } from './contender.ts';
@@ -28,6 +29,7 @@ export const store: Contender = {
 
   async open({ databaseUrl }, runs) {
     const db = openWorkerPool(databaseUrl, { maximumConnections: BATCHES_IN_FLIGHT });
+    const provisioned = new ProvisionedCompanies();
     let batches: Operation[][][] = [];
     return {
       async load(phase) {
@@ -36,7 +38,7 @@ export const store: Contender = {
       async drain() {
         await Promise.all(
           batches.map(async (share) => {
-            for (const batch of share) await applyAsWorker(db, batch, SETTINGS);
+            for (const batch of share) await applyInBatches(db, batch, SETTINGS, { provisioned });
           }),
         );
       },

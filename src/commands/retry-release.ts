@@ -1,8 +1,8 @@
 import { Command } from 'commander';
 import { InvalidTransitionError, LessorError, QueueUnreachableError, UnknownLeaseError } from '../contracts/index.ts';
 import type { LeaseRelease } from '../contracts/index.ts';
-import { environmentService } from '../environments/service.ts';
-import type { EnvironmentLease } from '../environments/lease-register.ts';
+import { environmentService } from '../environments/service/index.ts';
+import type { EnvironmentLease } from '../environments/service/input.ts';
 import { jobIds } from '../queues/names.ts';
 import { openQueues } from '../queues/queues.ts';
 import { ReleaseJobs } from '../queues/release-jobs.ts';

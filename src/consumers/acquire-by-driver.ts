@@ -1,5 +1,5 @@
 import type { EnvironmentFailedError, GrantedLease, Rejection, RejectionCode } from '../contracts/index.ts';
-import type { OperationOutcome } from '../environments/operations.ts';
+import type { OperationOutcome } from '../environments/operations/operation.ts';
 import type { Attempt, HandlerDependencies } from './handler.ts';
 
 /** What does not pass by itself: a run is refused for it at once, instead of being kept waiting in vain. */
@@ -21,7 +21,7 @@ export async function acquireByDriver(
 ): Promise<OperationOutcome> {
   const { environment } = pending;
   const outcome = await dependencies.drivers.inSlot(environment.id, () => acquire(dependencies, pending, attempt));
-  return outcome ?? { kind: 'postponed', reason: `environment ${environment.id} has enough calls under way` };
+  return outcome ?? { kind: 'snoozed', reason: `environment ${environment.id} has enough calls under way` };
 }
 
 async function acquire(

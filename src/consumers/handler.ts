@@ -1,6 +1,6 @@
 import type { z } from 'zod';
 import type { LeaseRelease, Rejection } from '../contracts/index.ts';
-import type { Operation, OperationOutcome, OutcomeOf } from '../environments/operations.ts';
+import type { Operation, OperationOutcome, OutcomeOf } from '../environments/operations/operation.ts';
 import type { OperationQueueName } from '../queues/names.ts';
 import type { DriverCalls } from './driver-calls.ts';
 

@@ -5,24 +5,24 @@ import { z } from 'zod';
 import { formatRejection, storableReason } from '../contracts/index.ts';
 import type { Rejection } from '../contracts/index.ts';
 import { kindOfSqlError } from '../db/sql-errors.ts';
-import type { OperationOutcome } from '../environments/operations.ts';
+import type { OperationOutcome } from '../environments/operations/operation.ts';
 import { JOB_OPTIONS } from '../queues/retry-policy.ts';
 import { describeError } from './error-serializer.ts';
 import type { Attempt, Handler, HandlerDependencies } from './handler.ts';
-import type { OperationsOnPostgres } from './operations-on-postgres.ts';
+import type { Committer } from './committer.ts';
 import { PoisonousJobError } from './poison-isolation.ts';
 import type { PoisonIsolation } from './poison-isolation.ts';
 import { WorkerStoppingError } from './database-outage.ts';
 
 /** What an attempt needs besides its handler and its job. */
 export interface JobAttemptOptions {
-  operations: HandlerDependencies & Pick<OperationsOnPostgres, 'submitAlone'>;
+  operations: HandlerDependencies & Pick<Committer, 'submitAlone'>;
   isolation: PoisonIsolation;
   logger: Logger;
   /** Until a waiting run is looked at again. */
   waitDelayMs: () => number;
   /** Until a job is looked at again that found its environment busy, having been started so often. */
-  postponeMs: (starts: number) => number;
+  snoozeMs: (starts: number) => number;
   now: () => number;
 }
 
@@ -47,7 +47,7 @@ export class JobAttempt {
       const outcome = await this.#carryOut();
       if (outcome.kind === 'rejected') throw this.#refused(outcome.rejection);
       if (outcome.kind === 'waiting') throw await this.#waiting(outcome);
-      if (outcome.kind === 'postponed') throw await this.#postponed(outcome.reason);
+      if (outcome.kind === 'snoozed') throw await this.#snoozed(outcome.reason);
       if (outcome.kind !== 'done') throw new Error(outcome.kind === 'unavailable' ? outcome.reason : outcome.kind);
       this.#tellDone(outcome.result);
       return outcome.result;
@@ -112,9 +112,9 @@ export class JobAttempt {
     return new DelayedError();
   }
 
-  async #postponed(reason: string): Promise<Error> {
+  async #snoozed(reason: string): Promise<Error> {
     this.#logger.debug({ reason }, 'job is put back for a while');
-    const delayMs = this.#options.postponeMs(this.#job.attemptsStarted);
+    const delayMs = this.#options.snoozeMs(this.#job.attemptsStarted);
     await this.#job.moveToDelayed(this.#options.now() + delayMs, this.#token);
     return new DelayedError();
   }

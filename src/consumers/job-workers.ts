@@ -10,7 +10,7 @@ import { describeError } from './error-serializer.ts';
 import { createJobProcessor } from './job-processor.ts';
 import { PoisonIsolation } from './poison-isolation.ts';
 import { leaseReleaseHandler } from './lease-release.ts';
-import type { OperationsOnPostgres } from './operations-on-postgres.ts';
+import type { Committer } from './committer.ts';
 import { runFinishedHandler } from './run-finished.ts';
 import { runHeartbeatHandler } from './run-heartbeat.ts';
 import { runStartedHandler } from './run-started.ts';
@@ -40,11 +40,11 @@ const WAIT_DELAY_MS = 250;
 /** BullMQ workers for every queue of one replica. */
 export class JobWorkers {
   readonly #workers: readonly LessorWorker[];
-  readonly #operations: OperationsOnPostgres;
+  readonly #operations: Committer;
   readonly #settings: ResolvedWorkerSettings;
   readonly #logger: Logger;
 
-  constructor(queues: Queues, operations: OperationsOnPostgres, settings: ResolvedWorkerSettings, logger: Logger) {
+  constructor(queues: Queues, operations: Committer, settings: ResolvedWorkerSettings, logger: Logger) {
     this.#operations = operations;
     this.#settings = settings;
     this.#logger = logger;
@@ -72,7 +72,7 @@ export class JobWorkers {
 
 function openWorkers(
   queues: Queues,
-  operations: OperationsOnPostgres,
+  operations: Committer,
   { concurrency, lockDurationMs, releaseBackoff }: ResolvedWorkerSettings,
   logger: Logger,
 ): LessorWorker[] {
@@ -88,7 +88,7 @@ function openWorkers(
     isolation: new PoisonIsolation((milliseconds) => sleep(milliseconds, undefined, { ref: false })),
     logger,
     waitDelayMs: () => Math.round(WAIT_DELAY_MS * (1 + Math.random())),
-    postponeMs: (starts: number) => Math.round(backoffDelay(starts, WHILE_BUSY) * (1 + Math.random())),
+    snoozeMs: (starts: number) => Math.round(backoffDelay(starts, WHILE_BUSY) * (1 + Math.random())),
     now: () => Date.now(),
   };
   return [
@@ -107,7 +107,7 @@ function openWorkers(
 /** Takes no more jobs and waits for those under way; past the deadline they are given back to the queue. */
 async function finishJobs(
   workers: readonly LessorWorker[],
-  operations: OperationsOnPostgres,
+  operations: Committer,
   timeoutMs: number,
   logger: Logger,
 ): Promise<void> {
@@ -119,7 +119,7 @@ async function finishJobs(
   await Promise.race([finished, sleep(GIVE_BACK_MS, false, { ref: false })]);
 }
 
-function createSweepProcessor(operations: OperationsOnPostgres, logger: Logger): Processor<unknown, unknown> {
+function createSweepProcessor(operations: Committer, logger: Logger): Processor<unknown, unknown> {
   return async () => {
     try {
       return await operations.sweep();

@@ -1,6 +1,6 @@
 import { leaseReleaseSchema } from '../contracts/index.ts';
 import type { GrantedLease } from '../contracts/index.ts';
-import type { OperationOutcome } from '../environments/operations.ts';
+import type { OperationOutcome } from '../environments/operations/operation.ts';
 import type { Attempt, Handler, HandlerDependencies } from './handler.ts';
 
 /** A lease waits for its cleanup: what its driver left outside Postgres is removed, and the lease ends. */
@@ -14,7 +14,7 @@ export const leaseReleaseHandler: Handler<typeof leaseReleaseSchema> = {
     const cleaned = await dependencies.drivers.inSlot(lease.environment.id, () =>
       cleanUp(dependencies, lease, provider, attempt),
     );
-    return cleaned ?? { kind: 'postponed', reason: `environment ${lease.environment.id} has enough calls under way` };
+    return cleaned ?? { kind: 'snoozed', reason: `environment ${lease.environment.id} has enough calls under way` };
   },
 };
 

@@ -2,10 +2,10 @@ import type { Logger } from 'pino';
 import type { LeaseRelease } from '../contracts/index.ts';
 import type { Db, Transaction } from '../db/connection.ts';
 import type { Actor } from '../db/statements/activity.ts';
-import { endOrphanedLeases, expireLapsedLeases, failAbandonedLeases } from '../db/statements/end-leases.ts';
+import { endOrphanedLeases, expireLeases, failAbandonedLeases } from '../db/statements/end-leases.ts';
 import type { EndedLease } from '../db/statements/end-leases.ts';
-import { findAbandonedLeases, findLapsedLeases, findOrphanedLeases } from '../db/statements/find-leases-to-sweep.ts';
-import type { AbandonedLease, LapsedLease, OrphanedLease } from '../db/statements/find-leases-to-sweep.ts';
+import { findAbandonedLeases, findExpiredLeases, findOrphanedLeases } from '../db/statements/find-leases-to-sweep.ts';
+import type { AbandonedLease, ExpiredLease, OrphanedLease } from '../db/statements/find-leases-to-sweep.ts';
 import { ACQUISITION_LIMITS } from '../environments/acquisition-limits.ts';
 import { workOnPage } from './isolated-page.ts';
 import type { PageResult } from './isolated-page.ts';
@@ -41,9 +41,9 @@ interface Broom<Found extends { leaseId: string }> {
 
 const ORPHANED: Broom<OrphanedLease> = { find: findOrphanedLeases, end: endOrphanedLeases };
 
-const LAPSED: Broom<LapsedLease> = {
-  find: findLapsedLeases,
-  end: (tx, leaseIds, actor) => expireLapsedLeases(tx, leaseIds, 'skip locked', actor),
+const LAPSED: Broom<ExpiredLease> = {
+  find: findExpiredLeases,
+  end: (tx, leaseIds, actor) => expireLeases(tx, leaseIds, 'skip locked', actor),
 };
 
 const ABANDONED: Broom<AbandonedLease> = {

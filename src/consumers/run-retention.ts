@@ -1,7 +1,7 @@
 import type { Logger } from 'pino';
 import type { Db } from '../db/connection.ts';
-import { findOldRuns, removeOldRuns } from '../db/statements/remove-old-runs.ts';
-import type { OldRun } from '../db/statements/remove-old-runs.ts';
+import { findOldRuns, removeOldRuns } from '../db/statements/runs.ts';
+import type { OldRun } from '../db/statements/runs.ts';
 import { workOnPage } from './isolated-page.ts';
 import type { PageResult } from './isolated-page.ts';
 import { PageRound } from './page-round.ts';

@@ -8,7 +8,7 @@ import { openQueues } from '../queues/queues.ts';
 import { ReleaseJobs } from '../queues/release-jobs.ts';
 import { raceAbort } from '../lib/abort.ts';
 import { serializeError } from './error-serializer.ts';
-import { connectionsOf, openOperations } from './operations-on-postgres.ts';
+import { connectionsOf, openCommitter } from './committer.ts';
 import { JobWorkers } from './job-workers.ts';
 import { assertQueueDurable } from './queue-durability.ts';
 import { Closers } from '../lib/closers.ts';
@@ -80,7 +80,7 @@ export function createWorker({ logger: givenLogger, drivers = [], ...given }: Wo
     const releaseJobs = new ReleaseJobs(queues, { attempts: settings.releaseAttempts });
     closers.add(() => releaseJobs.close());
     for (const driver of drivers) closers.add(async () => driver.close?.());
-    const operations = openOperations(db, settings, { logger, releaseJobs, drivers });
+    const operations = openCommitter(db, settings, { logger, releaseJobs, drivers });
     const sweepSchedule = new SweepSchedule({
       queue: queues.queue('lease-sweep'),
       everyMs: settings.sweepIntervalMs,

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Db } from '../db/connection.ts';
-import { deleteOutboxJobs, limitSilence, lockFirstOutboxJobs } from '../db/statements/outbox.ts';
+import { deleteOutboxJobs, setIdleInTransactionTimeout, lockFirstOutboxJobs } from '../db/statements/outbox.ts';
 import type { OutboxJob } from '../db/statements/outbox.ts';
 import type { Publisher } from '../queues/publisher.ts';
 import { abortableSleep } from '../lib/abort.ts';
@@ -91,7 +91,7 @@ export class OutboxRelay {
     this.#isQueueAway = false;
     const setAside = this.#setAside.current();
     const { found, failed } = await this.#options.db.transaction(async (tx) => {
-      await limitSilence(tx, this.#options.silenceLimitMs);
+      await setIdleInTransactionTimeout(tx, this.#options.silenceLimitMs);
       const jobs = await lockFirstOutboxJobs(tx, BATCH_SIZE, setAside.ids);
       const failedJobs = await this.#publish(jobs);
       const unpublished = new Set(failedJobs.map(({ job }) => job));

@@ -39,7 +39,7 @@ const newEnvironment = () =>
   environmentOf(create('--driver', 'ssh', ...SSH_FLAGS, '--private-key', 'env:KEY', UNCHECKED, '--json'));
 
 /** What was told of an environment, and who did it. */
-const toldOf = (id: string) =>
+const eventsOf = (id: string) =>
   database.sql<{ action: string; actor_type: string; actor_id: string }[]>`
     select action, actor_type, actor_id from lessor.activity_log where entity_id = ${id} order by id`;
 
@@ -73,7 +73,7 @@ describe('`lessor environments create`', () => {
         workspaceMode: 'in_place',
       },
     });
-    expect(await toldOf(id!)).toEqual([{ action: 'environment.created', actor_type: 'user', actor_id: 'olga' }]);
+    expect(await eventsOf(id!)).toEqual([{ action: 'environment.created', actor_type: 'user', actor_id: 'olga' }]);
   });
 
   test('takes the config as JSON or from a file, with flags before its fields', async () => {
@@ -160,7 +160,7 @@ describe('`lessor environments update`', () => {
 
     const renamed = await environmentOf(run(['update', id.toUpperCase(), '--name', 'Forge', '--json']));
     expect(renamed).toMatchObject({ name: 'Forge', description: 'fast', config: updated['config'] });
-    expect((await toldOf(id)).map(({ action }) => action)).toEqual([
+    expect((await eventsOf(id)).map(({ action }) => action)).toEqual([
       'environment.created',
       'environment.updated',
       'environment.updated',
@@ -200,7 +200,7 @@ test('`lessor environments archive` archives it, once', async () => {
     stderr: '',
   });
   expect(await environmentOf(run(['archive', id, '--json']))).toMatchObject({ id, status: 'archived' });
-  expect((await toldOf(id)).map(({ action }) => action)).toEqual(['environment.created', 'environment.archived']);
+  expect((await eventsOf(id)).map(({ action }) => action)).toEqual(['environment.created', 'environment.archived']);
   const unknown = randomUUID();
   expect(await run(['archive', unknown])).toMatchObject({
     exit: 1,

@@ -7,7 +7,7 @@ import { useDatabase } from '../support/database.ts';
 import { directoryDriver } from '../support/directory-driver.ts';
 import { insertCompany, insertEnvironment, insertLease, insertRun, runFinished } from '../support/factories.ts';
 import type { LeaseRow } from '../support/factories.ts';
-import { readLease, toldOf } from '../support/operations.ts';
+import { readLease, eventsOf } from '../support/operations.ts';
 import { describeOnEachBackend } from '../support/queues.ts';
 import { until } from '../../testing/until.ts';
 import { lessor } from './lessor.ts';
@@ -53,7 +53,7 @@ describeOnEachBackend('`lessor leases retry-release`', (backend) => {
     });
     await until(async () => (await readLease(database.sql, id)).status === 'released', { what: 'the release' });
     expect(await company.places()).toEqual([]);
-    expect(await toldOf(database.sql, company.companyId)).toEqual([
+    expect(await eventsOf(database.sql, company.companyId)).toEqual([
       'lease_acquired',
       'lease_release_failed',
       'lease_released',

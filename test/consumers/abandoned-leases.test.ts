@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { useDatabase } from '../support/database.ts';
 import { lapse } from '../support/factories.ts';
-import { readLease, toldOf } from '../support/operations.ts';
+import { readLease, eventsOf } from '../support/operations.ts';
 import { swept, useLeaseSweep } from './sweep-fixture.ts';
 
 const database = useDatabase({ maximumConnections: 20, audited: true });
@@ -25,7 +25,7 @@ describe('no-leak: a pending lease whose acquirer died', () => {
       /^acquisition never completed: not touched since \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/,
     );
     expect(lease.released_at).not.toBeNull();
-    expect(await toldOf(database.sql, companyId)).toEqual(['lease_acquired', 'lease_failed']);
+    expect(await eventsOf(database.sql, companyId)).toEqual(['lease_acquired', 'lease_failed']);
     expect(await sweep()).toEqual(swept());
   });
 

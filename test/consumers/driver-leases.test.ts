@@ -4,7 +4,7 @@ import { expect, test } from 'vitest';
 import { EnvironmentFailedError } from '../../src/contracts/index.ts';
 import { directoryDriver } from '../support/directory-driver.ts';
 import { runFinished, runStarted } from '../support/factories.ts';
-import { readLease, toldOf } from '../support/operations.ts';
+import { readLease, eventsOf } from '../support/operations.ts';
 import { describeOnEachBackend } from '../support/queues.ts';
 import { until } from '../../testing/until.ts';
 import { companyWithDirectories, withDirectories } from './driver-fixture.ts';
@@ -45,7 +45,7 @@ describeOnEachBackend(
       await producer.runFinished(runFinished(run));
       await untilLeaseIs(lease.id, { status: 'released', cleanup_status: 'success' });
       expect(await company.places()).toEqual([]);
-      expect(await toldOf(database.sql, company.companyId)).toEqual(['lease_acquired', 'lease_released']);
+      expect(await eventsOf(database.sql, company.companyId)).toEqual(['lease_acquired', 'lease_released']);
     });
 
     test('no-leak: is cleaned up after by the sweep where its run never said that it ended', async () => {
@@ -86,10 +86,10 @@ describeOnEachBackend(
         await producer.runStarted(run);
         await expect(producer.waitForLease(run.runId)).rejects.toMatchObject({ code, message: 'as the driver says' });
         await until(async () => (await company.places()).length === 0, { what: 'nothing being left' });
-        await until(async () => (await toldOf(database.sql, company.companyId)).length === 2, {
+        await until(async () => (await eventsOf(database.sql, company.companyId)).length === 2, {
           what: 'it being told',
         });
-        expect((await toldOf(database.sql, company.companyId)).toSorted()).toEqual(['lease_denied', 'lease_failed']);
+        expect((await eventsOf(database.sql, company.companyId)).toSorted()).toEqual(['lease_denied', 'lease_failed']);
       },
     );
 
@@ -119,7 +119,7 @@ describeOnEachBackend(
       await expect(producer.waitForLease(run.runId)).rejects.toMatchObject({ code: 'run_ended' });
       await untilLeaseIs(lease.id, { status: 'released', cleanup_status: 'success' });
       expect(await company.places()).toEqual([]);
-      expect(await toldOf(database.sql, company.companyId)).toEqual(['lease_released']);
+      expect(await eventsOf(database.sql, company.companyId)).toEqual(['lease_released']);
     });
 
     test('whose release fails is retried, explained meanwhile, and released once', async () => {
@@ -137,7 +137,7 @@ describeOnEachBackend(
       await producer.runFinished(runFinished(run));
       const released = await untilLeaseIs(lease.id, { status: 'released', failure_reason: null });
       expect(released.metadata).toMatchObject({ releaseAttempts: 2 });
-      expect(await toldOf(database.sql, company.companyId)).toEqual(['lease_acquired', 'lease_released']);
+      expect(await eventsOf(database.sql, company.companyId)).toEqual(['lease_acquired', 'lease_released']);
     });
 
     test('whose release fails for good has failed, explained, until its job is retried', async () => {
@@ -164,7 +164,7 @@ describeOnEachBackend(
       await job.retry();
       await untilLeaseIs(lease.id, { status: 'released', cleanup_status: 'success', failure_reason: null });
       expect(await company.places()).toEqual([]);
-      expect(await toldOf(database.sql, company.companyId)).toEqual([
+      expect(await eventsOf(database.sql, company.companyId)).toEqual([
         'lease_acquired',
         'lease_release_failed',
         'lease_released',

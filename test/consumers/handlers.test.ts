@@ -1,13 +1,13 @@
 import { randomUUID } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
-import { openOperations } from '../../src/consumers/operations-on-postgres.ts';
+import { openCommitter } from '../../src/consumers/committer.ts';
 import { runFinishedHandler } from '../../src/consumers/run-finished.ts';
 import { runHeartbeatHandler } from '../../src/consumers/run-heartbeat.ts';
 import { runStartedHandler } from '../../src/consumers/run-started.ts';
 import { resolveWorkerSettings } from '../../src/consumers/worker-settings.ts';
 import { useDatabase } from '../support/database.ts';
 import { insertCompany, runFinished, runHeartbeat, runStarted } from '../support/factories.ts';
-import { leaseOf, readLease, toldOf } from '../support/operations.ts';
+import { leaseOf, readLease, eventsOf } from '../support/operations.ts';
 import { countOf, refuseRun, silentLogger } from './fixture.ts';
 import type { WorkerOverrides } from './fixture.ts';
 
@@ -19,7 +19,7 @@ const FIRST_ATTEMPT = { number: 1, isLast: false };
 function dependencies(settings: Omit<WorkerOverrides, 'logger'> = {}) {
   const { url } = database;
   const resolved = resolveWorkerSettings({ databaseUrl: url, queueUrl: url, replica: 'test', ...settings });
-  return openOperations(database.pool, resolved, {
+  return openCommitter(database.pool, resolved, {
     logger: silentLogger,
     releaseJobs: { restore: async () => 0 },
     drivers: [],
@@ -45,7 +45,7 @@ describe('run-started', () => {
     const outcomes = await Promise.all([1, 2, 3].map(() => runStartedHandler.handle(handled, payload, FIRST_ATTEMPT)));
     outcomes.push(await runStartedHandler.handle(dependencies(), payload, FIRST_ATTEMPT));
     expect(new Set(outcomes.map((outcome) => leaseOf(outcome).id)).size).toBe(1);
-    expect(await toldOf(database.sql, payload.companyId)).toEqual(['created', 'lease_acquired']);
+    expect(await eventsOf(database.sql, payload.companyId)).toEqual(['created', 'lease_acquired']);
   });
 
   test('what is handled at once is committed together, and each gets its own lease', async () => {

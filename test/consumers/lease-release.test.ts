@@ -4,7 +4,7 @@ import { openQueues } from '../../src/queues/queues.ts';
 import { ReleaseJobs } from '../../src/queues/release-jobs.ts';
 import { insertCompany, insertEnvironment, insertLease } from '../support/factories.ts';
 import type { LeaseRow } from '../support/factories.ts';
-import { readLease, toldOf } from '../support/operations.ts';
+import { readLease, eventsOf } from '../support/operations.ts';
 import { describeOnEachBackend } from '../support/queues.ts';
 import type { Backend } from '../support/queues.ts';
 import { until } from '../../testing/until.ts';
@@ -50,7 +50,7 @@ describeOnEachBackend(
       const job = await jobInState(queue('lease-release'), jobId, 'completed');
       expect(job.returnvalue).toEqual({ leaseId, status: 'released' });
       expect(await readLease(database.sql, leaseId)).toMatchObject({ status: 'released', cleanup_status: 'success' });
-      expect(await toldOf(database.sql, companyId)).toEqual(['lease_acquired', 'lease_released']);
+      expect(await eventsOf(database.sql, companyId)).toEqual(['lease_acquired', 'lease_released']);
       const requeued = async () => {
         const sweeps = await queue('lease-sweep').getCompleted();
         return sweeps.map(({ returnvalue }) => (returnvalue as { requeued: number }).requeued);
@@ -105,7 +105,7 @@ describeOnEachBackend(
 
       expect(await sweep(leaseId)).toBe(1);
       await until(async () => (await statusOf(leaseId)) === 'released', { what: 'the lease being released' });
-      expect(await toldOf(database.sql, companyId)).toEqual(['lease_acquired', 'lease_released']);
+      expect(await eventsOf(database.sql, companyId)).toEqual(['lease_acquired', 'lease_released']);
     });
 
     test('by a provider without a driver stays to be done, and its job is retried, saying which', async () => {
@@ -127,7 +127,7 @@ describeOnEachBackend(
         status: 'pending_cleanup',
         failure_reason: `release attempt 1 failed: ${reason}`,
       });
-      expect(await toldOf(database.sql, companyId)).toEqual(['lease_acquired']);
+      expect(await eventsOf(database.sql, companyId)).toEqual(['lease_acquired']);
     });
   },
   { audited: true },

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { useDatabase } from '../support/database.ts';
 import { insertLease, insertRun, lapse } from '../support/factories.ts';
-import { readLease, toldOf } from '../support/operations.ts';
+import { readLease, eventsOf } from '../support/operations.ts';
 import { swept, useLeaseSweep } from './sweep-fixture.ts';
 
 const database = useDatabase({ maximumConnections: 20, audited: true });
@@ -18,14 +18,14 @@ describe('no-leak', () => {
     const lease = await readLease(database.sql, ids[0]!);
     expect(lease).toMatchObject({ status: 'expired', cleanup_status: 'success' });
     expect(lease.failure_reason).toMatch(/^not renewed before \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/);
-    expect(await toldOf(database.sql, companyId)).toEqual(['lease_acquired', 'lease_expired']);
+    expect(await eventsOf(database.sql, companyId)).toEqual(['lease_acquired', 'lease_expired']);
   });
 
   test('a lease that has not lapsed is left alone', async () => {
     const { companyId, ids } = await companyWithLeases(1);
     expect(await sweep()).toEqual(swept());
     expect(await statusesOf(ids)).toEqual(['active']);
-    expect(await toldOf(database.sql, companyId)).toEqual(['lease_acquired']);
+    expect(await eventsOf(database.sql, companyId)).toEqual(['lease_acquired']);
   });
 
   test.for([
@@ -65,7 +65,7 @@ describe('no-leak', () => {
     const lease = await readLease(sql, id);
     expect(lease).toMatchObject({ status: 'expired', cleanup_status: 'success' });
     expect(lease.failure_reason).toMatch(/^look at me; kept after its run until /);
-    expect(await toldOf(sql, companyId)).toEqual(['lease_acquired', 'lease_retained', 'lease_expired']);
+    expect(await eventsOf(sql, companyId)).toEqual(['lease_acquired', 'lease_retained', 'lease_expired']);
   });
 
   test('a lease without a run is expired too', async () => {
@@ -138,7 +138,7 @@ describe('isolated', () => {
     });
     expect(await statusesOf(ids)).toEqual(['expired', 'active', 'expired']);
     expect(await sweep()).toEqual(swept({ expired: 1 }));
-    expect(await toldOf(database.sql, companyId)).toHaveLength(6);
+    expect(await eventsOf(database.sql, companyId)).toHaveLength(6);
   });
 
   test('an orphaned lease that someone else has locked is left alone, and swept by the next sweep', async () => {

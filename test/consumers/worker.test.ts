@@ -4,7 +4,7 @@ import { createWorker } from '../../src/consumers/worker.ts';
 import { InvalidConfigurationError, SchemaOutdatedError, runStartedResultSchema } from '../../src/contracts/index.ts';
 import type { HeartbeatProducer } from '../../src/producers/producer.ts';
 import { runFinished, runStarted } from '../support/factories.ts';
-import { readLease, toldOf } from '../support/operations.ts';
+import { readLease, eventsOf } from '../support/operations.ts';
 import { describeOnEachBackend } from '../support/queues.ts';
 import { until } from '../../testing/until.ts';
 import { countOf, jobInState, newWorker, openProducer, startWorker, useQueues, useWorker } from './fixture.ts';
@@ -48,7 +48,7 @@ describeOnEachBackend(
       const { jobId } = await producer.runFinished({ ...run, status: 'succeeded' });
       await jobInState(queue('run-finished'), jobId, 'completed');
       expect(await readLease(database.sql, lease.id)).toMatchObject({ status: 'released', cleanup_status: 'success' });
-      expect(await toldOf(database.sql, run.companyId)).toEqual(['created', 'lease_acquired', 'lease_released']);
+      expect(await eventsOf(database.sql, run.companyId)).toEqual(['created', 'lease_acquired', 'lease_released']);
     });
 
     test('renews the lease with each sign of life', async () => {
@@ -98,7 +98,7 @@ describeOnEachBackend(
       const job = await jobInState(queue('run-finished'), jobId, 'completed');
       expect(job.returnvalue).toEqual({ runId: run.runId, status: 'failed', leases: [] });
       expect(await runOf(run.runId)).toEqual(before);
-      expect(await toldOf(database.sql, run.companyId)).toEqual(['created', 'lease_acquired', 'lease_failed']);
+      expect(await eventsOf(database.sql, run.companyId)).toEqual(['created', 'lease_acquired', 'lease_failed']);
     });
 
     test('one-lease: a start delivered under other job ids returns the same lease', async () => {
@@ -111,7 +111,7 @@ describeOnEachBackend(
         const job = await jobInState(queue('run-started'), jobId, 'completed');
         expect(runStartedResultSchema.parse(job.returnvalue)).toEqual(lease);
       }
-      expect(await toldOf(database.sql, payload.companyId)).toEqual(['created', 'lease_acquired']);
+      expect(await eventsOf(database.sql, payload.companyId)).toEqual(['created', 'lease_acquired']);
     });
 
     test('one-lease: a start delivered again after the end does not revive the run', async () => {
@@ -146,7 +146,7 @@ describeOnEachBackend(
       });
       expect(lease.released_at!.getTime()).toBeGreaterThanOrEqual(lease.expires_at.getTime());
       expect(lease.failure_reason).toMatch(/^not renewed before /);
-      expect(await toldOf(sql, run.companyId)).toEqual(['created', 'lease_acquired', 'lease_expired']);
+      expect(await eventsOf(sql, run.companyId)).toEqual(['created', 'lease_acquired', 'lease_expired']);
     });
   },
   { audited: true },

@@ -2,13 +2,13 @@ import { array, asyncProperty, assert, constantFrom, integer, oneof, option, str
 import { sql } from 'drizzle-orm';
 import { expect, test } from 'vitest';
 import { precompile } from '../../src/db/precompiled-statement.ts';
-import { column, arrayLiteral } from '../../src/db/statements/parameters.ts';
+import { arrayLiteral, arrayParam } from '../../src/db/statements/parameters.ts';
 import { useDatabase } from '../support/database.ts';
 
 const database = useDatabase();
 
 const readColumn = precompile<'values'>(sql`
-  select value from unnest(${column('text', 'values')}, array[1]) with ordinality as given (value, filler, ordinal)
+  select value from unnest(${arrayParam('text', 'values')}, array[1]) with ordinality as given (value, filler, ordinal)
   order by ordinal`);
 
 const storable = string({ unit: 'binary' }).map((text) => text.replaceAll('\0', '').toWellFormed());

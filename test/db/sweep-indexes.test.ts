@@ -5,11 +5,11 @@ import { queryRows } from '../../src/db/connection.ts';
 import type { Db, Transaction } from '../../src/db/connection.ts';
 import {
   findAbandonedLeases,
-  findLapsedLeases,
+  findExpiredLeases,
   findOrphanedLeases,
   findUncleanedLeases,
 } from '../../src/db/statements/find-leases-to-sweep.ts';
-import { findOldRuns, removeOldRuns } from '../../src/db/statements/remove-old-runs.ts';
+import { findOldRuns, removeOldRuns } from '../../src/db/statements/runs.ts';
 import { useDatabase } from '../support/database.ts';
 
 const database = useDatabase();
@@ -31,7 +31,7 @@ const QUERIES: [what: string, index: string, query: Query][] = [
   [
     'lapsed leases',
     'environment_leases_lapsing',
-    (db, page) => findLapsedLeases(db, LIMIT, ...after(page, { leaseId: ID, expiresAt: INSTANT })),
+    (db, page) => findExpiredLeases(db, LIMIT, ...after(page, { leaseId: ID, expiresAt: INSTANT })),
   ],
   [
     'leases whose acquisition nobody completes',

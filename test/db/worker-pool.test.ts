@@ -3,7 +3,7 @@ import type { ReservedSql } from 'postgres';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { precompile } from '../../src/db/precompiled-statement.ts';
 import { kindOfSqlError } from '../../src/db/sql-errors.ts';
-import { lockKnownCompanies } from '../../src/db/statements/lock-companies.ts';
+import { lockKnownCompanies } from '../../src/db/statements/companies.ts';
 import { openWorkerPool } from '../../src/db/worker-pool.ts';
 import { useDatabase } from '../support/database.ts';
 import { insertCompany } from '../support/factories.ts';

@@ -150,7 +150,7 @@ describe('a run that ends while its lease is acquired', () => {
   test('has it cleaned up instead of activated, and not before its driver is done', async () => {
     const { started, lease, told } = await endedWhileAcquiring();
     expect(await readLease(database.sql, lease.id)).toMatchObject({ status: 'pending_cleanup' });
-    expect(await driver.cleanUp(lease)).toMatchObject({ kind: 'postponed' });
+    expect(await driver.cleanUp(lease)).toMatchObject({ kind: 'snoozed' });
 
     expect(await driver.acquired(lease)).toEqual({ kind: 'done', result: null });
     expect(await driver.cleanUp(lease)).toMatchObject({ kind: 'cleaning' });
@@ -219,7 +219,7 @@ describe('a run that ends while its lease is acquired', () => {
     for (const report of [driver.acquired, () => driver.notAcquired(lease)]) {
       expect(await driver.cleanUp(lease)).toMatchObject({ kind: 'cleaning' });
       await report(lease);
-      expect(await driver.cleanedUp(lease)).toMatchObject({ kind: 'postponed' });
+      expect(await driver.cleanedUp(lease)).toMatchObject({ kind: 'snoozed' });
     }
     expect(await driver.cleanUp(lease)).toMatchObject({ kind: 'cleaning' });
     expect(await driver.cleanedUp(lease)).toMatchObject({ kind: 'done', result: { status: 'released' } });

@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { sqlErrorOf } from '../../src/db/sql-errors.ts';
 import { useDatabase } from '../support/database.ts';
 import { lapse, runFinished, runHeartbeat, runStarted } from '../support/factories.ts';
-import { operationsOn, start, toldOf } from '../support/operations.ts';
+import { operationsOn, start, eventsOf } from '../support/operations.ts';
 
 const database = useDatabase({ maximumConnections: 20, audited: true });
 const operations = operationsOn(database);
@@ -33,7 +33,7 @@ describe('always-audited', () => {
         leases: [
           ...(await database.sql`select * from lessor.environment_leases where company_id = ${payload.companyId} order by id`),
         ],
-        told: await toldOf(database.sql, payload.companyId),
+        told: await eventsOf(database.sql, payload.companyId),
       });
       const before = await everything();
       await muted(payload.companyId, action, async () => {

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { expireLapsedLeases } from '../../src/db/statements/end-leases.ts';
+import { expireLeases } from '../../src/db/statements/end-leases.ts';
 import { useDatabase } from '../support/database.ts';
 import { lapse, runFinished } from '../support/factories.ts';
 import { readLease } from '../support/operations.ts';
@@ -10,7 +10,7 @@ const operations = driverOperationsOn(database);
 const { driver } = operations;
 
 const expire = (leaseId: string) =>
-  database.db.transaction((tx) => expireLapsedLeases(tx, [leaseId], 'wait', { type: 'system', id: 'test' }));
+  database.db.transaction((tx) => expireLeases(tx, [leaseId], 'wait', { type: 'system', id: 'test' }));
 
 describe('a lease that a driver cleans up after', () => {
   test.for([

@@ -4,7 +4,7 @@ import type { LeaseRelease, LeaseStatus } from '../../src/contracts/index.ts';
 import { useDatabase } from '../support/database.ts';
 import { insertCompany, insertEnvironment, insertLease } from '../support/factories.ts';
 import type { LeaseRow } from '../support/factories.ts';
-import { operationsOn, readLease, release, toldOf } from '../support/operations.ts';
+import { operationsOn, readLease, release, eventsOf } from '../support/operations.ts';
 
 const database = useDatabase({ maximumConnections: 20, audited: true });
 const operations = operationsOn(database);
@@ -33,7 +33,7 @@ test.for([
 
   expect(await operations.release(payload)).toEqual({ kind: 'done', result: { leaseId, status } });
   expect(await readLease(database.sql, leaseId)).toEqual(lease);
-  expect(await toldOf(database.sql, companyId)).toEqual(['lease_acquired', `lease_${status}`]);
+  expect(await eventsOf(database.sql, companyId)).toEqual(['lease_acquired', `lease_${status}`]);
 });
 
 test('a release delivered twice in one batch ends the lease once', async () => {
@@ -41,7 +41,7 @@ test('a release delivered twice in one batch ends the lease once', async () => {
   const outcomes = await operations.apply([release(payload), release({ ...payload })]);
   const done = { kind: 'done', result: { leaseId, status: 'released' } };
   expect(outcomes).toEqual([done, done]);
-  expect(await toldOf(database.sql, companyId)).toEqual(['lease_acquired', 'lease_released']);
+  expect(await eventsOf(database.sql, companyId)).toEqual(['lease_acquired', 'lease_released']);
 });
 
 test.for([

@@ -1,41 +1,44 @@
 import { describe, expect, test } from 'vitest';
 import type { RunStarted } from '../../src/contracts/index.ts';
 import type { WorkerPool } from '../../src/db/worker-pool.ts';
-import type { Operation } from '../../src/environments/operations.ts';
-import { applyFirstStarts, applyUsualOperations } from '../../src/environments/usual-operations.ts';
+import type { Operation } from '../../src/environments/operations/operation.ts';
+import { ProvisionedCompanies, applyFastPath } from '../../src/environments/operations/fast-path.ts';
 import { useDatabase } from '../support/database.ts';
 import { runFinished, runHeartbeat, runStarted } from '../support/factories.ts';
-import { OPERATION_SETTINGS, finish, renew, start, toldOf } from '../support/operations.ts';
+import { OPERATION_SETTINGS, finish, renew, start, eventsOf } from '../support/operations.ts';
 
 const database = useDatabase({ audited: true });
 
-const applyFirst = (...starts: Operation[]) => applyFirstStarts(database.pool, starts, OPERATION_SETTINGS);
+const register = (started: RunStarted) => applyFastPath(database.pool, [start(started)], OPERATION_SETTINGS);
 
-describe('fenced: operations of a company whose lock is not held, as it is registered meanwhile, are left alone', () => {
+describe('fenced: operations of a company that is registered after the locks were taken fall through', () => {
   test.for([
     ['starts', (started) => start(runStarted({ companyId: started.companyId }))],
     ['heartbeats', (started) => renew(runHeartbeat(started))],
     ['ends', (started) => finish(runFinished(started))],
   ] satisfies [string, (started: RunStarted) => Operation][])('%s', async ([, operationAfter]) => {
     const started = runStarted();
-    const meanwhile = () => applyFirst(start(started));
+    const meanwhile = () => register(started);
     const operations = [operationAfter(started)];
-    const outcomes = await applyUsualOperations(pausingBehindLocks(meanwhile), operations, OPERATION_SETTINGS);
+    const provisioned = new ProvisionedCompanies();
+    provisioned.add(started.companyId);
+    const pool = pausingBehindLocks(meanwhile);
+    const outcomes = await applyFastPath(pool, operations, OPERATION_SETTINGS, provisioned);
     expect(outcomes).toEqual([undefined]);
-    expect(await toldOf(database.sql, started.companyId)).toEqual(['created', 'lease_acquired']);
+    expect(await eventsOf(database.sql, started.companyId)).toEqual(['created', 'lease_acquired']);
   });
 
-  test('first starts, where companies are registered by others', async () => {
+  test('first starts, where only known companies are served', async () => {
     const started = runStarted();
-    const meanwhile = () => applyFirst(start(started));
+    const meanwhile = () => register(started);
     const settings = { ...OPERATION_SETTINGS, companyRegistration: 'known' } as const;
     const starts = [start(runStarted({ companyId: started.companyId }))];
-    expect(await applyFirstStarts(pausingBehindLocks(meanwhile), starts, settings)).toEqual([undefined]);
-    expect(await toldOf(database.sql, started.companyId)).toEqual(['created', 'lease_acquired']);
+    expect(await applyFastPath(pausingBehindLocks(meanwhile), starts, settings)).toEqual([undefined]);
+    expect(await eventsOf(database.sql, started.companyId)).toEqual(['created', 'lease_acquired']);
   });
 });
 
-/** Carries out what is sent in one go one by one, and has something else happen once the companies are locked. */
+/** Sends the statements of a pipeline one by one, and has something else happen once the companies are locked. */
 function pausingBehindLocks(meanwhile: () => Promise<unknown>): Pick<WorkerPool, 'pipeline'> {
   return {
     pipeline: (statements) =>

@@ -1,9 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import type { GrantedLease, RunStarted } from '../../src/contracts/index.ts';
-import type { OperationOutcome, OperationSettings } from '../../src/environments/operations.ts';
+import type { OperationOutcome, OperationSettings } from '../../src/environments/operations/operation.ts';
 import type { TestDatabase } from '../support/database.ts';
 import { insertCompany, insertEnvironment, runStarted } from '../support/factories.ts';
-import { leaseOf, operationsOn, toldOf } from '../support/operations.ts';
+import { leaseOf, operationsOn, eventsOf } from '../support/operations.ts';
 
 /** Operations on environments whose leases a driver acquires: what a driver came to is told by the test. */
 export function driverOperationsOn(database: TestDatabase) {
@@ -45,7 +45,7 @@ export function driverOperationsOn(database: TestDatabase) {
       const environmentId = await insertEnvironment(database.sql, { companyId, driver: 'ssh', name: 'box' });
       const run = (overrides: Partial<RunStarted> = {}) =>
         runStarted({ companyId, environment: { project: environmentId }, ...overrides });
-      return { companyId, environmentId, run, told: () => toldOf(database.sql, companyId) };
+      return { companyId, environmentId, run, told: () => eventsOf(database.sql, companyId) };
     },
 
     /** Starts a run whose lease a driver is to acquire, and returns it. */

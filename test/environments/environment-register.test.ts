@@ -1,9 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
-import { environmentService } from '../../src/environments/service.ts';
+import { environmentService } from '../../src/environments/service/index.ts';
 import { directoryDriver } from '../support/directory-driver.ts';
 import { SSH_CONFIG } from '../support/factories.ts';
-import { toldOf } from '../support/operations.ts';
+import { eventsOf } from '../support/operations.ts';
 import { useEnvironmentService } from './service-fixture.ts';
 
 const fixture = useEnvironmentService();
@@ -40,7 +40,7 @@ describe('environments', () => {
     const created = await fixture.service.create(companyId, input);
     expect(created).toMatchObject({ companyId, status: 'active', ...input });
     expect(await fixture.service.getById(created.id)).toEqual(created);
-    expect(await toldOf(database.sql, companyId)).toEqual(['created']);
+    expect(await eventsOf(database.sql, companyId)).toEqual(['created']);
   });
 
   test('create stores the config that its driver reads, with its defaults, and refuses one that it could not work with', async () => {
@@ -59,7 +59,7 @@ describe('environments', () => {
     await expect(fixture.service.update(created.id, { config: { host: 'other' } })).rejects.toMatchObject({
       code: 'invalid_payload',
     });
-    expect(await toldOf(database.sql, companyId)).toEqual(['created']);
+    expect(await eventsOf(database.sql, companyId)).toEqual(['created']);
   });
 
   test('create checks the config by a driver of the service’s own', async () => {
@@ -78,7 +78,7 @@ describe('environments', () => {
     expect(losers.map(({ reason }) => reason)).toMatchObject(
       Array.from({ length: 3 }, () => ({ name: 'RejectedError', code: 'not_storable' })),
     );
-    expect(await toldOf(database.sql, companyId)).toEqual(['created']);
+    expect(await eventsOf(database.sql, companyId)).toEqual(['created']);
   });
 
   test("list gives a company's own, oldest first, by status and driver", async () => {

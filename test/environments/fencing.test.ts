@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
-import { environmentService } from '../../src/environments/service.ts';
+import { environmentService } from '../../src/environments/service/index.ts';
 import { lapse } from '../support/factories.ts';
 import { untilWaitingForLocks } from '../support/locks.ts';
 import { useEnvironmentService } from './service-fixture.ts';
@@ -35,7 +35,7 @@ describe('fenced: assertCurrent', () => {
     await lapse(environments.database.sql, lease.id);
     await expect(environments.service.assertCurrent(lease.id, lease.fencingToken)).rejects.toMatchObject({
       code: 'lease_stale',
-      message: expect.stringContaining('has lapsed'),
+      message: expect.stringContaining('has expired'),
     });
     await environments.service.releaseLease(lease.id, 'expired');
   });

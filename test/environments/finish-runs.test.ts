@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import type { LeasePolicy, RunFinished } from '../../src/contracts/index.ts';
 import { useDatabase } from '../support/database.ts';
 import { lapse, runFinished, runHeartbeat, runStarted } from '../support/factories.ts';
-import { finish, leaseOf, operationsOn, readLease, start, toldOf } from '../support/operations.ts';
+import { finish, leaseOf, operationsOn, readLease, start, eventsOf } from '../support/operations.ts';
 
 const database = useDatabase({ maximumConnections: 20, audited: true });
 const operations = operationsOn(database);
@@ -22,7 +22,7 @@ const end = async (overrides: Partial<RunFinished>, leasePolicy: LeasePolicy = '
     kind: 'done',
     result: { runId: payload.runId, status: overrides.status, leases: [{ id, status: lease.status }] },
   });
-  return { lease, told: (await toldOf(database.sql, payload.companyId)).slice(2) };
+  return { lease, told: (await eventsOf(database.sql, payload.companyId)).slice(2) };
 };
 
 describe("a run's end", () => {
@@ -87,7 +87,7 @@ describe('first-end-wins', () => {
     const [run, lease, told] = [
       await runOf(payload.runId),
       await readLease(database.sql, id),
-      await toldOf(database.sql, payload.companyId),
+      await eventsOf(database.sql, payload.companyId),
     ];
     for (const status of ['failed', 'succeeded'] as const) {
       const outcome = await operations.finish(runFinished(payload, { status, failureReason: 'late' }));
@@ -95,7 +95,7 @@ describe('first-end-wins', () => {
     }
     expect(await runOf(payload.runId)).toEqual(run);
     expect(await readLease(database.sql, id)).toEqual(lease);
-    expect(await toldOf(database.sql, payload.companyId)).toEqual(told);
+    expect(await eventsOf(database.sql, payload.companyId)).toEqual(told);
   });
 
   test('holds within one batch, in the order given', async () => {
@@ -116,7 +116,7 @@ describe('first-end-wins', () => {
     const outcomes = await Promise.all(statuses.map((status) => operations.finish(runFinished(payload, { status }))));
     const said = outcomes.map((outcome) => outcome.kind === 'done' && outcome.result.status);
     expect(new Set(said).size).toBe(1);
-    expect(await toldOf(database.sql, payload.companyId)).toHaveLength(3);
+    expect(await eventsOf(database.sql, payload.companyId)).toHaveLength(3);
   });
 });
 

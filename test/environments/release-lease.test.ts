@@ -54,7 +54,7 @@ describe('releaseLease', () => {
     await lapse(database.sql, lease.id);
     expect(await fixture.service.releaseLease(lease.id, 'expired')).toMatchObject({
       status: 'expired',
-      failureReason: 'not renewed before it lapsed',
+      failureReason: 'not renewed before it expired',
       cleanupStatus: 'success',
     });
   });

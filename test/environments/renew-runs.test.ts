@@ -5,7 +5,7 @@ import { sweepLeases } from '../../src/consumers/lease-sweep.ts';
 import type { RunStarted } from '../../src/contracts/index.ts';
 import { useDatabase } from '../support/database.ts';
 import { insertLease, lapse, runFinished, runHeartbeat, runStarted } from '../support/factories.ts';
-import { operationsOn, readLease, renew, start, toldOf } from '../support/operations.ts';
+import { operationsOn, readLease, renew, start, eventsOf } from '../support/operations.ts';
 import { useEnvironmentServiceOn } from './service-fixture.ts';
 
 const database = useDatabase({ maximumConnections: 20, audited: true });
@@ -40,7 +40,7 @@ describe('a heartbeat', () => {
     expect(outcome).toMatchObject({ result: { leases: [{ id, status: 'active' }] } });
     await operations.renew(runHeartbeat(payload, { ttlSeconds: 600 }));
     expect((await expiryOf(id)) - before).toBeGreaterThanOrEqual(540_000);
-    expect(await toldOf(database.sql, payload.companyId)).toEqual(['created', 'lease_acquired']);
+    expect(await eventsOf(database.sql, payload.companyId)).toEqual(['created', 'lease_acquired']);
   });
 
   test('never shortens the lease', async () => {
@@ -72,7 +72,7 @@ describe('a heartbeat', () => {
     await operations.renew(runHeartbeat(payload));
     expect(await expiryOf(id)).toBeGreaterThan(Date.now() + 30_000);
     await operations.renew(runHeartbeat(payload));
-    expect(await toldOf(database.sql, payload.companyId)).toEqual(['created', 'lease_acquired', 'lease_renewed']);
+    expect(await eventsOf(database.sql, payload.companyId)).toEqual(['created', 'lease_acquired', 'lease_renewed']);
   });
 
   test("same-company: of another company's run is refused, and renews nothing", async () => {
@@ -121,7 +121,7 @@ describe('a heartbeat after the sweep', () => {
       released_at: null,
     });
     expect(await expiryOf(id)).toBeGreaterThan(Date.now() + 30_000);
-    expect(await toldOf(database.sql, payload.companyId)).toEqual([
+    expect(await eventsOf(database.sql, payload.companyId)).toEqual([
       'created',
       'lease_acquired',
       'lease_expired',
@@ -137,7 +137,7 @@ describe('a heartbeat after the sweep', () => {
     await lapse(database.sql, id);
     await sweep();
     await operations.renew(runHeartbeat(payload));
-    expect((await toldOf(database.sql, payload.companyId)).slice(2)).toEqual([
+    expect((await eventsOf(database.sql, payload.companyId)).slice(2)).toEqual([
       'lease_expired',
       'lease_renewed',
       'lease_expired',

@@ -1,10 +1,10 @@
 import { randomUUID } from 'node:crypto';
 import { beforeAll } from 'vitest';
-import { environmentService } from '../../src/environments/service.ts';
-import type { EnvironmentService } from '../../src/environments/service.ts';
+import { environmentService } from '../../src/environments/service/index.ts';
+import type { EnvironmentService } from '../../src/environments/service/index.ts';
 import { useDatabase } from '../support/database.ts';
 import type { TestDatabase } from '../support/database.ts';
-import { toldOf } from '../support/operations.ts';
+import { eventsOf } from '../support/operations.ts';
 
 /** The environment service of an operator, on a database of the file's own. */
 export function useEnvironmentService() {
@@ -26,7 +26,7 @@ export function useEnvironmentServiceOn(database: TestDatabase) {
   async function newCompany() {
     const companyId = randomUUID();
     const local = await service().ensureLocalEnvironment(companyId);
-    const told = async () => (await toldOf(database.sql, companyId)).slice(1);
+    const told = async () => (await eventsOf(database.sql, companyId)).slice(1);
     return { companyId, local, told };
   }
 

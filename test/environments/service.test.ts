@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import { InvalidPayloadError } from '../../src/contracts/index.ts';
-import { environmentService } from '../../src/environments/service.ts';
+import { environmentService } from '../../src/environments/service/index.ts';
 import { SSH_CONFIG, insertCompany } from '../support/factories.ts';
 import { useEnvironmentService } from './service-fixture.ts';
 

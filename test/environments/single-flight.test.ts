@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { useDatabase } from '../support/database.ts';
 import { lapse, runFinished, runStarted } from '../support/factories.ts';
 import { untilWaitingForLocks } from '../support/locks.ts';
-import { leaseOf, operationsOn, readLease, start, toldOf } from '../support/operations.ts';
+import { leaseOf, operationsOn, readLease, start, eventsOf } from '../support/operations.ts';
 
 const database = useDatabase({ maximumConnections: 20, audited: true });
 const operations = operationsOn(database);
@@ -21,7 +21,7 @@ describe('single-flight', () => {
       heldBy: { executionWorkspaceId: workspace, as: 'holder', runId: first.runId, since: held.acquiredAt },
       since: expect.any(String),
     });
-    expect(await toldOf(database.sql, companyId)).toEqual(['created', 'lease_acquired']);
+    expect(await eventsOf(database.sql, companyId)).toEqual(['created', 'lease_acquired']);
     await operations.finish(runFinished(first));
     expect((await operations.granted(second)).fencingToken).toBeGreaterThan(held.fencingToken);
   });
@@ -54,7 +54,7 @@ describe('single-flight', () => {
       cleanup_status: 'success',
       failure_reason: expect.stringMatching(/^not renewed before \d{4}-\d\d-\d\dT/),
     });
-    expect(await toldOf(database.sql, companyId)).toEqual([
+    expect(await eventsOf(database.sql, companyId)).toEqual([
       'created',
       'lease_acquired',
       'lease_expired',

@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { useDatabase } from '../support/database.ts';
 import { insertCompany, insertEnvironment, insertRun, runFinished, runStarted } from '../support/factories.ts';
 import { untilWaitingForLocks } from '../support/locks.ts';
-import { finish, leaseOf, operationsOn, readLease, start, toldOf } from '../support/operations.ts';
+import { finish, leaseOf, operationsOn, readLease, start, eventsOf } from '../support/operations.ts';
 
 const database = useDatabase({ maximumConnections: 20, audited: true });
 const operations = operationsOn(database);
@@ -35,7 +35,7 @@ describe('the first start of a company', () => {
     });
     const [row] = await database.sql`select * from lessor.environment_leases where id = ${lease.id}`;
     expect(row).toMatchObject({ metadata: { key: 'value' }, provider: 'local', issue_id: ids.issueId });
-    expect(await toldOf(database.sql, companyId)).toEqual(['created', 'lease_acquired']);
+    expect(await eventsOf(database.sql, companyId)).toEqual(['created', 'lease_acquired']);
     const [event] = await database.sql`
       select * from lessor.activity_log where entity_id = ${lease.id} and action = 'environment.lease_acquired'`;
     expect(event).toMatchObject({
@@ -69,7 +69,7 @@ describe('one-local', () => {
     const leases = await Promise.all(Array.from({ length: 20 }, () => operations.granted(runStarted({ companyId }))));
     expect(new Set(leases.map((lease) => lease.environment.id)).size).toBe(1);
     expect(new Set(leases.map((lease) => lease.fencingToken)).size).toBe(20);
-    const told = await toldOf(database.sql, companyId);
+    const told = await eventsOf(database.sql, companyId);
     expect(told.filter((action) => action === 'created')).toHaveLength(1);
   });
 
@@ -84,7 +84,7 @@ describe('one-local', () => {
       return { granted };
     });
     expect((await racing.granted).environment.id).toBe(environmentId);
-    expect(await toldOf(database.sql, companyId)).toEqual(['lease_acquired']);
+    expect(await eventsOf(database.sql, companyId)).toEqual(['lease_acquired']);
   });
 
   test('leaves a renamed Local as it is', async () => {
@@ -92,7 +92,7 @@ describe('one-local', () => {
     const environmentId = await insertEnvironment(database.sql, { companyId, name: 'Office' });
     const lease = await operations.granted(runStarted({ companyId }));
     expect(lease.environment).toMatchObject({ id: environmentId, name: 'Office' });
-    expect(await toldOf(database.sql, companyId)).toEqual(['lease_acquired']);
+    expect(await eventsOf(database.sql, companyId)).toEqual(['lease_acquired']);
   });
 
   test('leaves an archived Local as it is, and refuses runs on it', async () => {
@@ -104,7 +104,7 @@ describe('one-local', () => {
       rejection: { code: 'environment_archived' },
     });
     expect(await leasesOf(payload.runId)).toEqual([]);
-    expect(await toldOf(database.sql, companyId)).toEqual(['lease_denied']);
+    expect(await eventsOf(database.sql, companyId)).toEqual(['lease_denied']);
     expect(await database.sql`select from lessor.environments where company_id = ${companyId}`).toHaveLength(1);
   });
 });
@@ -114,20 +114,20 @@ describe('one-lease', () => {
     const payload = runStarted();
     const outcomes = await operations.apply([start(payload), start(payload)]);
     expect(leaseOf(outcomes[1]!)).toEqual(leaseOf(outcomes[0]!));
-    expect(await toldOf(database.sql, payload.companyId)).toEqual(['created', 'lease_acquired']);
+    expect(await eventsOf(database.sql, payload.companyId)).toEqual(['created', 'lease_acquired']);
   });
 
   test('holds when a start is delivered again later', async () => {
     const payload = runStarted();
     expect(await operations.granted(payload)).toEqual(await operations.granted(payload));
-    expect(await toldOf(database.sql, payload.companyId)).toEqual(['created', 'lease_acquired']);
+    expect(await eventsOf(database.sql, payload.companyId)).toEqual(['created', 'lease_acquired']);
   });
 
   test('holds when a start is delivered ten times at once', async () => {
     const payload = runStarted();
     const leases = await Promise.all(Array.from({ length: 10 }, () => operations.granted(payload)));
     expect(new Set(leases.map((lease) => lease.id)).size).toBe(1);
-    expect(await toldOf(database.sql, payload.companyId)).toEqual(['created', 'lease_acquired']);
+    expect(await eventsOf(database.sql, payload.companyId)).toEqual(['created', 'lease_acquired']);
   });
 
   test('returns the lease that a run has even after its environment was archived', async () => {
@@ -155,7 +155,7 @@ describe('same-company', () => {
     expect(await operations.start(foreign)).toMatchObject({ kind: 'rejected', rejection: { code: 'foreign_run' } });
     expect(await runOf(own.runId)).toEqual(before);
     expect(await leasesOf(own.runId)).toHaveLength(1);
-    expect(await toldOf(database.sql, own.companyId)).toEqual(['created', 'lease_acquired']);
+    expect(await eventsOf(database.sql, own.companyId)).toEqual(['created', 'lease_acquired']);
   });
 
   test("refuses a start that names another company's environment", async () => {
@@ -177,7 +177,7 @@ describe('same-company', () => {
     const payload = runStarted({ agentId: randomUUID(), environment: { agent: environment.id } });
     await operations.apply([start(payload), start(payload)]);
     await operations.start(payload);
-    expect(await toldOf(database.sql, payload.companyId)).toEqual(['lease_denied']);
+    expect(await eventsOf(database.sql, payload.companyId)).toEqual(['lease_denied']);
     const [event] = await database.sql`select * from lessor.activity_log where run_id = ${payload.runId}`;
     expect(event).toMatchObject({
       agent_id: payload.agentId,
@@ -249,7 +249,7 @@ describe('a company', () => {
     expect(await runOf(after.runId)).toBeUndefined();
     await operations.finish(runFinished(before));
     expect(await readLease(database.sql, lease.id)).toMatchObject({ status: 'released' });
-    expect(await toldOf(database.sql, before.companyId)).toEqual([
+    expect(await eventsOf(database.sql, before.companyId)).toEqual([
       'created',
       'lease_acquired',
       'lease_denied',

@@ -1,6 +1,6 @@
 import { EventEmitter, once } from 'node:events';
 import { describe, expect, test } from 'vitest';
-import { expireLapsedLeases } from '../../src/db/statements/end-leases.ts';
+import { expireLeases } from '../../src/db/statements/end-leases.ts';
 import { useDatabase } from '../support/database.ts';
 import { lapse, runFinished, runHeartbeat, runStarted } from '../support/factories.ts';
 import { behindLockOfCompany, untilWaitingForLocks } from '../support/locks.ts';
@@ -63,7 +63,7 @@ describe('what waited for a lock', () => {
     const sweeping = new EventEmitter();
     const swept = once(sweeping, 'swept');
     const sweep = database.db.transaction(async (tx) => {
-      await expireLapsedLeases(tx, [lease.id], 'skip locked', { type: 'system', id: 'sweep' });
+      await expireLeases(tx, [lease.id], 'skip locked', { type: 'system', id: 'sweep' });
       sweeping.emit('swept');
       await once(sweeping, 'done');
     });

@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import type { RunStarted } from '../../src/contracts/index.ts';
 import { useDatabase } from '../support/database.ts';
 import { lapse, runFinished, runStarted } from '../support/factories.ts';
-import { operationsOn, start, toldOf } from '../support/operations.ts';
+import { operationsOn, start, eventsOf } from '../support/operations.ts';
 import { useEnvironmentServiceOn } from './service-fixture.ts';
 
 const database = useDatabase({ maximumConnections: 20, audited: true });
@@ -167,7 +167,7 @@ describe('single-flight: the longest wait', () => {
     const reason = outcome.kind === 'rejected' ? outcome.rejection.reason : '';
     expect(reason).toContain(`is held by run ${holder.runId} since ${lease.acquiredAt}`);
     expect(reason).toContain('and the run has waited since ');
-    expect(await toldOf(database.sql, shared.companyId)).toEqual(['created', 'lease_acquired', 'lease_denied']);
+    expect(await eventsOf(database.sql, shared.companyId)).toEqual(['created', 'lease_acquired', 'lease_denied']);
     expect(await waitsOf(waiter)).toHaveLength(0);
   });
 

@@ -7,7 +7,7 @@ import { openProducer } from '../consumers/fixture.ts';
 import { spawnWorker } from '../consumers/processes.ts';
 import { useDatabase } from '../support/database.ts';
 import { insertCompany, insertEnvironment, runFinished, runStarted } from '../support/factories.ts';
-import { toldOf } from '../support/operations.ts';
+import { eventsOf } from '../support/operations.ts';
 import { describeOnEachBackend } from '../support/queues.ts';
 import { openSshHost } from '../support/ssh-host.ts';
 import { until } from '../../testing/until.ts';
@@ -68,7 +68,7 @@ describeOnEachBackend(
         { timeoutMs: 60_000, what: 'the lease being released' },
       );
       expect(await host.left()).toEqual([]);
-      const told = await toldOf(database.sql, companyId);
+      const told = await eventsOf(database.sql, companyId);
       expect(told).toEqual(told.length === 1 ? ['lease_released'] : ['lease_acquired', 'lease_released']);
       expect(told).toHaveLength(wasActive ? 2 : told.length);
     });

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { Sql } from 'postgres';
 import type { RunStarted } from '../../src/contracts/index.ts';
-import type { Operation } from '../../src/environments/operations.ts';
+import type { Operation } from '../../src/environments/operations/operation.ts';
 import { runFinished, runHeartbeat, runStarted } from '../support/factories.ts';
 import { finish, release, renew, start } from '../support/operations.ts';
 import { DRIVER_FAILURE, DRIVER_REFUSAL, placeFor } from './model-drivers.ts';

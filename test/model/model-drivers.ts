@@ -89,7 +89,7 @@ function release(model: Model, lease: ModelLease): ModelOutcome {
   if (isGivenUp(lease)) Object.assign(lease, { status: 'pending_cleanup', cleanup: 'pending' });
   if (lease.status !== 'pending_cleanup') return statusOf(lease);
   const isBeingAcquired = lease.acquiringUntil !== null && model.now < lease.acquiringUntil;
-  if (isBeingAcquired) return { kind: 'postponed' };
+  if (isBeingAcquired) return { kind: 'snoozed' };
   lease.acquiringUntil = null;
   return { kind: 'cleaning', lease: before };
 }
@@ -99,7 +99,7 @@ const isGivenUp = ({ status, cleanup }: ModelLease): boolean => status === 'fail
 function cleanedUp(model: Model, lease: ModelLease): ModelOutcome {
   if (lease.status === 'pending_cleanup') {
     // What was acquired since the cleanup began is not cleaned up.
-    if (lease.acquiringUntil !== null) return { kind: 'postponed' };
+    if (lease.acquiringUntil !== null) return { kind: 'snoozed' };
     const { status, reason } = lease.ending!;
     endLease(model, lease, status, { failureReason: reason, cleanup: 'success' });
   }

@@ -1,5 +1,5 @@
 import type { ErrorCode, LeasePolicy, TerminalRunStatus } from '../../src/contracts/index.ts';
-import type { ReleaseStatus } from '../../src/environments/service-input.ts';
+import type { ReleaseStatus } from '../../src/environments/service/input.ts';
 import { endLease } from './model-leases.ts';
 import { DEFAULT_TTL_SECONDS, recordStart } from './model-messages.ts';
 import { inTheWay, take } from './model-workspaces.ts';

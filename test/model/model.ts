@@ -136,7 +136,7 @@ export interface InTheWay {
 export type ModelOutcome =
   | { kind: 'lease'; lease: LeaseView | null }
   | { kind: 'acquiring' | 'cleaning'; lease: LeaseView }
-  | { kind: 'postponed' }
+  | { kind: 'snoozed' }
   | { kind: 'status'; lease: string; status: LeaseStatus }
   | { kind: 'leases'; runStatus?: RunStatus; leases: Pick<LeaseView, 'id' | 'status'>[] }
   | { kind: 'rejected'; code: ErrorCode }

@@ -1,6 +1,6 @@
 import type { GrantedLease } from '../../src/contracts/index.ts';
-import type { EnvironmentLease } from '../../src/environments/lease-register.ts';
-import type { OperationOutcome } from '../../src/environments/operations.ts';
+import type { EnvironmentLease } from '../../src/environments/service/input.ts';
+import type { OperationOutcome } from '../../src/environments/operations/operation.ts';
 import type { LeaseView, ModelOutcome } from './model.ts';
 import type { NameableLease, Names } from './names.ts';
 import type { Raw } from './postgres-side.ts';
@@ -41,7 +41,7 @@ function nameOperationOutcome(outcome: OperationOutcome, names: Names): ModelOut
   if (outcome.kind === 'acquiring' || outcome.kind === 'cleaning') {
     return { kind: outcome.kind, lease: viewOfGranted(outcome.lease, names) };
   }
-  if (outcome.kind === 'postponed') return { kind: 'postponed' };
+  if (outcome.kind === 'snoozed') return { kind: 'snoozed' };
   if (outcome.kind !== 'done') throw new Error(`no operation on Postgres comes out so: ${outcome.kind}`);
   const { result } = outcome;
   if (result === null) return { kind: 'lease', lease: null };

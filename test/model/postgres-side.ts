@@ -1,19 +1,19 @@
 import { randomUUID } from 'node:crypto';
 import type { Sql } from 'postgres';
-import { Coalescer } from '../../src/consumers/coalescer.ts';
+import { GroupCommit } from '../../src/consumers/group-commit.ts';
 import { sweepLeases } from '../../src/consumers/lease-sweep.ts';
 import type { LeaseSweepResult } from '../../src/consumers/lease-sweep.ts';
 import { LessorError } from '../../src/contracts/index.ts';
 import type { ErrorCode } from '../../src/contracts/index.ts';
-import type { EnvironmentLease } from '../../src/environments/lease-register.ts';
-import type { Operation } from '../../src/environments/operations.ts';
-import { environmentService } from '../../src/environments/service.ts';
-import type { EnvironmentService } from '../../src/environments/service.ts';
+import type { Operation } from '../../src/environments/operations/operation.ts';
+import { environmentService } from '../../src/environments/service/index.ts';
+import type { EnvironmentService } from '../../src/environments/service/index.ts';
+import type { EnvironmentLease } from '../../src/environments/service/input.ts';
 import { silentLogger } from '../consumers/fixture.ts';
 import type { TestDatabase } from '../support/database.ts';
 import { SSH_CONFIG, runStarted } from '../support/factories.ts';
 import { operationsOn, start } from '../support/operations.ts';
-import type { CarriedOut } from '../support/operations.ts';
+import type { Applied } from '../support/operations.ts';
 import { operationOf } from './message-as-operation.ts';
 import type { Message } from './model-messages.ts';
 import type { Acquisition } from './model-service.ts';
@@ -24,7 +24,7 @@ import type { Names } from './names.ts';
 
 /** How an action came out in Postgres, before its ids are named. */
 export type Raw =
-  | ({ kind: 'operation' } & CarriedOut)
+  | ({ kind: 'operation' } & Applied)
   | { kind: 'lease'; lease: EnvironmentLease }
   | { kind: 'leases'; leases: EnvironmentLease[] }
   | { kind: 'rejected'; code: ErrorCode }
@@ -59,19 +59,20 @@ export class PostgresSide {
     return carriedOut.map((each) => ({ kind: 'operation', ...each }));
   }
 
-  /** Submits messages to a worker's coalescer in one go, and among them one that Postgres cannot store. */
+  /** Submits messages to a worker's group commit in one turn, and among them one that Postgres cannot store. */
   async deliverWithPoison(messages: readonly Message[], poisonAt: number): Promise<Raw[]> {
     const operations = await this.#operationsOf(messages);
     const poison = runStarted({ companyId: this.#names.companies[0]!, metadata: { text: '\u0000' } });
     operations.splice(poisonAt, 0, start(poison));
-    const coalescer = new Coalescer<Operation, CarriedOut>({
-      maximumBatchSize: operations.length,
-      maximumBatchesInFlight: 1,
+    const groupCommit = new GroupCommit<Operation, Applied>({
+      maxBatchSize: operations.length,
+      maxBatchesInFlight: 1,
       slowBatchThresholdMs: 1,
       keyOf: (operation) => operation.payload.companyId,
+      subjectOf: (operation) => String(operations.indexOf(operation)),
       commit: (batch) => this.#apply(batch),
     });
-    const settled = await Promise.allSettled(operations.map((operation) => coalescer.submit(operation)));
+    const settled = await Promise.allSettled(operations.map((operation) => groupCommit.submit(operation)));
     return settled.map((result) =>
       result.status === 'fulfilled' ? { kind: 'operation', ...result.value } : { kind: 'failed' },
     );
@@ -151,7 +152,7 @@ export class PostgresSide {
     return found?.id;
   }
 
-  #apply(operations: readonly Operation[]): Promise<CarriedOut[]> {
+  #apply(operations: readonly Operation[]): Promise<Applied[]> {
     return this.#operations.applyInParts(operations, {
       leaseWaitMs: LEASE_WAIT_SECONDS * 1_000,
       leasable: { enabled: this.environmentsEnabled, drivers: new Set([DRIVERS.host]) },

@@ -68,7 +68,7 @@ export async function stateOfPostgres(sql: Sql, names: Names): Promise<State> {
   const [companies, environments, runs, leases, waits, rejections] = await Promise.all([
     sql<{ id: string; status: string }[]>`select id, status from lessor.companies`,
     sql<{ companyId: string; driver: string; status: string; told: string[]; leases: string[] }[]>`
-      select company_id as "companyId", driver, status, ${toldOf(sql, 'environment')},
+      select company_id as "companyId", driver, status, ${eventsOf(sql, 'environment')},
         array(select id from lessor.environment_leases where environment_id = entity.id order by fencing_token) as leases
       from lessor.environments entity`,
     sql<{ id: string; companyId: string; status: string; failureReason: string | null; placedBy: string | null }[]>`
@@ -79,7 +79,7 @@ export async function stateOfPostgres(sql: Sql, names: Names): Promise<State> {
       select entity.id, entity.company_id as "companyId", driver, heartbeat_run_id as "runId",
         execution_workspace_id as "workspaceId", entity.status, lease_policy as policy, ttl_seconds as ttl,
         extract(epoch from expires_at - now())::float8 as remaining, failure_reason as "failureReason",
-        cleanup_status as cleanup, fencing_token::float8 as "fencingToken", ${toldOf(sql, 'environment_lease')},
+        cleanup_status as cleanup, fencing_token::float8 as "fencingToken", ${eventsOf(sql, 'environment_lease')},
         provider_lease_id as "providerLeaseId", extract(epoch from acquiring_until - now())::float8 as acquiring,
         ending_status as "endingStatus", ending_reason as "endingReason"
       from lessor.environment_leases entity join lessor.environments environment on environment.id = environment_id`,
@@ -146,7 +146,7 @@ function leaseState(lease: LeaseRow, names: Names) {
 }
 
 /** What was told of a row `entity`, oldest first. */
-const toldOf = (sql: Sql, type: EntityType) => sql`
+const eventsOf = (sql: Sql, type: EntityType) => sql`
   array(
     select regexp_replace(action, '^environment\.(lease_)?', '') from lessor.activity_log event
     where event.company_id = entity.company_id and event.entity_id = entity.id and event.entity_type = ${type}

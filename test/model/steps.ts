@@ -1,8 +1,8 @@
 import { array, constant, constantFrom, nat, oneof, option, tuple } from 'fast-check';
 import type { Arbitrary } from 'fast-check';
 import type { TerminalRunStatus } from '../../src/contracts/index.ts';
-import { RELEASE_STATUSES } from '../../src/environments/service-input.ts';
-import type { ReleaseStatus } from '../../src/environments/service-input.ts';
+import { RELEASE_STATUSES } from '../../src/environments/service/input.ts';
+import type { ReleaseStatus } from '../../src/environments/service/input.ts';
 import type { Acquisition } from './model-service.ts';
 import type { Place } from './model.ts';
 import { anyPosted, defined, homeOf, life, message, policy, record, report, reported } from './posted.ts';

@@ -2,7 +2,7 @@ import { expect, onTestFinished, test } from 'vitest';
 import { createOutbox } from '../../src/outbox/outbox.ts';
 import { jobInState, openProducer, startWorker, useQueues } from '../consumers/fixture.ts';
 import { spawnWorker } from '../consumers/processes.ts';
-import { readLease, toldOf } from '../support/operations.ts';
+import { readLease, eventsOf } from '../support/operations.ts';
 import { describeOnEachBackend } from '../support/queues.ts';
 import { until } from '../../testing/until.ts';
 import { NEVER_MS, jobsInOutbox, newRun, untilOutboxIsEmpty, writeEnd, writeStart } from './fixture.ts';
@@ -27,7 +27,7 @@ describeOnEachBackend(
       const { jobId } = await writeEnd(database, run);
       await jobInState(queue('run-finished'), jobId, 'completed');
       expect(await readLease(database.sql, lease.id)).toMatchObject({ status: 'released' });
-      expect(await toldOf(database.sql, run.companyId)).toEqual(['created', 'lease_acquired', 'lease_released']);
+      expect(await eventsOf(database.sql, run.companyId)).toEqual(['created', 'lease_acquired', 'lease_released']);
     });
 
     test('a start and an end written in one transaction leave a finished run and no live lease', async () => {
@@ -57,7 +57,7 @@ describeOnEachBackend(
       await producer.waitForLease(later.runId);
       expect(await jobsInOutbox(database)).toEqual([]);
       expect(await queue('run-started').getJob(`${undone.runId}-started`)).toBeUndefined();
-      expect(await toldOf(database.sql, undone.companyId)).toEqual([]);
+      expect(await eventsOf(database.sql, undone.companyId)).toEqual([]);
     });
 
     test(
@@ -83,7 +83,7 @@ describeOnEachBackend(
         const leases = await database.sql`
           select from lessor.environment_leases where heartbeat_run_id = ${run.runId}`;
         expect(leases).toHaveLength(1);
-        expect(await toldOf(database.sql, run.companyId)).toEqual(['created', 'lease_acquired']);
+        expect(await eventsOf(database.sql, run.companyId)).toEqual(['created', 'lease_acquired']);
       },
     );
 

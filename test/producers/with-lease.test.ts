@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { expect, onTestFinished, test, vi } from 'vitest';
 import { RejectedError, LeaseLostError, QueueUnreachableError } from '../../src/contracts/index.ts';
-import { environmentService } from '../../src/environments/service.ts';
+import { environmentService } from '../../src/environments/service/index.ts';
 import { withLease } from '../../src/producers/with-lease.ts';
 import { openProducer, startWorker, useWorker } from '../consumers/fixture.ts';
 import { readLease } from '../support/operations.ts';

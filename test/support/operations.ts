@@ -2,10 +2,16 @@ import type { Sql } from 'postgres';
 import type { LeaseRelease, LeaseReleaseResult } from '../../src/contracts/index.ts';
 import type { RunFinished, RunFinishedResult, RunHeartbeat, RunHeartbeatResult } from '../../src/contracts/index.ts';
 import type { RunStarted, RunStartedResult } from '../../src/contracts/index.ts';
-import { OPERATION_PATHS } from '../../src/environments/operation-paths.ts';
-import type { Operation, OperationOutcome, OperationSettings } from '../../src/environments/operations.ts';
 import type { WorkerPool } from '../../src/db/worker-pool.ts';
-import type { Outcome } from '../../src/environments/outcome.ts';
+import { applyBatch } from '../../src/environments/operations/apply.ts';
+import type { BatchContext } from '../../src/environments/operations/apply.ts';
+import { subjectOf } from '../../src/environments/operations/operation.ts';
+import type {
+  Operation,
+  OperationOutcome,
+  OperationSettings,
+  Outcome,
+} from '../../src/environments/operations/operation.ts';
 
 export const start = (payload: RunStarted): Operation => ({ kind: 'start', payload });
 export const renew = (payload: RunHeartbeat): Operation => ({ kind: 'renew', payload });
@@ -21,35 +27,49 @@ export const OPERATION_SETTINGS: OperationSettings = {
   leasable: { enabled: true, drivers: new Set(['ssh', 'sandbox']) },
 };
 
-/** What came of an operation, and in which of its batch's transactions: they have numbers in their order. */
-export interface CarriedOut {
+/** What came of an operation, and in which transaction: they are numbered in their order. */
+export interface Applied {
   outcome: OperationOutcome;
   part: number;
 }
 
-/** Carries out operations as a worker does, which gives each of its transactions what those before have left. */
-export async function applyAsWorker(
+/** Applies operations as a worker does: a second operation of the same subject goes into the next batch. */
+export async function applyInBatches(
   pool: WorkerPool,
   operations: readonly Operation[],
   settings: OperationSettings,
-): Promise<CarriedOut[]> {
-  const carriedOut = new Map<Operation, CarriedOut>();
-  for (const [part, path] of OPERATION_PATHS.entries()) {
-    const left = operations.filter((operation) => path.takes(operation) && !carriedOut.has(operation));
-    if (left.length === 0) continue;
-    const outcomes = await path.apply(pool, left, settings);
-    left.forEach((operation, position) => {
-      const outcome = outcomes[position];
-      if (outcome !== undefined) carriedOut.set(operation, { outcome, part });
+  context: BatchContext = {},
+): Promise<Applied[]> {
+  const applied = new Map<Operation, Applied>();
+  let parts = 0;
+  for (const batch of batchesOf(operations)) {
+    const outcomes = await applyBatch(pool, batch, settings, context);
+    const settled = await Promise.all(outcomes.map(async (outcome) => outcome));
+    batch.forEach((operation, position) => {
+      const fellThrough = outcomes[position] instanceof Promise;
+      applied.set(operation, { outcome: settled[position]!, part: fellThrough ? parts + 1 : parts });
     });
+    parts += 2;
   }
-  return operations.map((operation) => carriedOut.get(operation)!);
+  return operations.map((operation) => applied.get(operation)!);
 }
 
-/** Carries out operations as the worker does, batch by batch. */
+/** Operations in as few batches as possible, each of which holds each subject once. */
+function batchesOf(operations: readonly Operation[]): Operation[][] {
+  const batches: Map<string, Operation>[] = [];
+  for (const operation of operations) {
+    const subject = subjectOf(operation);
+    let batch = batches.find((candidate) => !candidate.has(subject));
+    if (batch === undefined) batches.push((batch = new Map()));
+    batch.set(subject, operation);
+  }
+  return batches.map((batch) => [...batch.values()]);
+}
+
+/** Applies operations as a worker does, in batches. */
 export function operationsOn(database: { readonly pool: WorkerPool }) {
   const applyInParts = (operations: readonly Operation[], settings: Partial<OperationSettings> = {}) =>
-    applyAsWorker(database.pool, operations, { ...OPERATION_SETTINGS, ...settings });
+    applyInBatches(database.pool, operations, { ...OPERATION_SETTINGS, ...settings });
 
   const apply = async (...given: Parameters<typeof applyInParts>): Promise<OperationOutcome[]> =>
     (await applyInParts(...given)).map(({ outcome }) => outcome);
@@ -61,7 +81,7 @@ export function operationsOn(database: { readonly pool: WorkerPool }) {
 
   return {
     apply,
-    /** Says of each outcome of which part it is. */
+    /** Each outcome with the number of its transaction. */
     applyInParts,
     start: (payload: RunStarted, settings: Partial<OperationSettings> = {}) =>
       applyOne(start(payload), settings) as Promise<Outcome<RunStartedResult>>,
@@ -106,8 +126,8 @@ export async function readLease(sql: Sql, leaseId: string): Promise<LeaseState> 
   return lease;
 }
 
-/** What was told of a company, oldest first, without the prefix `environment.`. */
-export async function toldOf(sql: Sql, companyId: string): Promise<string[]> {
+/** The activity events of a company, oldest first, without the prefix `environment.`. */
+export async function eventsOf(sql: Sql, companyId: string): Promise<string[]> {
   const events = await sql<{ action: string }[]>`
     select action from lessor.activity_log where company_id = ${companyId} order by id`;
   return events.map(({ action }) => action.replace('environment.', ''));

@@ -1,5 +1,5 @@
 import { Command } from 'commander';
-import { environmentService } from '../../environments/service.ts';
+import { environmentService } from '../../environments/service/index.ts';
 import { databaseUrlOption, parseId } from '../settings.ts';
 import { withDatabase } from '../with-database.ts';
 import { findEnvironment } from './find-environment.ts';

@@ -1,7 +1,7 @@
 import { Command, Option } from 'commander';
 import { ENVIRONMENT_DRIVERS } from '../../contracts/index.ts';
 import type { EnvironmentDriver } from '../../contracts/index.ts';
-import { environmentService } from '../../environments/service.ts';
+import { environmentService } from '../../environments/service/index.ts';
 import { databaseUrlOption, parseId } from '../settings.ts';
 import { withDatabase } from '../with-database.ts';
 import { addConfigOptions, changedConfig, configFields } from './config-flags.ts';

@@ -1,11 +1,13 @@
+import { RejectedError } from '../../contracts/index.ts';
 import type { Db } from '../../db/connection.ts';
-import type { Environment } from '../../environments/environment-register.ts';
-import { denied } from '../../environments/service-errors.ts';
-import { environmentService } from '../../environments/service.ts';
+import type { Environment } from '../../environments/service/input.ts';
+import { environmentService } from '../../environments/service/index.ts';
 
 /** @throws {RejectedError} `unknown_environment` */
 export async function findEnvironment(db: Db, id: string): Promise<Environment> {
   const environment = await environmentService(db).getById(id);
-  if (environment === null) throw denied('unknown_environment', `there is no environment ${id}`);
+  if (environment === null) {
+    throw new RejectedError({ code: 'unknown_environment', reason: `there is no environment ${id}` });
+  }
   return environment;
 }

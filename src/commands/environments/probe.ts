@@ -1,7 +1,7 @@
 import { Command } from 'commander';
+import { RejectedError } from '../../contracts/index.ts';
 import type { ControlDriver, ProbeReport } from '../../environments/drivers/driver.ts';
-import type { Environment } from '../../environments/environment-register.ts';
-import { denied } from '../../environments/service-errors.ts';
+import type { Environment } from '../../environments/service/input.ts';
 import { createControlDrivers } from '../control-drivers.ts';
 import { databaseUrlOption, parseId } from '../settings.ts';
 import { renderRows } from '../table.ts';
@@ -42,7 +42,8 @@ async function probe(environment: Environment, drivers: readonly ControlDriver[]
   const driver = drivers.find(({ name }) => name === kind);
   if (driver === undefined) {
     const known = drivers.map(({ name }) => name).join(', ');
-    throw denied('driver_unavailable', `environment ${id} is of the kind ${kind}; only ${known} can be probed here`);
+    const reason = `environment ${id} is of the kind ${kind}; only ${known} can be probed here`;
+    throw new RejectedError({ code: 'driver_unavailable', reason });
   }
   const config = driver.configSchema.safeParse(environment.config);
   if (!config.success) {

@@ -1,4 +1,4 @@
-import type { Environment } from '../../environments/environment-register.ts';
+import type { Environment } from '../../environments/service/input.ts';
 
 /** What became of an environment: a sentence for people, its row for programs. */
 export function showEnvironment(done: string, environment: Environment, { json }: { json: boolean }): string {

@@ -1,9 +1,9 @@
 import { Command } from 'commander';
 import { InvalidConfigurationError } from '../../contracts/index.ts';
 import type { Db } from '../../db/connection.ts';
-import { lockCompanies } from '../../db/statements/lock-companies.ts';
-import type { Environment } from '../../environments/environment-register.ts';
-import { environmentService } from '../../environments/service.ts';
+import { lockCompanies } from '../../db/statements/companies.ts';
+import type { Environment } from '../../environments/service/input.ts';
+import { environmentService } from '../../environments/service/index.ts';
 import { databaseUrlOption, parseId } from '../settings.ts';
 import { withDatabase } from '../with-database.ts';
 import { addConfigOptions, changedConfig, configFields } from './config-flags.ts';

@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import { ENDED_LEASE_STATUSES } from '../../contracts/index.ts';
 import type { GrantedLease } from '../../contracts/index.ts';
-import type { EnvironmentLease } from '../../environments/lease-register.ts';
+import type { EnvironmentLease } from '../../environments/service/input.ts';
 import type { Lab } from './lab.ts';
 import { leaseInStatus } from './lease-in-status.ts';
 import { expected } from './row.ts';

@@ -1,5 +1,5 @@
 import type { LeaseStatus } from '../../contracts/index.ts';
-import type { EnvironmentLease } from '../../environments/lease-register.ts';
+import type { EnvironmentLease } from '../../environments/service/input.ts';
 import type { Lab } from './lab.ts';
 import { waitUntil } from './wait-until.ts';
 

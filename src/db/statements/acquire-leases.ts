@@ -1,11 +1,65 @@
 import { sql } from 'drizzle-orm';
+import type { SQL } from 'drizzle-orm';
 import type { GrantedLease, LeasePolicy, Metadata } from '../../contracts/index.ts';
 import { queryRows } from '../connection.ts';
 import type { Transaction } from '../connection.ts';
-import type { Actor } from './activity.ts';
-import { writePlacementSnapshot, recordAcquired } from './granted-leases.ts';
-import { grantedLeaseJson } from './lease-json.ts';
-import { jsonRows } from './parameters.ts';
+import type { Actor, ActorInStatement } from './activity.ts';
+import { jsonRows, uuidArray } from './parameters.ts';
+
+/**
+ * A row of `environment_leases lease` joined to `environments environment`, in the shape of the contract's
+ * `GrantedLease`: JSON made by Postgres, so that instants are ISO 8601 whatever the session's settings.
+ */
+export const grantedLeaseJson = sql.raw(`jsonb_build_object(
+  'id', lease.id,
+  'companyId', lease.company_id,
+  'runId', lease.heartbeat_run_id,
+  'status', lease.status,
+  'leasePolicy', lease.lease_policy,
+  'executionWorkspaceId', lease.execution_workspace_id,
+  'fencingToken', lease.fencing_token,
+  'ttlSeconds', lease.ttl_seconds,
+  'acquiredAt', lease.acquired_at,
+  'expiresAt', lease.expires_at,
+  'failureReason', lease.failure_reason,
+  'environment', jsonb_build_object(
+    'id', environment.id, 'name', environment.name, 'driver', environment.driver, 'leaseId', lease.id),
+  'config', environment.config,
+  'providerLeaseId', lease.provider_lease_id)`);
+
+/** What stands of an active `lease` and its `environment` in the context snapshot of its run. */
+export const placementSnapshot = sql.raw(`jsonb_build_object('paperclipEnvironment', jsonb_build_object(
+          'id', environment.id, 'name', environment.name, 'driver', environment.driver, 'leaseId', lease.id),
+          'lessorFencingToken', lease.fencing_token)`);
+
+/**
+ * Writes the placements and fencing tokens of leases that become active into their runs' context snapshots: what a
+ * statement does with its `lease` as `placed`, which {@link recordAcquired} goes by.
+ */
+export const writePlacementSnapshot = sql`
+      update lessor.heartbeat_runs run set
+        context_snapshot = run.context_snapshot || ${placementSnapshot},
+        updated_at = now()
+      from lease join lessor.environments environment on environment.id = lease.environment_id
+      where run.id = lease.heartbeat_run_id
+      returning run.id, run.agent_id`;
+
+/** Where {@link recordAcquired} finds the leases, and the agents of their runs. */
+const LEASES_AND_PLACEMENTS = {
+  leases: sql.raw('lease left join snapshot on snapshot.id = lease.heartbeat_run_id'),
+  agentId: sql.raw('snapshot.agent_id'),
+};
+
+/** Tells `lease_acquired` of leases that become active, in the statement that makes them so (always-audited). */
+export const recordAcquired = (actor: ActorInStatement, { leases, agentId } = LEASES_AND_PLACEMENTS): SQL => sql`
+      insert into lessor.activity_log
+        (company_id, actor_type, actor_id, action, entity_type, entity_id, agent_id, run_id, details)
+      select lease.company_id, ${actor.type}, ${actor.id}, 'environment.lease_acquired', 'environment_lease', lease.id,
+        ${agentId}, lease.heartbeat_run_id, jsonb_strip_nulls(jsonb_build_object(
+          'environmentId', lease.environment_id, 'executionWorkspaceId', lease.execution_workspace_id,
+          'leasePolicy', lease.lease_policy, 'fencingToken', lease.fencing_token, 'expiresAt', lease.expires_at))
+      from ${leases}
+      order by lease.fencing_token`;
 
 /** A lease to be made. */
 export interface NewLease {
@@ -57,14 +111,85 @@ export async function acquireLeases(
       join lessor.environments environment on environment.id = "environmentId"
       order by ordinal
       returning *
-    ), placed as (${writePlacementSnapshot}
+    ), snapshot as (${writePlacementSnapshot}
     ), served as (
       delete from lessor.workspace_waits wait using lease where wait.run_id = lease.heartbeat_run_id
-    ), told as (${recordAcquired(actor)}
+    ), event as (${recordAcquired(actor)}
     )
     select ${grantedLeaseJson} as lease
     from lease join lessor.environments environment on environment.id = lease.environment_id
     order by lease.fencing_token`,
   );
   return granted.map((row) => row.lease);
+}
+
+/** A lease that its driver has acquired. */
+export interface AcquiredLease {
+  leaseId: string;
+  /** What the driver calls what it acquired. */
+  providerLeaseId: string;
+}
+
+/**
+ * Makes pending leases active: the second of the two steps in which a driver acquires. Writes each placement and its
+ * fencing token into its run's context snapshot and tells `lease_acquired` (always-audited), in one statement. The lease
+ * lasts its ttl from now on (always-bounded), and its fencing token is drawn now, under the company's lock: whoever
+ * became active after it has a higher one, however long a driver took (fenced). One that is not pending any more is left
+ * alone.
+ */
+export async function activateLeases(tx: Transaction, acquired: readonly AcquiredLease[], actor: Actor): Promise<void> {
+  await tx.execute(sql`
+    with lease as (
+      update lessor.environment_leases lease set
+        status = 'active',
+        provider_lease_id = "providerLeaseId",
+        acquiring_until = null,
+        failure_reason = null,
+        fencing_token = nextval('lessor.fencing_tokens'),
+        acquired_at = statement_timestamp(),
+        last_used_at = statement_timestamp(),
+        expires_at = statement_timestamp() + make_interval(secs => lease.ttl_seconds),
+        updated_at = statement_timestamp()
+      from jsonb_to_recordset(${jsonRows(acquired)}) as acquired ("leaseId" uuid, "providerLeaseId" text)
+      where lease.id = "leaseId" and lease.status = 'pending'
+      returning lease.*
+    ), snapshot as (${writePlacementSnapshot}
+    )${recordAcquired(actor)}`);
+}
+
+/**
+ * Says of leases that ended while their driver acquired them that it is done now, so that their cleanup can begin, or
+ * begin anew. One that has been cleaned up already, since its acquirer was held to be dead, waits for its cleanup anew:
+ * the acquirer may have made something since (no-leak). It ends as it did, or was to. One that was taken over is left
+ * alone: what was acquired is another lease's by now.
+ */
+export async function recordSupersededAcquisitions(tx: Transaction, leaseIds: readonly string[]): Promise<void> {
+  await tx.execute(sql`
+    update lessor.environment_leases set
+      acquiring_until = statement_timestamp(),
+      ending_status = case when ending_status is null and status <> 'pending_cleanup' then status else ending_status end,
+      ending_reason = case when ending_status is null and status <> 'pending_cleanup' then failure_reason
+        else ending_reason end,
+      status = 'pending_cleanup',
+      cleanup_status = 'pending',
+      released_at = null,
+      updated_at = statement_timestamp()
+    where id = any(${uuidArray(leaseIds)}) and status in ('pending_cleanup', 'released', 'failed', 'expired')
+      and not (status = 'released' and ending_status is null and provider_lease_id is not null)`);
+}
+
+/** Reads leases, by id. The companies' locks must be held. */
+export async function readGrantedLeases(
+  tx: Transaction,
+  leaseIds: readonly string[],
+): Promise<Map<string, GrantedLease>> {
+  const leases = await queryRows<{ lease: GrantedLease }>(
+    tx,
+    sql`
+    select ${grantedLeaseJson} as lease
+    from lessor.environment_leases lease
+    join lessor.environments environment on environment.id = lease.environment_id
+    where lease.id = any(${uuidArray(leaseIds)})`,
+  );
+  return new Map(leases.map(({ lease }) => [lease.id, lease]));
 }

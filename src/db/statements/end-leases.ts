@@ -3,17 +3,86 @@ import type { SQL } from 'drizzle-orm';
 import type { CleanupStatus, LeaseStatus } from '../../contracts/index.ts';
 import { queryRows } from '../connection.ts';
 import type { Transaction } from '../connection.ts';
-import type { Actor } from './activity.ts';
-import {
-  endedLeaseValues,
-  endedLeaseColumns,
-  cleanupOfEndedLease,
-  endingByRun,
-  isLive,
-  nextStatus,
-  recordEnded,
-} from './ended-leases.ts';
+import type { Actor, ActorInStatement } from './activity.ts';
+import { hasExternalEffectsSql } from './external-effects.ts';
 import { jsonRows, uuidArray } from './parameters.ts';
+
+/**
+ * Whether a `lease` is pending or active (always-explained), said so that it is looked up by its run. Said by its status,
+ * Postgres would rather read one of the indexes of live leases from end to end, if there were few when it last looked.
+ */
+export const isLive = sql.raw('lease.cleanup_status is null');
+
+/** Cleanup of a lease whose driver has no effects outside Postgres is done once its row is written. */
+const cleanupOfEndedLease = sql`case when ${hasExternalEffectsSql('lease.provider')} then 'pending' else 'success' end`;
+
+/** What is kept on an environment for the next run of its scope; on `Local` there is nothing to keep. */
+const keptForReuse = sql`lease.status = 'active' and ${hasExternalEffectsSql('lease.provider')}
+  and lease.lease_policy in ('reuse_by_environment', 'reuse_by_execution_workspace')`;
+
+const keptOnFailure = sql`lease.status = 'active' and lease.lease_policy = 'retain_on_failure'`;
+
+/**
+ * How the end of a `run` ends its live `lease` (DESIGN: released, failed with the run's reason, or retained on failure).
+ * What a run that did not fail leaves for reuse is retained until the next run of its scope takes it over. One that was
+ * never active is not retained: there is nothing to look at.
+ */
+export const endingByRun = sql`
+  case
+    when run.status in ('succeeded', 'cancelled') then
+      case when ${keptForReuse} then 'retained' else 'released' end
+    when ${keptOnFailure} then 'retained'
+    else 'failed'
+  end as status,
+  case run.status
+    when 'failed' then coalesce(nullif(run.failure_reason, ''), 'the run failed and gave no reason')
+    when 'timed_out' then coalesce(nullif(run.failure_reason, ''), 'the run timed out')
+  end as failure_reason,
+  case
+    when run.status in ('failed', 'timed_out') and ${keptOnFailure} then 'pending'
+    when ${keptForReuse} then 'pending'
+    else ${cleanupOfEndedLease}
+  end as cleanup_status`;
+
+/**
+ * What a lease becomes that is to end so. While its cleanup is pending it ends in two steps: it becomes
+ * `pending_cleanup`, which keeps how it is to end, and its end is told when its driver has cleaned up after it.
+ */
+export const nextStatus = sql.raw(
+  `case when status <> 'retained' and cleanup_status = 'pending' then 'pending_cleanup' else status end`,
+);
+
+/** The columns that {@link endedLeaseValues} gives values for (always-explained). */
+export const endedLeaseColumns = sql.raw(`(status, failure_reason, cleanup_status, ending_status, ending_reason,
+  released_at, expires_at, last_used_at, updated_at)`);
+
+/** A `lease` after an `ending`, which has its `next_status` beside what it is to end as. */
+export const endedLeaseValues = sql.raw(`select next_status, ending.failure_reason, ending.cleanup_status,
+  case next_status when 'pending_cleanup' then ending.status else lease.ending_status end,
+  case next_status when 'pending_cleanup' then ending.failure_reason else lease.ending_reason end,
+  case when next_status not in ('retained', 'pending_cleanup') then statement_timestamp() end,
+  case when ending.status = 'retained'
+    then greatest(lease.expires_at, statement_timestamp() + make_interval(secs => lease.ttl_seconds))
+    else lease.expires_at end,
+  statement_timestamp(), statement_timestamp()`);
+
+/**
+ * Tells the ends of leases in the statement that ends them (always-audited).
+ * @param leases selects each `lease` with its `from_status`, beside its `run`
+ */
+export const recordEnded = (actor: ActorInStatement, leases: SQL): SQL => sql`
+      insert into lessor.activity_log
+        (company_id, actor_type, actor_id, action, entity_type, entity_id, agent_id, run_id, details)
+      select lease.company_id, ${actor.type}, ${actor.id},
+        case when from_status = 'pending_cleanup' and cleanup_status = 'failed' then 'environment.lease_release_failed'
+          else 'environment.lease_' || lease.status end,
+        'environment_lease', lease.id, run.agent_id, lease.heartbeat_run_id, jsonb_strip_nulls(jsonb_build_object(
+          'environmentId', lease.environment_id, 'executionWorkspaceId', lease.execution_workspace_id,
+          'runStatus', run.status, 'failureReason', lease.failure_reason, 'cleanupStatus', lease.cleanup_status,
+          'fencingToken', lease.fencing_token))
+      from ${leases}
+      where lease.status <> 'pending_cleanup'
+      order by lease.fencing_token`;
 
 /** A lease that was just ended, or retained after its run. */
 export interface EndedLease {
@@ -31,7 +100,7 @@ export interface EndedLease {
  * A lease that is to end while its cleanup is pending ends in two steps: it becomes `pending_cleanup`, which keeps how
  * it is to end, and its end is told when its driver has cleaned up after it.
  */
-async function endLeases(tx: Transaction, ending: SQL, actor: Actor): Promise<EndedLease[]> {
+async function applyEndings(tx: Transaction, ending: SQL, actor: Actor): Promise<EndedLease[]> {
   return queryRows<EndedLease>(
     tx,
     sql`
@@ -42,7 +111,7 @@ async function endLeases(tx: Transaction, ending: SQL, actor: Actor): Promise<En
       from ending
       where lease.id = ending.lease_id and lease.status = ending.from_status
       returning lease.*, ending.from_status
-    ), told as (${recordEnded(actor, sql`lease left join lessor.heartbeat_runs run on run.id = lease.heartbeat_run_id`)}
+    ), event as (${recordEnded(actor, sql`lease left join lessor.heartbeat_runs run on run.id = lease.heartbeat_run_id`)}
     )
     select id, company_id as "companyId", heartbeat_run_id as "runId", status from lease order by fencing_token`,
   );
@@ -60,7 +129,7 @@ function endingOfEndedRuns(leases: SQL): SQL {
 
 /** Ends the live leases of those of the runs that have ended (no-leak). */
 export async function endLeasesOfRuns(tx: Transaction, runIds: readonly string[], actor: Actor): Promise<EndedLease[]> {
-  return endLeases(tx, endingOfEndedRuns(sql`lease.heartbeat_run_id = any(${uuidArray(runIds)})`), actor);
+  return applyEndings(tx, endingOfEndedRuns(sql`lease.heartbeat_run_id = any(${uuidArray(runIds)})`), actor);
 }
 
 /**
@@ -73,13 +142,13 @@ export async function endOrphanedLeases(
   actor: Actor,
 ): Promise<EndedLease[]> {
   const orphaned = sql`lease.id = any(${uuidArray(leaseIds)}) for update of lease skip locked`;
-  return endLeases(tx, endingOfEndedRuns(orphaned), actor);
+  return applyEndings(tx, endingOfEndedRuns(orphaned), actor);
 }
 
 /** An instant as it stands in a reason: whole seconds in UTC. */
-const inWords = (instant: string) => sql.raw(`to_char(${instant} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')`);
+const isoSeconds = (instant: string) => sql.raw(`to_char(${instant} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')`);
 
-const lapsed = sql.raw(
+const isExpired = sql.raw(
   `lease.status in ('pending', 'active', 'retained') and lease.expires_at <= statement_timestamp()`,
 );
 
@@ -87,22 +156,22 @@ const lapsed = sql.raw(
 export type RowLocking = 'skip locked' | 'wait';
 
 /** Expires those of the leases that have lapsed. */
-export async function expireLapsedLeases(
+export async function expireLeases(
   tx: Transaction,
   leaseIds: readonly string[],
   locking: RowLocking,
   actor: Actor,
 ): Promise<EndedLease[]> {
-  return endLeases(
+  return applyEndings(
     tx,
     sql`
       select lease.id as lease_id, lease.status as from_status, 'expired' as status,
         concat_ws('; ', lease.failure_reason,
           case lease.status when 'retained' then 'kept after its run until ' else 'not renewed before ' end
-            || ${inWords('lease.expires_at')}) as failure_reason,
+            || ${isoSeconds('lease.expires_at')}) as failure_reason,
         ${cleanupOfEndedLease} as cleanup_status
       from lessor.environment_leases lease
-      where lease.id = any(${uuidArray(leaseIds)}) and ${lapsed}
+      where lease.id = any(${uuidArray(leaseIds)}) and ${isExpired}
       for update of lease ${sql.raw(locking === 'wait' ? '' : locking)}`,
     actor,
   );
@@ -119,11 +188,11 @@ export async function failAbandonedLeases(
   untouchedSeconds: number,
   actor: Actor,
 ): Promise<EndedLease[]> {
-  return endLeases(
+  return applyEndings(
     tx,
     sql`
       select lease.id as lease_id, lease.status as from_status, 'failed' as status,
-        'acquisition never completed: not touched since ' || ${inWords('lease.last_used_at')} as failure_reason,
+        'acquisition never completed: not touched since ' || ${isoSeconds('lease.last_used_at')} as failure_reason,
         ${cleanupOfEndedLease} as cleanup_status
       from lessor.environment_leases lease
       left join lessor.heartbeat_runs run on run.id = lease.heartbeat_run_id
@@ -146,12 +215,8 @@ export interface LeaseEnding {
 }
 
 /** Ends leases as told: releases by a service, and holders of a workspace that are superseded. */
-export async function endLeasesAsTold(
-  tx: Transaction,
-  endings: readonly LeaseEnding[],
-  actor: Actor,
-): Promise<EndedLease[]> {
-  return endLeases(
+export async function endLeases(tx: Transaction, endings: readonly LeaseEnding[], actor: Actor): Promise<EndedLease[]> {
+  return applyEndings(
     tx,
     sql`
       select "leaseId" as lease_id, "fromStatus" as from_status, status, "failureReason" as failure_reason,

@@ -32,14 +32,14 @@ export async function findOrphanedLeases(db: Db, limit: number, after?: Orphaned
 }
 
 /** A lease past its end, and its place in a pass over those. */
-export interface LapsedLease {
+export interface ExpiredLease {
   leaseId: string;
   expiresAt: string;
 }
 
 /** Leases past their end, oldest first, through the index `environment_leases_lapsing`. */
-export async function findLapsedLeases(db: Db, limit: number, after?: LapsedLease): Promise<LapsedLease[]> {
-  return queryRows<LapsedLease>(
+export async function findExpiredLeases(db: Db, limit: number, after?: ExpiredLease): Promise<ExpiredLease[]> {
+  return queryRows<ExpiredLease>(
     db,
     sql`
     select id as "leaseId", expires_at::text as "expiresAt"

@@ -29,7 +29,7 @@ export async function insertOutboxJob(tx: CallerTransaction, job: NewOutboxJob):
  * Makes Postgres end the session when nothing is heard of the transaction for so long: a relay whose machine is gone
  * would keep its jobs locked until TCP notices, which can take hours.
  */
-export async function limitSilence(tx: Transaction, milliseconds: number): Promise<void> {
+export async function setIdleInTransactionTimeout(tx: Transaction, milliseconds: number): Promise<void> {
   await tx.execute(sql`select set_config('idle_in_transaction_session_timeout', ${String(milliseconds)}, true)`);
 }
 

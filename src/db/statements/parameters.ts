@@ -20,7 +20,7 @@ export function bigintArray(ids: readonly string[]): SQL {
  * A column of rows, for `unnest`, which makes rows of columns in half the time that `jsonb_to_recordset` takes for the
  * same: the placeholder for what {@link arrayLiteral} makes of its values.
  */
-export function column(type: 'uuid' | 'text' | 'int' | 'timestamptz' | 'jsonb', name: string): SQL {
+export function arrayParam(type: 'uuid' | 'text' | 'int' | 'timestamptz' | 'jsonb', name: string): SQL {
   return sql`${sql.placeholder(name)}::text::${sql.raw(type)}[]`;
 }
 

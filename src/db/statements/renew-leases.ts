@@ -3,6 +3,7 @@ import type { LeaseStatus } from '../../contracts/index.ts';
 import { queryRows } from '../connection.ts';
 import type { Transaction } from '../connection.ts';
 import type { Actor } from './activity.ts';
+import { hasExternalEffectsSql } from './external-effects.ts';
 import { jsonRows, uuidArray } from './parameters.ts';
 
 /** A run that wants its leases renewed, by its own ttl or by the one each lease was given. */
@@ -16,7 +17,7 @@ export interface Renewal {
  * A lease that merely lapsed comes back: its run is still alive, nobody had ended or retained it, nothing was cleaned up
  * outside Postgres, and nobody was given its place since, which a higher fencing token would show (fenced, one-lease, single-flight).
  */
-const revivable = sql.raw(`lease.status = 'expired' and lease.provider = 'local'
+const isRevivable = sql`lease.status = 'expired' and not (${hasExternalEffectsSql('lease.provider')})
   and exists (select from lessor.heartbeat_runs run
     where run.id = lease.heartbeat_run_id and run.status in ('queued', 'running'))
   and not exists (select from lessor.activity_log event
@@ -29,7 +30,7 @@ const revivable = sql.raw(`lease.status = 'expired' and lease.provider = 'local'
       and later.fencing_token > lease.fencing_token)
   and not (lease.lease_policy = 'ephemeral' and exists (select from lessor.environment_leases later
     where later.execution_workspace_id = lease.execution_workspace_id and later.environment_id = lease.environment_id
-      and later.fencing_token > lease.fencing_token and later.lease_policy = 'ephemeral'))`);
+      and later.fencing_token > lease.fencing_token and later.lease_policy = 'ephemeral'))`;
 
 /**
  * Extends live leases to now + ttl, never shortening one, and saves those that had merely lapsed, whether a sweep has
@@ -40,10 +41,10 @@ export async function renewLeases(tx: Transaction, renewals: readonly Renewal[],
   await tx.execute(sql`
     with held as (
       select lease.id, lease.status as from_status, coalesce("ttlSeconds", lease.ttl_seconds) as ttl_seconds,
-        lease.expires_at <= statement_timestamp() as lapsed
+        lease.expires_at <= statement_timestamp() as is_expired
       from jsonb_to_recordset(${jsonRows(renewals)}) as wanted ("companyId" uuid, "runId" uuid, "ttlSeconds" int)
       join lessor.environment_leases lease on lease.heartbeat_run_id = "runId" and lease.company_id = "companyId"
-      where lease.status = 'active' or (${revivable})
+      where lease.status = 'active' or (${isRevivable})
       for update of lease
     ), lease as (
       update lessor.environment_leases lease set
@@ -56,7 +57,7 @@ export async function renewLeases(tx: Transaction, renewals: readonly Renewal[],
         updated_at = statement_timestamp()
       from held
       where lease.id = held.id
-      returning lease.*, held.from_status, held.lapsed
+      returning lease.*, held.from_status, held.is_expired
     )
     insert into lessor.activity_log
       (company_id, actor_type, actor_id, action, entity_type, entity_id, agent_id, run_id, details)
@@ -64,7 +65,7 @@ export async function renewLeases(tx: Transaction, renewals: readonly Renewal[],
       run.agent_id, lease.heartbeat_run_id, jsonb_build_object('environmentId', lease.environment_id,
         'fromStatus', lease.from_status, 'expiresAt', lease.expires_at, 'fencingToken', lease.fencing_token)
     from lease left join lessor.heartbeat_runs run on run.id = lease.heartbeat_run_id
-    where lease.lapsed
+    where lease.is_expired
     order by lease.fencing_token`);
 }
 

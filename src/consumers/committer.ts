@@ -1,0 +1,133 @@
+import type { Logger } from 'pino';
+import type { LeaseRelease } from '../contracts/index.ts';
+import type { WorkerPool } from '../db/worker-pool.ts';
+import { recordRejections } from '../db/statements/activity.ts';
+import type { Actor } from '../db/statements/activity.ts';
+import type { ControlDriver } from '../environments/drivers/driver.ts';
+import { applyBatch, applyGeneralPath } from '../environments/operations/apply.ts';
+import type { OperationPool } from '../environments/operations/apply.ts';
+import { ProvisionedCompanies } from '../environments/operations/fast-path.ts';
+import { subjectOf } from '../environments/operations/operation.ts';
+import type { Operation, OperationOutcome, OutcomeOf } from '../environments/operations/operation.ts';
+import { DriverCalls } from './driver-calls.ts';
+import type { DriverSlotLimits } from './driver-slots.ts';
+import { GroupCommit } from './group-commit.ts';
+import type { HandlerDependencies } from './handler.ts';
+import type { ReleaseJobs } from './lost-releases.ts';
+import { DatabaseOutage } from './database-outage.ts';
+import { Sweep } from './sweep.ts';
+import type { SweepResult } from './sweep.ts';
+import type { ResolvedWorkerSettings } from './worker-settings.ts';
+
+/** What handlers and the sweep do in Postgres, outlasting its outages. */
+export interface Committer extends HandlerDependencies {
+  /** Commits an operation in a transaction of its own, for one that may be poisonous. */
+  submitAlone: HandlerDependencies['submit'];
+  sweep(): Promise<SweepResult>;
+  /** From now on nothing waits for Postgres to come back: what is under way is rejected. */
+  stopWaiting(): void;
+}
+
+const SWEEP_BATCH_SIZE = 500;
+
+/** Longer than a large batch takes that has to wait for nobody. */
+const SLOW_BATCH_THRESHOLD_MS = 250;
+
+/** For the sweep, for telling rejections, for what is tried alone, and for the outbox. */
+const CONNECTIONS_BESIDE_BATCHES = 4;
+
+/** Most connections to Postgres that a worker uses concurrently: its batches are in flight on both paths. */
+export function connectionsOf({ batchesInFlight }: Pick<ResolvedWorkerSettings, 'batchesInFlight'>): number {
+  return 2 * batchesInFlight + CONNECTIONS_BESIDE_BATCHES;
+}
+
+/** What operations reach besides Postgres. */
+export interface OperationDependencies {
+  logger: Logger;
+  releaseJobs: ReleaseJobs;
+  drivers: readonly ControlDriver[];
+}
+
+export function openCommitter(
+  db: WorkerPool,
+  settings: ResolvedWorkerSettings,
+  { logger, releaseJobs, drivers }: OperationDependencies,
+): Committer {
+  const { companyRegistration, defaultTtlSeconds, leaseWaitMs, replica } = settings;
+  const actor: Actor = { type: 'system', id: `lessor:${replica}` };
+  const stopping = new AbortController();
+  const driverCalls = new DriverCalls({ drivers, slots: slotLimits(settings), stopping: stopping.signal });
+  const leasable = { enabled: settings.enableEnvironments, drivers: driverCalls.names };
+  const operationSettings = { actor, companyRegistration, defaultTtlSeconds, leaseWaitMs, leasable };
+  const requestReleases = (releases: readonly LeaseRelease[]) => requestFrom(releaseJobs, releases, logger);
+  const outage = new DatabaseOutage({
+    signal: stopping.signal,
+    onUnreachable: (detail) => logger.warn(detail, 'Postgres is away: jobs wait and spend no attempt'),
+    onReachable: (detail) => logger.info(detail, 'Postgres is back'),
+  });
+  const pool: OperationPool = {
+    pipeline: (statements) => outage.retryWhileUnreachable(() => db.pipeline(statements)),
+    transaction: (work) => outage.retryWhileUnreachable(() => db.transaction(work)),
+  };
+  const grouping = {
+    keyOf: (operation: Operation) => operation.payload.companyId,
+    subjectOf,
+    maxBatchSize: settings.batchSize,
+    maxBatchesInFlight: settings.batchesInFlight,
+    slowBatchThresholdMs: SLOW_BATCH_THRESHOLD_MS,
+  };
+  // What falls through the fast path is grouped again, with what falls through other batches: its companies stay excluded
+  // from the batches of `operations`, which are not held up by a slow general path of other companies.
+  const fallenThrough = new GroupCommit<Operation, OperationOutcome>({
+    ...grouping,
+    commit: (batch) => applyGeneralPath(pool, batch, operationSettings),
+  });
+  const provisioned = new ProvisionedCompanies();
+  const generalPath = (rest: readonly Operation[]) => rest.map((operation) => fallenThrough.submit(operation));
+  const operations = new GroupCommit<Operation, OperationOutcome>({
+    ...grouping,
+    commit: (batch) => applyBatch(pool, batch, operationSettings, { provisioned, generalPath }),
+  });
+  const sweep = new Sweep({
+    db,
+    actor,
+    logger,
+    releaseJobs,
+    requestReleases,
+    batchSize: SWEEP_BATCH_SIZE,
+    retentionSeconds: settings.runRetentionSeconds,
+  });
+  return {
+    submit: async <Submitted extends Operation>(operation: Submitted) =>
+      (await operations.submit(operation)) as OutcomeOf<Submitted['kind']>,
+    submitAlone: async <Submitted extends Operation>(operation: Submitted) => {
+      const [outcome] = await applyGeneralPath(pool, [operation], operationSettings);
+      return outcome as OutcomeOf<Submitted['kind']>;
+    },
+    drivers: driverCalls,
+    requestReleases,
+    recordRejection: (run, rejection) => pool.transaction((tx) => recordRejections(tx, [{ ...run, rejection }], actor)),
+    sweep: () => outage.retryWhileUnreachable(() => sweep.run()),
+    stopWaiting: () => stopping.abort(),
+  };
+}
+
+/** At least half of the jobs that are worked on at once are left to what needs no driver. */
+function slotLimits({
+  concurrency,
+  driverConcurrency,
+  environmentConcurrency,
+}: ResolvedWorkerSettings): DriverSlotLimits {
+  const total = Math.max(1, Math.min(driverConcurrency, Math.floor(concurrency / 2)));
+  return { total, perEnvironment: Math.min(environmentConcurrency, total) };
+}
+
+async function requestFrom(jobs: ReleaseJobs, releases: readonly LeaseRelease[], logger: Logger): Promise<void> {
+  if (releases.length === 0) return;
+  try {
+    await jobs.restore(releases);
+  } catch (error) {
+    const leases = releases.map(({ leaseId }) => leaseId);
+    logger.warn({ err: error, leases }, 'jobs of releases could not be published: a later sweep does');
+  }
+}
