@@ -47,7 +47,7 @@ describe('the audit finds', () => {
         expires_at, released_at, cleanup_status)
       select company_id, environment_id, heartbeat_run_id, 'released', 300, expires_at, released_at, 'success'
       from lessor.environment_leases limit 1`;
-    expect(await audit()).toContainEqual(expect.stringContaining('doubled'));
+    expect(await audit()).toContainEqual(expect.stringContaining('duplicated'));
   });
 
   test('an event that was told twice, or not at all', async () => {

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { useDatabase } from '../support/database.ts';
-import { lapse } from '../support/factories.ts';
+import { backdateExpiry } from '../support/factories.ts';
 import { readLease, eventsOf } from '../support/operations.ts';
 import { swept, useLeaseSweep } from './sweep-fixture.ts';
 
@@ -57,7 +57,7 @@ describe('no-leak: a pending lease whose acquirer died', () => {
   test('ends the way its run did where that has ended, even if it has lapsed as well', async () => {
     const { leases, ids } = await companyWithLeases(1, { status: 'pending' });
     await leaveUntouched(ids, 181);
-    await lapse(database.sql, ids[0]!);
+    await backdateExpiry(database.sql, ids[0]!);
     await endRun(leases[0]!.runId, 'cancelled');
     expect(await sweep()).toEqual(swept({ orphaned: 1 }));
     expect(await readLease(database.sql, ids[0]!)).toMatchObject({ status: 'released', failure_reason: null });
@@ -66,7 +66,7 @@ describe('no-leak: a pending lease whose acquirer died', () => {
   test('is expired where it has lapsed', async () => {
     const { ids } = await companyWithLeases(1, { status: 'pending' });
     await leaveUntouched(ids, 181);
-    await lapse(database.sql, ids[0]!);
+    await backdateExpiry(database.sql, ids[0]!);
     expect(await sweep()).toEqual(swept({ expired: 1 }));
     const lease = await readLease(database.sql, ids[0]!);
     expect(lease.status).toBe('expired');
@@ -74,7 +74,7 @@ describe('no-leak: a pending lease whose acquirer died', () => {
   });
 
   test.for([
-    ['has lapsed', 'expired', (_runId: string, id: string) => lapse(database.sql, id)],
+    ['has lapsed', 'expired', (_runId: string, id: string) => backdateExpiry(database.sql, id)],
     ['is of an ended run', 'released', (runId: string) => endRun(runId, 'succeeded')],
   ] as const)('is never said to be abandoned where it %s, even if it cannot be %s', async ([, status, happen]) => {
     const { leases, ids } = await companyWithLeases(1, { status: 'pending' });

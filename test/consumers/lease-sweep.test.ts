@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { useDatabase } from '../support/database.ts';
-import { insertLease, insertRun, lapse } from '../support/factories.ts';
+import { insertLease, insertRun, backdateExpiry } from '../support/factories.ts';
 import { readLease, eventsOf } from '../support/operations.ts';
 import { swept, useLeaseSweep } from './sweep-fixture.ts';
 
@@ -60,7 +60,7 @@ describe('no-leak', () => {
     expect(await readLease(sql, id)).toMatchObject({ status: 'retained', failure_reason: 'look at me' });
     expect(await sweep()).toEqual(swept());
 
-    await lapse(sql, id);
+    await backdateExpiry(sql, id);
     expect(await sweep()).toEqual(swept({ expired: 1 }));
     const lease = await readLease(sql, id);
     expect(lease).toMatchObject({ status: 'expired', cleanup_status: 'success' });
@@ -71,7 +71,7 @@ describe('no-leak', () => {
   test('a lease without a run is expired too', async () => {
     const { companyId, environmentId } = await companyWithLeases(0);
     const id = await insertLease(database.sql, { companyId, environmentId });
-    await lapse(database.sql, id);
+    await backdateExpiry(database.sql, id);
     expect(await sweep()).toEqual(swept({ expired: 1 }));
   });
 });

@@ -2,7 +2,7 @@ import { sweepLeases } from '../../src/consumers/lease-sweep.ts';
 import type { LeaseSweepResult } from '../../src/consumers/lease-sweep.ts';
 import type { RunStatus } from '../../src/contracts/index.ts';
 import type { TestDatabase } from '../support/database.ts';
-import { insertCompany, insertEnvironment, insertLease, insertRun, lapse } from '../support/factories.ts';
+import { insertCompany, insertEnvironment, insertLease, insertRun, backdateExpiry } from '../support/factories.ts';
 import type { LeaseRow } from '../support/factories.ts';
 import { readLease } from '../support/operations.ts';
 import { silentLogger } from './fixture.ts';
@@ -48,7 +48,7 @@ export function useLeaseSweep(database: TestDatabase) {
   };
 
   const lapseAll = async (ids: readonly string[]): Promise<void> => {
-    for (const [age, id] of ids.entries()) await lapse(database.sql, id, age + 1);
+    for (const [age, id] of ids.entries()) await backdateExpiry(database.sql, id, age + 1);
   };
 
   const statusesOf = async (ids: readonly string[]): Promise<string[]> => {

@@ -8,7 +8,7 @@ import { openQueues } from '../../src/queues/queues.ts';
 import { ReleaseJobs } from '../../src/queues/release-jobs.ts';
 import { useDatabase } from '../support/database.ts';
 import type { TestDatabase } from '../support/database.ts';
-import { lapse } from '../support/factories.ts';
+import { backdateExpiry } from '../support/factories.ts';
 import { readLease } from '../support/operations.ts';
 import { describeOnEachBackend } from '../support/queues.ts';
 import { useQueues } from './fixture.ts';
@@ -134,7 +134,7 @@ async function oneOfEachKind(database: TestDatabase) {
   const orphaned = await oneLease();
   await endRun(orphaned.runId, 'succeeded');
   const expired = await oneLease();
-  await lapse(sql, expired.id);
+  await backdateExpiry(sql, expired.id);
   const abandoned = await oneLease({ status: 'pending' });
   await sql`update lessor.environment_leases set last_used_at = now() - interval '5 min' where id = ${abandoned.id}`;
   const uncleaned = await oneLease({ status: 'pending_cleanup', cleanupStatus: 'pending' });

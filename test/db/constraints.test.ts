@@ -3,7 +3,7 @@ import { beforeEach, describe, expect, test } from 'vitest';
 import { useDatabase } from '../support/database.ts';
 import { insertCompany, insertEnvironment, insertLease, insertRun } from '../support/factories.ts';
 import type { LeaseRow } from '../support/factories.ts';
-import { refusalOf } from '../support/postgres-errors.ts';
+import { postgresErrorOf } from '../support/postgres-errors.ts';
 
 const database = useDatabase();
 
@@ -18,7 +18,7 @@ beforeEach(async () => {
 });
 
 const lease = (row: Partial<LeaseRow> = {}) => insertLease(database.sql, { companyId, environmentId, runId, ...row });
-const constraintOf = async (attempt: PromiseLike<unknown>) => (await refusalOf(attempt)).constraint_name;
+const constraintOf = async (attempt: PromiseLike<unknown>) => (await postgresErrorOf(attempt)).constraint_name;
 
 const deny = () => database.sql`
   insert into lessor.activity_log (company_id, actor_id, action, entity_type, entity_id, run_id)
@@ -80,7 +80,7 @@ describe('Postgres itself refuses what would break', () => {
 
   test('always-bounded: a lease without an end', async () => {
     const id = await lease();
-    const rejection = await refusalOf(
+    const rejection = await postgresErrorOf(
       database.sql`update lessor.environment_leases set expires_at = null where id = ${id}`,
     );
     expect(rejection).toMatchObject({ code: '23502', column_name: 'expires_at' });

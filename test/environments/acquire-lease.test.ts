@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
-import { insertRun, lapse } from '../support/factories.ts';
+import { insertRun, backdateExpiry } from '../support/factories.ts';
 import { useEnvironmentService } from './service-fixture.ts';
 
 const fixture = useEnvironmentService();
@@ -96,7 +96,7 @@ describe('acquireLease', () => {
     const { companyId, local, told } = await newCompany();
     const request = { companyId, environmentId: local.id, executionWorkspaceId: randomUUID() };
     const holder = await fixture.service.acquireLease(request);
-    await lapse(database.sql, holder.id);
+    await backdateExpiry(database.sql, holder.id);
     await fixture.service.acquireLease(request);
     expect(await fixture.service.getLeaseById(holder.id)).toMatchObject({ status: 'expired' });
     expect(await told()).toEqual(['lease_acquired', 'lease_expired', 'lease_acquired']);

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import { sqlErrorOf } from '../../src/db/sql-errors.ts';
 import { useDatabase } from '../support/database.ts';
-import { lapse, runFinished, runHeartbeat, runStarted } from '../support/factories.ts';
+import { backdateExpiry, runFinished, runHeartbeat, runStarted } from '../support/factories.ts';
 import { operationsOn, start, eventsOf } from '../support/operations.ts';
 
 const database = useDatabase({ maximumConnections: 20, audited: true });
@@ -17,7 +17,7 @@ describe('always-audited', () => {
       const lapsedOne = runStarted({ companyId: payload.companyId, executionWorkspaceId: randomUUID() });
       await operations.apply([start(payload), start(ephemeral)]);
       const lapsed = await operations.granted(lapsedOne);
-      await lapse(database.sql, lapsed.id);
+      await backdateExpiry(database.sql, lapsed.id);
       const attempts: Record<string, () => Promise<unknown>> = {
         lease_acquired: () => operations.start(runStarted({ companyId: payload.companyId })),
         lease_released: () => operations.finish(runFinished(payload)),

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { expireLeases } from '../../src/db/statements/end-leases.ts';
 import { useDatabase } from '../support/database.ts';
-import { lapse, runFinished } from '../support/factories.ts';
+import { backdateExpiry, runFinished } from '../support/factories.ts';
 import { readLease } from '../support/operations.ts';
 import { driverOperationsOn } from './driver-fixture.ts';
 
@@ -44,7 +44,7 @@ describe('a lease that a driver cleans up after', () => {
   test('that lapsed is expired once that is done, with the reason', async () => {
     const { run, told } = await operations.remote();
     const lease = await operations.active(run());
-    await lapse(database.sql, lease.id);
+    await backdateExpiry(database.sql, lease.id);
     await expire(lease.id);
     await driver.cleanedUp(lease);
     expect(await readLease(database.sql, lease.id)).toMatchObject({
@@ -110,7 +110,7 @@ describe('a lease that a driver cleans up after', () => {
     await operations.finish(runFinished(started, { status: 'failed', failureReason: 'tests are red' }));
     expect(await readLease(database.sql, lease.id)).toMatchObject({ status: 'retained', cleanup_status: 'pending' });
     expect(await driver.cleanUp(lease)).toMatchObject({ kind: 'done', result: { status: 'retained' } });
-    await lapse(database.sql, lease.id);
+    await backdateExpiry(database.sql, lease.id);
     await expire(lease.id);
     await driver.cleanedUp(lease);
     expect(await told()).toEqual(['lease_acquired', 'lease_retained', 'lease_expired']);
@@ -138,7 +138,7 @@ describe('single-flight', () => {
     const { run } = await operations.remote();
     const [first, second] = [run({ executionWorkspaceId }), run({ executionWorkspaceId })];
     const lease = await operations.active(first);
-    await lapse(database.sql, lease.id);
+    await backdateExpiry(database.sql, lease.id);
     expect(await operations.start(second)).toMatchObject({ kind: 'waiting', heldBy: { as: 'cleanup' } });
     expect(await readLease(database.sql, lease.id)).toMatchObject({ status: 'pending_cleanup' });
     await driver.cleanedUp(lease);

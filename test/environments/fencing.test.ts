@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import { environmentService } from '../../src/environments/service/index.ts';
-import { lapse } from '../support/factories.ts';
+import { backdateExpiry } from '../support/factories.ts';
 import { untilWaitingForLocks } from '../support/locks.ts';
 import { useEnvironmentService } from './service-fixture.ts';
 
@@ -32,7 +32,7 @@ describe('fenced: assertCurrent', () => {
 
   test('refuses the holder of a lease that has lapsed, before any sweep has seen it', async () => {
     const { lease } = await environments.newLease();
-    await lapse(environments.database.sql, lease.id);
+    await backdateExpiry(environments.database.sql, lease.id);
     await expect(environments.service.assertCurrent(lease.id, lease.fencingToken)).rejects.toMatchObject({
       code: 'lease_stale',
       message: expect.stringContaining('has expired'),

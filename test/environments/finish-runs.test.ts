@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import type { LeasePolicy, RunFinished } from '../../src/contracts/index.ts';
 import { useDatabase } from '../support/database.ts';
-import { lapse, runFinished, runHeartbeat, runStarted } from '../support/factories.ts';
+import { backdateExpiry, runFinished, runHeartbeat, runStarted } from '../support/factories.ts';
 import { finish, leaseOf, operationsOn, readLease, start, eventsOf } from '../support/operations.ts';
 
 const database = useDatabase({ maximumConnections: 20, audited: true });
@@ -63,7 +63,7 @@ describe("a run's end", () => {
   test('of a lapsed lease is told as what it is: the run came back before the sweep', async () => {
     const payload = runStarted();
     const { id } = await operations.granted(payload);
-    await lapse(database.sql, id);
+    await backdateExpiry(database.sql, id);
     await operations.finish(runFinished(payload));
     expect(await readLease(database.sql, id)).toMatchObject({ status: 'released' });
   });

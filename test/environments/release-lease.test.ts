@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
-import { SSH_CONFIG, lapse, runFinished, runStarted } from '../support/factories.ts';
+import { SSH_CONFIG, backdateExpiry, runFinished, runStarted } from '../support/factories.ts';
 import { operationsOn } from '../support/operations.ts';
 import { useEnvironmentService } from './service-fixture.ts';
 
@@ -51,7 +51,7 @@ describe('releaseLease', () => {
       code: 'invalid_transition',
     });
     expect(await fixture.service.getLeaseById(lease.id)).toEqual(lease);
-    await lapse(database.sql, lease.id);
+    await backdateExpiry(database.sql, lease.id);
     expect(await fixture.service.releaseLease(lease.id, 'expired')).toMatchObject({
       status: 'expired',
       failureReason: 'not renewed before it expired',

@@ -4,7 +4,7 @@ import { describe, expect, test } from 'vitest';
 import { sweepLeases } from '../../src/consumers/lease-sweep.ts';
 import type { RunStarted } from '../../src/contracts/index.ts';
 import { useDatabase } from '../support/database.ts';
-import { insertLease, lapse, runFinished, runHeartbeat, runStarted } from '../support/factories.ts';
+import { insertLease, backdateExpiry, runFinished, runHeartbeat, runStarted } from '../support/factories.ts';
 import { operationsOn, readLease, renew, start, eventsOf } from '../support/operations.ts';
 import { useEnvironmentServiceOn } from './service-fixture.ts';
 
@@ -68,7 +68,7 @@ describe('a heartbeat', () => {
 
   test('saves a lease that has lapsed and was not swept yet, and tells it once', async () => {
     const { payload, id } = await granted({ agentId: randomUUID() });
-    await lapse(database.sql, id);
+    await backdateExpiry(database.sql, id);
     await operations.renew(runHeartbeat(payload));
     expect(await expiryOf(id)).toBeGreaterThan(Date.now() + 30_000);
     await operations.renew(runHeartbeat(payload));
@@ -98,7 +98,7 @@ describe('a heartbeat', () => {
 /** The run's lease has lapsed, and a sweep has expired it. */
 const swept = async (overrides: Partial<RunStarted> = {}) => {
   const run = await granted(overrides);
-  await lapse(database.sql, run.id);
+  await backdateExpiry(database.sql, run.id);
   await sweep();
   expect(await readLease(database.sql, run.id)).toMatchObject({ status: 'expired' });
   return run;
@@ -134,7 +134,7 @@ describe('a heartbeat after the sweep', () => {
   test('revives as often as the lease had expired, and each is told', async () => {
     const { payload, id } = await swept();
     await operations.renew(runHeartbeat(payload));
-    await lapse(database.sql, id);
+    await backdateExpiry(database.sql, id);
     await sweep();
     await operations.renew(runHeartbeat(payload));
     expect((await eventsOf(database.sql, payload.companyId)).slice(2)).toEqual([
@@ -182,7 +182,7 @@ describe('a heartbeat after the sweep', () => {
   test('never revives a lease that was retained before it expired', async () => {
     const { payload, id } = await granted();
     await environments.service.releaseLease(id, 'retained');
-    await lapse(database.sql, id);
+    await backdateExpiry(database.sql, id);
     await sweep();
     await operations.renew(runHeartbeat(payload));
     expect(await statusOf(id)).toBe('expired');

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import type { GrantedLease } from '../../src/contracts/index.ts';
 import { useDatabase } from '../support/database.ts';
-import { lapse, runFinished } from '../support/factories.ts';
+import { backdateExpiry, runFinished } from '../support/factories.ts';
 import { readLease, start } from '../support/operations.ts';
 import { driverOperationsOn } from './driver-fixture.ts';
 
@@ -44,10 +44,10 @@ describe('reuse_by_environment', () => {
     const remote = await operations.remote();
     const before = await retained(remote, { leasePolicy });
     expect((await operations.pending(remote.run())).providerLeaseId).toBeNull();
-    await lapse(database.sql, before.id);
+    await backdateExpiry(database.sql, before.id);
     expect((await operations.pending(remote.run({ leasePolicy }))).providerLeaseId).toBeNull();
     // The audit wants no lapsed lease to be left.
-    await lapse(database.sql, before.id, -60);
+    await backdateExpiry(database.sql, before.id, -60);
   });
 
   test('is not cleaned up after once it is taken over, though a second acquirer of it reports late', async () => {

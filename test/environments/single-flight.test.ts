@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import { useDatabase } from '../support/database.ts';
-import { lapse, runFinished, runStarted } from '../support/factories.ts';
+import { backdateExpiry, runFinished, runStarted } from '../support/factories.ts';
 import { untilWaitingForLocks } from '../support/locks.ts';
 import { leaseOf, operationsOn, readLease, start, eventsOf } from '../support/operations.ts';
 
@@ -46,7 +46,7 @@ describe('single-flight', () => {
   test('adopts the workspace of a lapsed holder, whose lease is expired', async () => {
     const [companyId, workspace] = [randomUUID(), randomUUID()];
     const holder = await operations.granted(onWorkspace(companyId, workspace));
-    await lapse(database.sql, holder.id);
+    await backdateExpiry(database.sql, holder.id);
     const adopted = await operations.granted(onWorkspace(companyId, workspace));
     expect(adopted.fencingToken).toBeGreaterThan(holder.fencingToken);
     expect(await readLease(database.sql, holder.id)).toMatchObject({
@@ -77,7 +77,7 @@ describe('single-flight', () => {
   test('adopts a lapsed holder whose row someone else has locked for a moment', async () => {
     const [companyId, workspace] = [randomUUID(), randomUUID()];
     const holder = await operations.granted(onWorkspace(companyId, workspace));
-    await lapse(database.sql, holder.id);
+    await backdateExpiry(database.sql, holder.id);
     let adopting: ReturnType<typeof operations.start> | undefined;
     await database.sql.begin(async (sql) => {
       // As updateLeaseMetadata does, and a sweep that then fails: neither takes the company's lock.

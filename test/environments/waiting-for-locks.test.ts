@@ -2,7 +2,7 @@ import { EventEmitter, once } from 'node:events';
 import { describe, expect, test } from 'vitest';
 import { expireLeases } from '../../src/db/statements/end-leases.ts';
 import { useDatabase } from '../support/database.ts';
-import { lapse, runFinished, runHeartbeat, runStarted } from '../support/factories.ts';
+import { backdateExpiry, runFinished, runHeartbeat, runStarted } from '../support/factories.ts';
 import { behindLockOfCompany, untilWaitingForLocks } from '../support/locks.ts';
 import { operationsOn } from '../support/operations.ts';
 
@@ -59,7 +59,7 @@ describe('what waited for a lock', () => {
   test('always-audited: an end that waited while a sweep ended the lease finds it ended, and tells nothing', async () => {
     const payload = runStarted();
     const lease = await operations.granted(payload);
-    await lapse(database.sql, lease.id);
+    await backdateExpiry(database.sql, lease.id);
     const sweeping = new EventEmitter();
     const swept = once(sweeping, 'swept');
     const sweep = database.db.transaction(async (tx) => {

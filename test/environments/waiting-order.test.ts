@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import type { RunStarted } from '../../src/contracts/index.ts';
 import { useDatabase } from '../support/database.ts';
-import { lapse, runFinished, runStarted } from '../support/factories.ts';
+import { backdateExpiry, runFinished, runStarted } from '../support/factories.ts';
 import { operationsOn, start, eventsOf } from '../support/operations.ts';
 import { useEnvironmentServiceOn } from './service-fixture.ts';
 
@@ -85,7 +85,7 @@ describe('single-flight: the longest waiter is next', () => {
     const { lease, newRun } = await heldWorkspace();
     const [first, second] = [newRun(), newRun()];
     await operations.start(first);
-    await lapse(database.sql, lease.id);
+    await backdateExpiry(database.sql, lease.id);
     expect(await operations.start(second)).toMatchObject({ kind: 'waiting', heldBy: { as: 'waiter' } });
     await operations.granted(first);
   });

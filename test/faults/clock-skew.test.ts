@@ -2,7 +2,14 @@ import { randomUUID } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import { openProducer, refuseRun, useQueues } from '../consumers/fixture.ts';
 import { spawnWorker } from '../consumers/processes.ts';
-import { insertEnvironment, insertCompany, insertLease, insertRun, lapse, runStarted } from '../support/factories.ts';
+import {
+  insertEnvironment,
+  insertCompany,
+  insertLease,
+  insertRun,
+  backdateExpiry,
+  runStarted,
+} from '../support/factories.ts';
 import { readLease } from '../support/operations.ts';
 import { describeOnEachBackend } from '../support/queues.ts';
 import { until } from '../../testing/until.ts';
@@ -33,7 +40,7 @@ describeOnEachBackend('a worker whose clock is wrong', (backend) => {
     const { sql } = database;
     const environmentId = await insertEnvironment(sql, { companyId, driver: 'ssh', name: randomUUID() });
     const leaseId = await insertLease(sql, { companyId, environmentId, runId: await insertRun(sql, { companyId }) });
-    await lapse(sql, leaseId);
+    await backdateExpiry(sql, leaseId);
     return leaseId;
   }
 

@@ -16,7 +16,7 @@ const valid = {
 const parseConfig = (input: unknown) => parse(sshConfigSchema, input, 'config of the environment');
 
 /** What is said of a config that is refused. */
-function refusalOf(input: unknown): string {
+function postgresErrorOf(input: unknown): string {
   try {
     parseConfig(input);
   } catch (error) {
@@ -51,13 +51,13 @@ test.each([
   '/srv\0x',
   `/${'x'.repeat(2000)}`,
 ])('the workspace path %j is refused', (remoteWorkspacePath) => {
-  expect(refusalOf({ ...valid, remoteWorkspacePath })).toContain('remoteWorkspacePath');
+  expect(postgresErrorOf({ ...valid, remoteWorkspacePath })).toContain('remoteWorkspacePath');
 });
 
 test.each(['', '-oProxyCommand=x', 'a b', 'user@host', 'host:22/x', '[::1]', 'a\nb'])(
   'the host %j is refused',
   (host) => {
-    expect(refusalOf({ ...valid, host })).toContain('host');
+    expect(postgresErrorOf({ ...valid, host })).toContain('host');
   },
 );
 
@@ -74,20 +74,20 @@ test.each([
   { workspaceMode: 'shared' },
   { planted: 1 },
 ])('%j is refused', (part) => {
-  expect(refusalOf({ ...valid, ...part })).toContain(Object.keys(part)[0]);
+  expect(postgresErrorOf({ ...valid, ...part })).toContain(Object.keys(part)[0]);
 });
 
 describe('a private key that was pasted in place of its reference', () => {
   const line = privateKey.split('\n')[2]!;
 
   test('is never repeated', () => {
-    const told = refusalOf({ ...valid, privateKey });
+    const told = postgresErrorOf({ ...valid, privateKey });
     expect(told).toContain('reference to a secret');
     expect(told).not.toContain(line);
   });
 
   test('is never repeated, even as known hosts', () => {
-    const told = refusalOf({ ...valid, knownHosts: privateKey });
+    const told = postgresErrorOf({ ...valid, knownHosts: privateKey });
     expect(told).toContain('knownHosts');
     expect(told).not.toContain(line);
   });
@@ -97,7 +97,7 @@ describe('strict checking of host keys', () => {
   test.each([undefined, '', '# only a comment\n', `@revoked ${knownHosts}`])(
     'is refused with nothing to check by: %j',
     (text) => {
-      expect(refusalOf({ ...valid, knownHosts: text })).toContain('ssh-keyscan');
+      expect(postgresErrorOf({ ...valid, knownHosts: text })).toContain('ssh-keyscan');
     },
   );
 
@@ -109,6 +109,6 @@ describe('strict checking of host keys', () => {
   });
 
   test('known hosts that are too long are refused', () => {
-    expect(refusalOf({ ...valid, knownHosts: knownHosts + '#'.repeat(8192) })).toContain('8192');
+    expect(postgresErrorOf({ ...valid, knownHosts: knownHosts + '#'.repeat(8192) })).toContain('8192');
   });
 });

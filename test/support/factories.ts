@@ -142,7 +142,7 @@ export async function insertLease(sql: Sql, lease: LeaseRow): Promise<string> {
 }
 
 /** Lets a lease's time run out without waiting for it. */
-export async function lapse(sql: Sql, leaseId: string, secondsAgo = 1): Promise<void> {
+export async function backdateExpiry(sql: Sql, leaseId: string, secondsAgo = 1): Promise<void> {
   await sql`
     update lessor.environment_leases set expires_at = now() - make_interval(secs => ${secondsAgo})
     where id = ${leaseId}`;

@@ -1,7 +1,7 @@
 import postgres from 'postgres';
 
 /** The error that Postgres refuses something with. A test that expects one fails when there is none. */
-export async function refusalOf(attempt: PromiseLike<unknown>): Promise<postgres.PostgresError> {
+export async function postgresErrorOf(attempt: PromiseLike<unknown>): Promise<postgres.PostgresError> {
   const error: unknown = await Promise.resolve(attempt).then(
     () => new Error('Postgres did not refuse'),
     (reason: unknown) => reason,

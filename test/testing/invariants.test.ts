@@ -3,7 +3,7 @@ import type postgres from 'postgres';
 import { expect, test } from 'vitest';
 import { audit } from '../../testing/audit/invariants.ts';
 import { useDatabase } from '../support/database.ts';
-import { insertCompany, insertEnvironment, insertLease, insertRun, lapse } from '../support/factories.ts';
+import { insertCompany, insertEnvironment, insertLease, insertRun, backdateExpiry } from '../support/factories.ts';
 import type { LeaseRow } from '../support/factories.ts';
 import { rolledBack } from '../support/rolled-back.ts';
 
@@ -39,7 +39,7 @@ const BREAKS: [invariant: string, how: string, breakIt: Break][] = [
     (sql, { runId }) =>
       sql`update lessor.heartbeat_runs set status = 'failed', finished_at = now() where id = ${runId}`,
   ],
-  ['no-leak', 'an expired lease', (sql, { leaseId }) => lapse(sql, leaseId)],
+  ['no-leak', 'an expired lease', (sql, { leaseId }) => backdateExpiry(sql, leaseId)],
   [
     'always-bounded',
     'a lease without an end',
@@ -131,7 +131,7 @@ test.for(BREAKS)('the audit reports %s for %s, and no other invariant', async ([
 test('the audit tolerates an expired lease for the grace period of the sweep', async () => {
   const counts = await rolledBack(database.sql, async (sql) => {
     const { leaseId } = await soundCompany(sql);
-    await lapse(sql, leaseId, 30);
+    await backdateExpiry(sql, leaseId, 30);
     return [(await audit(sql, { graceSeconds: 60 })).length, (await audit(sql, { graceSeconds: 10 })).length];
   });
   expect(counts).toEqual([0, 1]);
