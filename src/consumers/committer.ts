@@ -10,19 +10,18 @@ import { ProvisionedCompanies } from '../environments/operations/fast-path.ts';
 import { subjectOf } from '../environments/operations/operation.ts';
 import type { Operation, OperationOutcome, OutcomeOf } from '../environments/operations/operation.ts';
 import { DriverCalls } from './driver-calls.ts';
-import type { DriverSlotLimits } from './driver-slots.ts';
+import type { DriverConcurrency } from './driver-calls.ts';
 import { GroupCommit } from './group-commit.ts';
-import type { HandlerDependencies } from './handler.ts';
-import type { ReleaseJobs } from './lost-releases.ts';
+import type { HandlerDependencies } from './handlers.ts';
 import { DatabaseOutage } from './database-outage.ts';
-import { Sweep } from './sweep.ts';
-import type { SweepResult } from './sweep.ts';
+import { Sweep } from './sweep/sweep.ts';
+import type { SweepDependencies, SweepResult } from './sweep/sweep.ts';
 import type { ResolvedWorkerSettings } from './worker-settings.ts';
 
 /** What handlers and the sweep do in Postgres, outlasting its outages. */
 export interface Committer extends HandlerDependencies {
   /** Commits an operation in a transaction of its own, for one that may be poisonous. */
-  submitAlone: HandlerDependencies['submit'];
+  submitIsolated: HandlerDependencies['submit'];
   sweep(): Promise<SweepResult>;
   /** From now on nothing waits for Postgres to come back: what is under way is rejected. */
   stopWaiting(): void;
@@ -44,7 +43,7 @@ export function connectionsOf({ batchesInFlight }: Pick<ResolvedWorkerSettings, 
 /** What operations reach besides Postgres. */
 export interface OperationDependencies {
   logger: Logger;
-  releaseJobs: ReleaseJobs;
+  releaseJobs: SweepDependencies['releaseJobs'];
   drivers: readonly ControlDriver[];
 }
 
@@ -56,7 +55,11 @@ export function openCommitter(
   const { companyRegistration, defaultTtlSeconds, leaseWaitMs, replica } = settings;
   const actor: Actor = { type: 'system', id: `lessor:${replica}` };
   const stopping = new AbortController();
-  const driverCalls = new DriverCalls({ drivers, slots: slotLimits(settings), stopping: stopping.signal });
+  const driverCalls = new DriverCalls({
+    drivers,
+    concurrency: driverConcurrencyOf(settings),
+    stopping: stopping.signal,
+  });
   const leasable = { enabled: settings.enableEnvironments, drivers: driverCalls.names };
   const operationSettings = { actor, companyRegistration, defaultTtlSeconds, leaseWaitMs, leasable };
   const requestReleases = (releases: readonly LeaseRelease[]) => requestFrom(releaseJobs, releases, logger);
@@ -100,7 +103,7 @@ export function openCommitter(
   return {
     submit: async <Submitted extends Operation>(operation: Submitted) =>
       (await operations.submit(operation)) as OutcomeOf<Submitted['kind']>,
-    submitAlone: async <Submitted extends Operation>(operation: Submitted) => {
+    submitIsolated: async <Submitted extends Operation>(operation: Submitted) => {
       const [outcome] = await applyGeneralPath(pool, [operation], operationSettings);
       return outcome as OutcomeOf<Submitted['kind']>;
     },
@@ -112,17 +115,21 @@ export function openCommitter(
   };
 }
 
-/** At least half of the jobs that are worked on at once are left to what needs no driver. */
-function slotLimits({
+/** At least half of the worker's concurrency is reserved for jobs that call no driver. */
+function driverConcurrencyOf({
   concurrency,
   driverConcurrency,
   environmentConcurrency,
-}: ResolvedWorkerSettings): DriverSlotLimits {
+}: ResolvedWorkerSettings): DriverConcurrency {
   const total = Math.max(1, Math.min(driverConcurrency, Math.floor(concurrency / 2)));
   return { total, perEnvironment: Math.min(environmentConcurrency, total) };
 }
 
-async function requestFrom(jobs: ReleaseJobs, releases: readonly LeaseRelease[], logger: Logger): Promise<void> {
+async function requestFrom(
+  jobs: SweepDependencies['releaseJobs'],
+  releases: readonly LeaseRelease[],
+  logger: Logger,
+): Promise<void> {
   if (releases.length === 0) return;
   try {
     await jobs.restore(releases);

@@ -4,41 +4,46 @@ import { EnvironmentFailedError } from '../contracts/index.ts';
 import type { EnvironmentDriver, GrantedLease } from '../contracts/index.ts';
 import { DRIVER_CALL_LIMIT_MS } from '../environments/acquisition-limits.ts';
 import type { Acquisition, ControlDriver, DriverCall, DriverEnvironment } from '../environments/drivers/driver.ts';
-import { DriverSlots } from './driver-slots.ts';
-import type { DriverSlotLimits } from './driver-slots.ts';
+import { messageOf } from '../lib/errors.ts';
 import { WorkerStoppingError } from './database-outage.ts';
+
+/** How many driver calls of one replica may be in flight. */
+export interface DriverConcurrency {
+  total: number;
+  perEnvironment: number;
+}
 
 /** What drivers are called with. */
 export interface DriverCallsOptions {
   drivers: readonly ControlDriver[];
-  slots: DriverSlotLimits;
+  concurrency: DriverConcurrency;
   /** Aborted when the worker may wait no longer. */
   stopping: AbortSignal;
-  /** How long one call may take; default a minute. */
-  limitMs?: number | undefined;
+  /** How long one call may take; default one minute. */
+  timeoutMs?: number | undefined;
 }
 
-/** How a call of a driver came out. */
+/** The outcome of a driver call. */
 export type DriverOutcome<Result> =
   | { ok: true; result: Result }
-  /** `isOver` is false for a call that does not heed its signal: what it does it may still do. */
+  /** `isOver` is false for a call that ignored its abort signal: it may still have effects. */
   | { ok: false; error: EnvironmentFailedError; isOver: boolean };
 
-/** A call that was aborted has this long to come to its end. */
-const GRACE_MS = 5_000;
+/** How long an aborted call may take to end. */
+const ABORT_GRACE_MS = 5_000;
 
-/** Calls the drivers of a replica: each within a time limit, and not too many at once. */
+/** Calls the drivers of a replica, each call within a time limit and within the limits of concurrency. */
 export class DriverCalls {
   readonly #drivers: ReadonlyMap<string, ControlDriver>;
-  readonly #slots: DriverSlots;
+  readonly #permits: DriverPermits;
   readonly #stopping: AbortSignal;
-  readonly #limitMs: number;
+  readonly #timeoutMs: number;
 
-  constructor({ drivers, slots, stopping, limitMs = DRIVER_CALL_LIMIT_MS }: DriverCallsOptions) {
+  constructor({ drivers, concurrency, stopping, timeoutMs = DRIVER_CALL_LIMIT_MS }: DriverCallsOptions) {
     this.#drivers = new Map(drivers.map((driver) => [driver.name, driver]));
-    this.#slots = new DriverSlots(slots);
+    this.#permits = new DriverPermits(concurrency);
     this.#stopping = stopping;
-    this.#limitMs = limitMs;
+    this.#timeoutMs = timeoutMs;
   }
 
   /** The kinds of environment that the replica has drivers for. */
@@ -47,16 +52,16 @@ export class DriverCalls {
   }
 
   /**
-   * Does work for which a driver is called, in a slot of the environment's; undefined when none is free.
+   * Runs work that calls a driver, holding a permit of the environment; returns undefined when none is free.
    * @throws {WorkerStoppingError} when the worker stops meanwhile
    */
-  async inSlot<Result>(environmentId: string, work: () => Promise<Result>): Promise<Result | undefined> {
-    const giveBack = this.#slots.take(environmentId);
-    if (giveBack === undefined) return undefined;
+  async withPermit<Result>(environmentId: string, work: () => Promise<Result>): Promise<Result | undefined> {
+    const release = this.#permits.tryAcquire(environmentId);
+    if (release === undefined) return undefined;
     try {
       return await work();
     } finally {
-      giveBack();
+      release();
     }
   }
 
@@ -79,24 +84,56 @@ export class DriverCalls {
   async #call<Result>(
     name: string,
     lease: GrantedLease,
-    what: 'acquire' | 'release',
+    action: 'acquire' | 'release',
     work: (driver: ControlDriver, environment: DriverEnvironment<unknown>, call: DriverCall) => Promise<Result>,
   ): Promise<DriverOutcome<Result>> {
     if (this.#stopping.aborted) throw stopped();
     const driver = this.#drivers.get(name);
-    if (driver === undefined) return { ok: false, error: withoutDriver(name, lease), isOver: true };
+    if (driver === undefined) return { ok: false, error: missingDriver(name, lease), isOver: true };
     const { id } = lease.environment;
     const config = driver.configSchema.safeParse(lease.config);
-    if (!config.success) return { ok: false, error: misconfigured(id, config.error), isOver: true };
+    if (!config.success) return { ok: false, error: invalidConfig(id, config.error), isOver: true };
 
-    const limit = AbortSignal.timeout(this.#limitMs);
-    const signal = AbortSignal.any([limit, this.#stopping]);
+    const timeout = AbortSignal.timeout(this.#timeoutMs);
+    const signal = AbortSignal.any([timeout, this.#stopping]);
     const call = settle(() => work(driver, { id, companyId: lease.companyId, config: config.data }, { signal }));
-    const settled = await Promise.race([call, overdue(signal)]);
+    const settled = await Promise.race([call, graceElapsed(signal)]);
     if (settled.ok) return settled;
     if (this.#stopping.aborted) throw stopped();
-    const error = limit.aborted ? timedOut(name, what, lease, this.#limitMs) : toFailure(settled.error, name, what);
+    const error = timeout.aborted
+      ? timedOut(name, action, lease, this.#timeoutMs)
+      : toFailure(settled.error, name, action);
     return { ok: false, error, isOver: settled !== NOT_OVER };
+  }
+}
+
+/**
+ * A semaphore in total and one per environment. Nobody waits for a permit: a job that gets none is snoozed, so that jobs
+ * of a slow host never hold the worker's concurrency (isolated).
+ */
+class DriverPermits {
+  readonly #limits: DriverConcurrency;
+  readonly #heldByEnvironment = new Map<string, number>();
+  #held = 0;
+
+  constructor(limits: DriverConcurrency) {
+    this.#limits = limits;
+  }
+
+  /** Returns the function that releases the permit; undefined when none is free. */
+  tryAcquire(environmentId: string): (() => void) | undefined {
+    const held = this.#heldByEnvironment.get(environmentId) ?? 0;
+    if (this.#held >= this.#limits.total || held >= this.#limits.perEnvironment) return undefined;
+    this.#held += 1;
+    this.#heldByEnvironment.set(environmentId, held + 1);
+    return () => this.#release(environmentId);
+  }
+
+  #release(environmentId: string): void {
+    this.#held -= 1;
+    const held = this.#heldByEnvironment.get(environmentId)! - 1;
+    if (held === 0) this.#heldByEnvironment.delete(environmentId);
+    else this.#heldByEnvironment.set(environmentId, held);
   }
 }
 
@@ -112,12 +149,12 @@ async function settle<Result>(work: () => Promise<Result>): Promise<Settled<Resu
   }
 }
 
-/** Resolves when a call that was aborted should have come to its end. */
-async function overdue(signal: AbortSignal): Promise<typeof NOT_OVER> {
+/** Resolves when an aborted call should have ended. */
+async function graceElapsed(signal: AbortSignal): Promise<typeof NOT_OVER> {
   if (!signal.aborted) {
     await new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
   }
-  await sleep(GRACE_MS, undefined, { ref: false });
+  await sleep(ABORT_GRACE_MS, undefined, { ref: false });
   return NOT_OVER;
 }
 
@@ -125,27 +162,26 @@ function stopped(): WorkerStoppingError {
   return new WorkerStoppingError('the worker stopped before a driver had answered');
 }
 
-function withoutDriver(name: string, { id }: GrantedLease): EnvironmentFailedError {
+function missingDriver(name: string, { id }: GrantedLease): EnvironmentFailedError {
   return new EnvironmentFailedError('driver_failed', `lease ${id} needs the driver ${name}, which this worker lacks`);
 }
 
-function misconfigured(environmentId: string, error: z.ZodError): EnvironmentFailedError {
+function invalidConfig(environmentId: string, error: z.ZodError): EnvironmentFailedError {
   const problems = error.issues.map(({ path, message }) => `${path.join('.')}: ${message}`).join('; ');
   return new EnvironmentFailedError(
     'driver_failed',
-    `the config of environment ${environmentId} is wrong: ${problems}`,
+    `the config of environment ${environmentId} is invalid: ${problems}`,
   );
 }
 
-function timedOut(name: string, what: string, { id }: GrantedLease, limitMs: number): EnvironmentFailedError {
-  const message = `the driver ${name} did not ${what} lease ${id} within ${limitMs} ms; is its host overloaded?`;
+function timedOut(name: string, action: string, { id }: GrantedLease, timeoutMs: number): EnvironmentFailedError {
+  const message = `the driver ${name} did not ${action} lease ${id} within ${timeoutMs} ms; is its host overloaded?`;
   return new EnvironmentFailedError('environment_unreachable', message);
 }
 
-/** What a driver threw: the errors made for it speak for themselves. */
-function toFailure(error: unknown, name: string, what: string): EnvironmentFailedError {
+/** Errors that a driver throws on purpose keep their code. */
+function toFailure(error: unknown, name: string, action: string): EnvironmentFailedError {
   if (error instanceof EnvironmentFailedError) return error;
-  const detail = error instanceof Error ? error.message : String(error);
-  const message = `the driver ${name} failed to ${what}: ${detail || 'it gave no reason'}`;
+  const message = `the driver ${name} failed to ${action}: ${messageOf(error) || 'it gave no reason'}`;
   return new EnvironmentFailedError('driver_failed', message, { cause: error });
 }

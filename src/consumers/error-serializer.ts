@@ -1,5 +1,6 @@
 import { storableReason } from '../contracts/index.ts';
 import { sqlErrorOf } from '../db/sql-errors.ts';
+import { messageOf } from '../lib/errors.ts';
 
 /** An error as it may be logged. */
 export interface SerializedError {
@@ -10,8 +11,8 @@ export interface SerializedError {
 }
 
 /**
- * Serializes errors for pino. Those of drizzle carry the statement's parameter values in their message, which can be
- * anything that a run brought along: of these only what Postgres itself said is kept.
+ * Serializes errors for pino. The message of a drizzle error contains the statement's parameter values, which are
+ * whatever a run sent: only the code and message of Postgres itself are kept.
  */
 export function serializeError(error: unknown): SerializedError {
   if (!(error instanceof Error)) return { type: typeof error, message: String(error) };
@@ -20,9 +21,8 @@ export function serializeError(error: unknown): SerializedError {
   return { type: error.constructor.name, message: error.message, ...(error.stack ? { stack: error.stack } : {}) };
 }
 
-/** An error in words that may be stored with a job: what Postgres said, without the statement and its values. */
+/** The reason of a failed job, without parameter values and short enough to be stored with it. */
 export function describeError(error: unknown): string {
   const sqlError = sqlErrorOf(error);
-  if (sqlError !== undefined) return storableReason(`${sqlError.message} (${sqlError.code})`);
-  return storableReason(error instanceof Error ? error.message : String(error));
+  return storableReason(sqlError === undefined ? messageOf(error) : `${sqlError.message} (${sqlError.code})`);
 }

@@ -1,5 +1,5 @@
 import { DelayedError, UnrecoverableError, WaitingError } from 'bullmq';
-import type { Job } from 'bullmq';
+import type { Job, Processor } from 'bullmq';
 import type { Logger } from 'pino';
 import { z } from 'zod';
 import { formatRejection, storableReason } from '../contracts/index.ts';
@@ -7,27 +7,47 @@ import type { Rejection } from '../contracts/index.ts';
 import { kindOfSqlError } from '../db/sql-errors.ts';
 import type { OperationOutcome } from '../environments/operations/operation.ts';
 import { JOB_OPTIONS } from '../queues/retry-policy.ts';
-import { describeError } from './error-serializer.ts';
-import type { Attempt, Handler, HandlerDependencies } from './handler.ts';
-import type { Committer } from './committer.ts';
-import { PoisonousJobError } from './poison-isolation.ts';
-import type { PoisonIsolation } from './poison-isolation.ts';
 import { WorkerStoppingError } from './database-outage.ts';
+import { describeError } from './error-serializer.ts';
+import type { Attempt, Handler, HandlerDependencies } from './handlers.ts';
+import type { Committer } from './committer.ts';
+import { PoisonPillError } from './poison-quarantine.ts';
+import type { PoisonQuarantine } from './poison-quarantine.ts';
 
 /** What an attempt needs besides its handler and its job. */
 export interface JobAttemptOptions {
-  operations: HandlerDependencies & Pick<Committer, 'submitAlone'>;
-  isolation: PoisonIsolation;
+  operations: HandlerDependencies & Pick<Committer, 'submitIsolated'>;
+  quarantine: PoisonQuarantine;
   logger: Logger;
-  /** Until a waiting run is looked at again. */
+  /** The delay of a job that waits for its execution workspace. */
   waitDelayMs: () => number;
-  /** Until a job is looked at again that found its environment busy, having been started so often. */
-  snoozeMs: (starts: number) => number;
+  /** The delay of a snoozed job that was started so often. */
+  snoozeDelayMs: (starts: number) => number;
   now: () => number;
 }
 
-/** One attempt at one job. */
-export class JobAttempt {
+/** Adapts a handler to BullMQ. */
+export function createJobProcessor(handler: Handler, options: JobAttemptOptions): Processor<unknown, unknown> {
+  return (job, token) => new JobAttempt(handler, job, token, options).run();
+}
+
+/**
+ * One attempt at one job: calls the handler, and tells BullMQ the outcome by a return value or an error.
+ *
+ *     outcome                     BullMQ              the job                        counts as an attempt
+ *     done                        return value        completed                      yes
+ *     rejected                    UnrecoverableError  failed                         yes
+ *     waiting (workspace held)    DelayedError        delayed by `waitDelayMs`       no
+ *     snoozed (environment busy)  DelayedError        delayed by `snoozeDelayMs`     no
+ *     worker stopping             WaitingError        requeued                       no
+ *     unavailable, other errors   Error               retried with backoff; failed   yes
+ *                                                     after the last attempt
+ *     poison pill                 PoisonPillError     failed                         yes
+ *
+ * A payload that does not match its schema and one that Postgres rejects are rejected here, since no operation was
+ * there to do it. A job that was recovered from crashed replicas is attempted in isolation (`poison-quarantine.ts`).
+ */
+class JobAttempt {
   readonly #handler: Handler;
   readonly #job: Job<unknown, unknown>;
   readonly #token: string | undefined;
@@ -40,103 +60,113 @@ export class JobAttempt {
     this.#options = options;
   }
 
-  /** The job's return value. Throws what BullMQ is to do with it otherwise. */
   async run(): Promise<unknown> {
     this.#applyRetryPolicy();
     try {
-      const outcome = await this.#carryOut();
-      if (outcome.kind === 'rejected') throw this.#refused(outcome.rejection);
-      if (outcome.kind === 'waiting') throw await this.#waiting(outcome);
-      if (outcome.kind === 'snoozed') throw await this.#snoozed(outcome.reason);
-      if (outcome.kind !== 'done') throw new Error(outcome.kind === 'unavailable' ? outcome.reason : outcome.kind);
-      this.#tellDone(outcome.result);
-      return outcome.result;
+      return await this.#resolve(await this.#execute());
     } catch (error) {
       throw await this.#toBullError(error);
     }
   }
 
-  #tellDone(result: unknown): void {
-    if (this.#options.logger.isLevelEnabled('debug')) this.#logger.debug({ lease: leaseOf(result) }, 'job done');
-  }
-
-  /** Made when there is something to tell: what every line says of the job is written out as it is made. */
-  get #logger(): Logger {
-    return this.#options.logger.child({ queue: this.#handler.queue, job: this.#job.id, ...runOf(this.#job.data) });
-  }
-
-  /** A client in another language may have set no attempts: the policy of this package is the least a job gets. */
+  /** A non-Node client may have set no attempts: each job gets at least those of the retry policy. */
   #applyRetryPolicy(): void {
     const { attempts = 1, backoff } = JOB_OPTIONS[this.#handler.queue];
-    // Jobs of releases are published by workers alone, with attempts as they are set to.
+    // Workers alone publish release jobs, with the attempts of their settings.
     if (this.#handler.queue === 'lease-release' || (this.#job.opts.attempts ?? 1) >= attempts) return;
     this.#job.opts = { ...this.#job.opts, attempts, ...(backoff === undefined ? {} : { backoff }) };
   }
 
-  async #carryOut(): Promise<OperationOutcome> {
-    const { isolation, operations } = this.#options;
-    if (!isolation.isSuspect(this.#job)) return this.#handle(operations);
-    const takeovers = this.#job.stalledCounter;
-    this.#logger.debug({ takeovers }, 'a replica died at work on this job: it is tried alone');
-    return isolation.tryAlone(this.#job, () => this.#handle({ ...operations, submit: operations.submitAlone }));
+  async #execute(): Promise<OperationOutcome> {
+    const { quarantine, operations } = this.#options;
+    if (!quarantine.isQuarantined(this.#job)) return this.#handle(operations);
+    const recoveries = this.#job.stalledCounter;
+    this.#logger.debug({ event: 'job_quarantined', recoveries }, 'job quarantined');
+    return quarantine.runIsolated(this.#job, () => this.#handle({ ...operations, submit: operations.submitIsolated }));
   }
 
   async #handle(dependencies: HandlerDependencies): Promise<OperationOutcome> {
     const parsed = this.#handler.schema.safeParse(this.#job.data);
-    if (!parsed.success) return this.#deny({ code: 'invalid_payload', reason: z.prettifyError(parsed.error) });
+    if (!parsed.success) return this.#reject({ code: 'invalid_payload', reason: z.prettifyError(parsed.error) });
     try {
-      return await this.#handler.handle(dependencies, parsed.data, this.#attempt());
+      return await this.#handler.handle(dependencies, parsed.data, this.#attempt);
     } catch (error) {
       if (kindOfSqlError(error) !== 'rejected') throw error;
-      return this.#deny({ code: 'not_storable', reason: describeError(error) });
+      return this.#reject({ code: 'not_storable', reason: describeError(error) });
     }
   }
 
-  /** A rejection that no operation told, because none came so far. */
-  async #deny({ code, reason }: Rejection): Promise<OperationOutcome> {
+  async #reject({ code, reason }: Rejection): Promise<OperationOutcome> {
     const rejection = { code, reason: storableReason(reason) };
-    await this.#handler.denied?.(this.#options.operations, this.#job.data, rejection);
+    await this.#handler.onRejected?.(this.#options.operations, this.#job.data, rejection);
     return { kind: 'rejected', rejection };
   }
 
-  #refused(rejection: Rejection): UnrecoverableError {
-    this.#logger.warn(rejection, 'job refused');
-    return new UnrecoverableError(formatRejection(rejection));
+  async #resolve(outcome: OperationOutcome): Promise<unknown> {
+    switch (outcome.kind) {
+      case 'done':
+        if (this.#options.logger.isLevelEnabled('debug')) {
+          this.#logger.debug({ event: 'job_completed', lease: leaseOf(outcome.result) }, 'job completed');
+        }
+        return outcome.result;
+      case 'rejected':
+        this.#logger.warn({ event: 'job_rejected', ...outcome.rejection }, 'job rejected');
+        throw new UnrecoverableError(formatRejection(outcome.rejection));
+      case 'waiting': {
+        const { heldBy, since } = outcome;
+        this.#logger.debug({ event: 'job_waiting', heldBy, since }, 'job waiting for execution workspace');
+        // Operators see the progress in the console.
+        await this.#job.updateProgress({ waitingSince: since, heldBy });
+        return this.#delay(this.#options.waitDelayMs());
+      }
+      case 'snoozed':
+        this.#logger.debug({ event: 'job_snoozed', reason: outcome.reason }, 'job snoozed');
+        return this.#delay(this.#options.snoozeDelayMs(this.#job.attemptsStarted));
+      case 'unavailable':
+        throw new Error(outcome.reason);
+      case 'acquiring':
+      case 'cleaning':
+        throw new Error(`the handler of ${this.#handler.queue} returned the intermediate outcome ${outcome.kind}`);
+    }
   }
 
-  /** The job's progress says whom it waits for: that is what an operator sees of it in the dashboard. */
-  async #waiting({ heldBy, since }: Extract<OperationOutcome, { kind: 'waiting' }>): Promise<Error> {
-    this.#logger.debug({ heldBy, since }, 'job waits for its execution workspace');
-    await this.#job.updateProgress({ waitingSince: since, heldBy });
-    await this.#job.moveToDelayed(this.#options.now() + this.#options.waitDelayMs(), this.#token);
-    return new DelayedError();
-  }
-
-  async #snoozed(reason: string): Promise<Error> {
-    this.#logger.debug({ reason }, 'job is put back for a while');
-    const delayMs = this.#options.snoozeMs(this.#job.attemptsStarted);
-    await this.#job.moveToDelayed(this.#options.now() + delayMs, this.#token);
-    return new DelayedError();
-  }
-
-  #attempt(): Attempt {
-    const { attemptsMade, opts } = this.#job;
-    return { number: attemptsMade + 1, isLast: attemptsMade + 1 >= (opts.attempts ?? 1) };
+  async #delay(milliseconds: number): Promise<never> {
+    await this.#job.moveToDelayed(this.#options.now() + milliseconds, this.#token);
+    throw new DelayedError();
   }
 
   async #toBullError(error: unknown): Promise<Error> {
-    if (error instanceof PoisonousJobError) this.#logger.error({ err: error }, 'job failed for good');
-    if (error instanceof DelayedError || error instanceof UnrecoverableError) return error;
     if (error instanceof WorkerStoppingError) {
       await this.#job.moveToWait(this.#token);
       return new WaitingError();
     }
-    const { number, isLast } = this.#attempt();
-    const details = { err: error, attempt: number, attempts: this.#job.opts.attempts };
-    if (isLast) this.#logger.error(details, 'job failed for good: it stays in the failed set until someone retries it');
-    else this.#logger.warn(details, 'job failed and will be retried');
-    return new Error(describeError(error));
+    if (error instanceof DelayedError) return error;
+    // A rejection is the message's fault and has been logged; every other failure is the operator's to look into.
+    const isRejection = error instanceof UnrecoverableError && !(error instanceof PoisonPillError);
+    if (!isRejection) this.#logFailure(error);
+    return error instanceof UnrecoverableError ? error : new Error(describeError(error));
   }
+
+  #logFailure(error: unknown): void {
+    const details = { err: error, attempt: this.#attempt.number, attempts: this.#job.opts.attempts };
+    if (isFinalFailure(error, this.#attempt)) this.#logger.error({ event: 'job_failed', ...details }, 'job failed');
+    else this.#logger.warn({ event: 'job_attempt_failed', ...details }, 'job attempt failed');
+  }
+
+  get #attempt(): Attempt {
+    const { attemptsMade, opts } = this.#job;
+    return { number: attemptsMade + 1, isLast: attemptsMade + 1 >= (opts.attempts ?? 1) };
+  }
+
+  /** Created per line: pino serializes the bindings of a child when it is created, which most attempts need not pay. */
+  get #logger(): Logger {
+    return this.#options.logger.child({ queue: this.#handler.queue, job: this.#job.id, ...runOf(this.#job.data) });
+  }
+}
+
+/** Whether BullMQ moves the job to the failed set, where it stays until an operator retries it. */
+function isFinalFailure(error: unknown, attempt: Attempt): boolean {
+  return attempt.isLast || error instanceof UnrecoverableError;
 }
 
 /** The company and run of a job, for its log lines, from data that may be anything. */

@@ -1,40 +1,35 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Processor } from 'bullmq';
 import type { Logger } from 'pino';
-import type { LessorWorker, Queues } from '../queues/queues.ts';
 import { backoffDelay } from '../lib/backoff.ts';
 import type { BackoffPolicy } from '../lib/backoff.ts';
 import { jobRetention } from '../queues/job-retention.ts';
+import type { LessorWorker, Queues } from '../queues/queues.ts';
 import { retrySettings } from '../queues/retry-policy.ts';
 import { describeError } from './error-serializer.ts';
-import { createJobProcessor } from './job-processor.ts';
-import { PoisonIsolation } from './poison-isolation.ts';
-import { leaseReleaseHandler } from './lease-release.ts';
+import { HANDLERS } from './handlers.ts';
+import { createJobProcessor } from './job-attempt.ts';
 import type { Committer } from './committer.ts';
-import { runFinishedHandler } from './run-finished.ts';
-import { runHeartbeatHandler } from './run-heartbeat.ts';
-import { runStartedHandler } from './run-started.ts';
+import { PoisonQuarantine } from './poison-quarantine.ts';
 import type { ResolvedWorkerSettings } from './worker-settings.ts';
 
-const HANDLERS = [runStartedHandler, runFinishedHandler, runHeartbeatHandler, leaseReleaseHandler];
-
 /**
- * How often a job may be taken over from a replica that died, before it is failed without being tried. Far above what
- * restarts cause: a job that makes replicas die is found by its attempts alone (`poison-isolation.ts`), and this is the
- * bound for one that does so before it can be tried at all, such as one that does not fit into memory.
+ * Stalled-job recoveries after which BullMQ fails a job without another attempt. Far above what restarts cause: the
+ * quarantine finds a poison pill after 5, unless it crashes the replica before the attempt begins, as one that does not
+ * fit into memory does. This is the bound for those.
  */
-const MAXIMUM_TAKEOVERS = 50;
+const MAX_RECOVERIES = 50;
 
-/** How long BullMQ waits after a command that failed, as while the queue is away; its default is 15 seconds. */
+/** The pause of BullMQ after a failed command, as while the queue is unreachable; its default is 15 seconds. */
 const RETRY_COMMAND_MS = 1_000;
 
-/** Jobs given back at shutdown have this long to be given back before connections are cut. */
-const GIVE_BACK_MS = 1_000;
+/** The time that requeuing jobs may take at shutdown, before connections are destroyed. */
+const REQUEUE_TIMEOUT_MS = 1_000;
 
-/** How long a job is left alone that found its environment busy: ever longer, as many can wait for a slow one. */
-const WHILE_BUSY: BackoffPolicy = { initialMs: 100, maxMs: 2_000 };
+/** The delay of a job whose environment is busy, before jitter. It grows, since many jobs can wait for a slow host. */
+const SNOOZE_BACKOFF: BackoffPolicy = { initialMs: 100, maxMs: 2_000 };
 
-/** How long a waiting run is left alone: often enough to notice a free workspace soon, with jitter. */
+/** The delay of a job that waits for its execution workspace, before jitter: short, to notice a free one soon. */
 const WAIT_DELAY_MS = 250;
 
 /** BullMQ workers for every queue of one replica. */
@@ -51,22 +46,32 @@ export class JobWorkers {
     this.#workers = openWorkers(queues, operations, settings, logger);
   }
 
-  /** Resolves once jobs are taken up. While the queue is away it waits for it. */
+  /** Resolves once jobs are fetched. While the queue is unreachable it waits. */
   async start(): Promise<void> {
     await Promise.all(this.#workers.map((worker) => worker.waitUntilReady()));
     for (const worker of this.#workers) this.#run(worker);
   }
 
-  /** Lets jobs under way finish for `shutdownTimeoutMs`, gives back the others, and disconnects. */
+  /** Fetches no more jobs, lets those in flight finish for `shutdownTimeoutMs`, requeues the others, and disconnects. */
   async close(): Promise<void> {
-    await finishJobs(this.#workers, this.#operations, this.#settings.shutdownTimeoutMs, this.#logger);
+    await this.#drain();
     await Promise.all(this.#workers.map((worker) => worker.close(true)));
   }
 
   #run(worker: LessorWorker): void {
     worker.run().catch((error: unknown) => {
-      this.#logger.fatal({ err: error, queue: worker.name }, 'worker stopped taking jobs');
+      this.#logger.fatal({ event: 'queue_worker_failed', err: error, queue: worker.name }, 'queue worker failed');
     });
+  }
+
+  async #drain(): Promise<void> {
+    const timeoutMs = this.#settings.shutdownTimeoutMs;
+    const running = this.#workers.filter((worker) => worker.isRunning());
+    const drained = Promise.all(running.map((worker) => worker.pause())).then(() => true);
+    if (await Promise.race([drained, sleep(timeoutMs, false, { ref: false })])) return;
+    this.#logger.warn({ event: 'graceful_close_timed_out', timeoutMs }, 'graceful close timed out');
+    this.#operations.stopWaiting();
+    await Promise.race([drained, sleep(REQUEUE_TIMEOUT_MS, false, { ref: false })]);
   }
 }
 
@@ -80,20 +85,20 @@ function openWorkers(
     autorun: false,
     lockDuration: lockDurationMs,
     stalledInterval: lockDurationMs,
-    maxStalledCount: MAXIMUM_TAKEOVERS,
+    maxStalledCount: MAX_RECOVERIES,
     runRetryDelay: RETRY_COMMAND_MS,
   };
-  const processing = {
+  const attemptOptions = {
     operations,
-    isolation: new PoisonIsolation((milliseconds) => sleep(milliseconds, undefined, { ref: false })),
+    quarantine: new PoisonQuarantine((milliseconds) => sleep(milliseconds, undefined, { ref: false })),
     logger,
-    waitDelayMs: () => Math.round(WAIT_DELAY_MS * (1 + Math.random())),
-    snoozeMs: (starts: number) => Math.round(backoffDelay(starts, WHILE_BUSY) * (1 + Math.random())),
+    waitDelayMs: () => withJitter(WAIT_DELAY_MS),
+    snoozeDelayMs: (starts: number) => withJitter(backoffDelay(starts, SNOOZE_BACKOFF)),
     now: () => Date.now(),
   };
   return [
     ...HANDLERS.map((handler) =>
-      queues.worker(handler.queue, createJobProcessor(handler, processing), {
+      queues.worker(handler.queue, createJobProcessor(handler, attemptOptions), {
         ...options,
         ...jobRetention(handler.queue, queues.kind),
         concurrency,
@@ -104,19 +109,9 @@ function openWorkers(
   ];
 }
 
-/** Takes no more jobs and waits for those under way; past the deadline they are given back to the queue. */
-async function finishJobs(
-  workers: readonly LessorWorker[],
-  operations: Committer,
-  timeoutMs: number,
-  logger: Logger,
-): Promise<void> {
-  const running = workers.filter((worker) => worker.isRunning());
-  const finished = Promise.all(running.map((worker) => worker.pause())).then(() => true);
-  if (await Promise.race([finished, sleep(timeoutMs, false, { ref: false })])) return;
-  logger.warn({ timeoutMs }, 'jobs under way took too long: they are given back to the queue');
-  operations.stopWaiting();
-  await Promise.race([finished, sleep(GIVE_BACK_MS, false, { ref: false })]);
+/** Between once and twice the delay. */
+function withJitter(milliseconds: number): number {
+  return Math.round(milliseconds * (1 + Math.random()));
 }
 
 function createSweepProcessor(operations: Committer, logger: Logger): Processor<unknown, unknown> {
@@ -124,7 +119,7 @@ function createSweepProcessor(operations: Committer, logger: Logger): Processor<
     try {
       return await operations.sweep();
     } catch (error) {
-      logger.error({ err: error }, 'sweep failed: the next one starts over');
+      logger.error({ event: 'sweep_failed', err: error }, 'sweep failed');
       throw new Error(describeError(error), { cause: error });
     }
   };

@@ -1,23 +1,24 @@
 import { pino } from 'pino';
 import type { Logger } from 'pino';
-import { openWorkerPool } from '../db/worker-pool.ts';
+import { QueueNotDurableError } from '../contracts/index.ts';
 import { assertMigrated } from '../db/migrate.ts';
+import { openWorkerPool } from '../db/worker-pool.ts';
 import type { ControlDriver } from '../environments/drivers/driver.ts';
-import { openOutboxRelay } from '../outbox/open-relay.ts';
-import { openQueues } from '../queues/queues.ts';
-import { ReleaseJobs } from '../queues/release-jobs.ts';
 import { raceAbort } from '../lib/abort.ts';
-import { serializeError } from './error-serializer.ts';
-import { connectionsOf, openCommitter } from './committer.ts';
-import { JobWorkers } from './job-workers.ts';
-import { assertQueueDurable } from './queue-durability.ts';
 import { Closers } from '../lib/closers.ts';
 import { ThrottledLog } from '../lib/throttled-log.ts';
-import { SweepSchedule } from './sweep-schedule.ts';
+import { openOutboxRelay } from '../outbox/open-relay.ts';
+import { openQueues } from '../queues/queues.ts';
+import type { Queues } from '../queues/queues.ts';
+import { ReleaseJobs } from '../queues/release-jobs.ts';
+import { serializeError } from './error-serializer.ts';
+import { JobWorkers } from './job-workers.ts';
+import { connectionsOf, openCommitter } from './committer.ts';
+import { SweepSchedule } from './sweep/schedule.ts';
 import { resolveWorkerSettings } from './worker-settings.ts';
 import type { WorkerSettings } from './worker-settings.ts';
 
-/** Settings of a worker, and where its log lines go. */
+/** Settings of a worker, and its logger and drivers. */
 export interface WorkerOptions extends WorkerSettings {
   /** Default: JSON lines on stderr, at level `info`. */
   logger?: Logger;
@@ -28,23 +29,23 @@ export interface WorkerOptions extends WorkerSettings {
   drivers?: readonly ControlDriver[];
 }
 
-/** A replica that works off the queues. */
+/** A replica that processes the queues. */
 export interface Worker {
   /**
-   * Connects and takes up jobs. Resolves once it does; while Redis is away it waits for it.
+   * Connects, and resolves once jobs are fetched; while Redis is unreachable it waits.
    * @throws {SchemaOutdatedError} when the database or the queue's tables lack migrations
-   * @throws {QueueNotDurableError} when a durable queue is required, and Redis may throw jobs away or does not tell
+   * @throws {QueueNotDurableError} when a durable queue is required, and Redis may evict jobs or its policy is unknown
    */
   start(): Promise<void>;
   /**
-   * Takes no more jobs, lets those under way finish for at most `shutdownTimeoutMs`, gives back the others without
-   * spending an attempt, and disconnects. Calling it again returns the same promise.
+   * Fetches no more jobs, lets those in flight finish for at most `shutdownTimeoutMs`, requeues the others without
+   * counting an attempt, and disconnects. Every call returns the same promise.
    */
   close(): Promise<void>;
 }
 
 /**
- * Creates a worker replica: any number of them share the work of the queues.
+ * Creates a worker replica. Any number of them share the jobs of the queues.
  * @throws {InvalidConfigurationError} naming each setting that is wrong
  */
 export function createWorker({ logger: givenLogger, drivers = [], ...given }: WorkerOptions): Worker {
@@ -66,20 +67,20 @@ export function createWorker({ logger: givenLogger, drivers = [], ...given }: Wo
     closers.add(() => db.close());
     await assertMigrated(db);
 
-    const connectionLog = new ThrottledLog(
-      (details) => logger.warn(details, 'trouble with the queue’s connection'),
-      clock,
+    const connectionErrors = throttled((details) =>
+      logger.warn({ event: 'queue_connection_error', ...details }, 'queue connection error'),
     );
     const queues = openQueues(settings.queueUrl, {
       role: 'consumer',
       prefix: settings.prefix,
-      onError: (error) => connectionLog.report(error),
+      onError: (error) => connectionErrors.report(error),
     });
     closers.add(() => queues.close());
     await queues.assertMigrated();
     const releaseJobs = new ReleaseJobs(queues, { attempts: settings.releaseAttempts });
     closers.add(() => releaseJobs.close());
     for (const driver of drivers) closers.add(async () => driver.close?.());
+
     const operations = openCommitter(db, settings, { logger, releaseJobs, drivers });
     const sweepSchedule = new SweepSchedule({
       queue: queues.queue('lease-sweep'),
@@ -90,16 +91,18 @@ export function createWorker({ logger: givenLogger, drivers = [], ...given }: Wo
       random: () => Math.random(),
     });
     closers.add(() => sweepSchedule.close());
-    // By then every job is finished or given back: only a sweep can still wait for Postgres.
+    // Runs once every job is finished or requeued, so only a direct sweep can still wait for Postgres.
     closers.add(async () => operations.stopWaiting());
     sweepSchedule.start();
-    await raceAbort(assertQueueDurable(queues, settings.requireDurableQueue, logger), stopping.signal);
+
+    await raceAbort(checkDurability(queues, settings.requireDurableQueue, logger), stopping.signal);
     const workers = new JobWorkers(queues, operations, settings, logger);
     closers.add(() => workers.close());
     await workers.start();
     const relay = openOutboxRelay(db, { ...settings, ...outboxLogs(logger) });
     closers.add(() => relay.close());
-    logger.info({ queue: queues.kind, concurrency: settings.concurrency }, 'worker started');
+    const { concurrency } = settings;
+    logger.info({ event: 'worker_started', queue: queues.kind, concurrency }, 'worker started');
   };
 
   return {
@@ -113,23 +116,55 @@ export function createWorker({ logger: givenLogger, drivers = [], ...given }: Wo
     },
     close() {
       stopping.abort(new Error('the worker was closed before the queue had answered'));
-      closing ??= closers.close().then(() => logger.info('worker stopped'));
+      closing ??= closers.close().then(() => logger.info({ event: 'worker_stopped' }, 'worker stopped'));
       return closing;
     },
   };
 }
 
-const clock = () => performance.now();
+/**
+ * Logs how the queue may lose jobs that it has acknowledged.
+ * @throws {QueueNotDurableError} when a durable queue is required, and this one may evict jobs or its policy is unknown.
+ * A Redis that loses jobs at a restart is accepted: the sweep ends every lease that should end (no-leak).
+ */
+async function checkDurability(queues: Queues, isRequired: boolean, logger: Logger): Promise<void> {
+  const durability = await queues.durability();
+  if (!durability.known) {
+    const { reason } = durability;
+    if (isRequired) {
+      throw new QueueNotDurableError(`its policy is unknown (${reason}); permit INFO to the worker's user`);
+    }
+    logger.debug({ event: 'queue_durability_unknown', reason }, 'queue durability unknown');
+    return;
+  }
+  const { evictionPolicy, survivesRestart } = durability;
+  if (evictionPolicy !== 'noeviction') {
+    const remedy = 'set maxmemory-policy to noeviction';
+    if (isRequired) {
+      throw new QueueNotDurableError(`maxmemory-policy is ${evictionPolicy}, which evicts jobs; ${remedy}`);
+    }
+    logger.warn({ event: 'queue_evicts_jobs', evictionPolicy, remedy }, 'queue evicts jobs when memory is full');
+  }
+  if (!survivesRestart) {
+    const remedy = 'set appendonly to yes';
+    logger.warn({ event: 'queue_loses_jobs_at_restart', remedy }, 'queue loses jobs at a restart');
+  }
+}
 
-/** Tells what keeps the outbox waiting, at a slowing pace: the relay itself tries again for ever. */
+/** The relay retries indefinitely, so its errors are throttled. */
 function outboxLogs(logger: Logger) {
-  const trouble = new ThrottledLog((details) => logger.warn(details, 'trouble with the outbox: its jobs wait'), clock);
-  const unpublishable = new ThrottledLog(
-    (details) => logger.error(details, 'a job of the outbox cannot be published'),
-    clock,
+  const relayErrors = throttled((details) =>
+    logger.warn({ event: 'outbox_relay_error', ...details }, 'outbox relay error'),
+  );
+  const unpublishable = throttled((details) =>
+    logger.error({ event: 'outbox_job_unpublishable', ...details }, 'outbox job unpublishable'),
   );
   return {
-    onTrouble: (error: Error) => trouble.report(error),
+    onTrouble: (error: Error) => relayErrors.report(error),
     onUnpublishable: (error: Error) => unpublishable.report(error),
   };
+}
+
+function throttled(log: ConstructorParameters<typeof ThrottledLog>[0]): ThrottledLog {
+  return new ThrottledLog(log, () => performance.now());
 }

@@ -1,9 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import { openCommitter } from '../../src/consumers/committer.ts';
-import { runFinishedHandler } from '../../src/consumers/run-finished.ts';
-import { runHeartbeatHandler } from '../../src/consumers/run-heartbeat.ts';
-import { runStartedHandler } from '../../src/consumers/run-started.ts';
+import { runFinishedHandler } from '../../src/consumers/handlers.ts';
+import { runHeartbeatHandler } from '../../src/consumers/handlers.ts';
+import { runStartedHandler } from '../../src/consumers/handlers.ts';
 import { resolveWorkerSettings } from '../../src/consumers/worker-settings.ts';
 import { useDatabase } from '../support/database.ts';
 import { insertCompany, runFinished, runHeartbeat, runStarted } from '../support/factories.ts';
@@ -99,8 +99,8 @@ describe('run-started', () => {
     test('is told once a run, where the company is known', async () => {
       const companyId = await insertCompany(database.sql);
       const run = { companyId, runId: randomUUID(), ttlSeconds: 1e9 };
-      await runStartedHandler.denied!(dependencies(), run, rejection);
-      await runStartedHandler.denied!(dependencies(), run, rejection);
+      await runStartedHandler.onRejected!(dependencies(), run, rejection);
+      await runStartedHandler.onRejected!(dependencies(), run, rejection);
       const events = await database.sql<{ run_id: string; details: object }[]>`
         select run_id, details from lessor.activity_log where company_id = ${companyId}`;
       expect(events).toEqual([{ run_id: run.runId, details: rejection }]);
@@ -108,14 +108,14 @@ describe('run-started', () => {
 
     test('of a company that nobody knows is not told, and registers none', async () => {
       const run = { companyId: randomUUID(), runId: randomUUID() };
-      await runStartedHandler.denied!(dependencies(), run, rejection);
+      await runStartedHandler.onRejected!(dependencies(), run, rejection);
       expect(await database.sql`select from lessor.companies where id = ${run.companyId}`).toHaveLength(0);
     });
 
     test.for([null, 'text', 7, [], {}, { companyId: 'no id', runId: randomUUID() }])(
       'of %j, which names no run, is not told',
       async (data) => {
-        await runStartedHandler.denied!(dependencies(), data, rejection);
+        await runStartedHandler.onRejected!(dependencies(), data, rejection);
         expect(
           await database.sql`select from lessor.activity_log where run_id is null and action like '%denied'`,
         ).toEqual([]);

@@ -10,10 +10,12 @@ import { spawnWorker } from './processes.ts';
 
 const unlessRunnable = whyNoRedisServer === undefined ? '' : ` (not run: ${whyNoRedisServer})`;
 
+const DURABILITY_EVENTS = new Set(['queue_durability_unknown', 'queue_evicts_jobs', 'queue_loses_jobs_at_restart']);
+
 const DURABLE = { appendonly: 'yes', 'maxmemory-policy': 'noeviction' };
 const EVICTING = { appendonly: 'yes', 'maxmemory-policy': 'allkeys-lru' };
 
-/** Takes from everybody's user what asks what the server is like. */
+/** Forbids INFO and CONFIG to the default user. */
 const WITHOUT_INFO = ['ACL', 'SETUSER', 'default', '-info', '-config'] as const;
 
 async function redisWith(options: Record<string, string>) {
@@ -21,19 +23,18 @@ async function redisWith(options: Record<string, string>) {
   return { redis, url: `redis://127.0.0.1:${redis.port}` };
 }
 
-describe.skipIf(whyNoRedisServer !== undefined)(`at its start a worker on Redis${unlessRunnable}`, () => {
+describe.skipIf(whyNoRedisServer !== undefined)(`a worker that starts on Redis${unlessRunnable}`, () => {
   const database = useDatabase();
 
-  /** A worker that keeps what it logs of the queue's durability, each line by its level. */
+  /** A worker, and what it logs about the durability of the queue. */
   function workerOn(queueUrl: string, overrides: WorkerOverrides = {}) {
     const lines: string[] = [];
     const logger = pino(
       { level: 'debug' },
       {
         write: (line) => {
-          const { level, msg } = JSON.parse(line) as { level: number; msg: string };
-          const isOfDurability = /jobs away|at a restart|durable/.test(msg);
-          if (isOfDurability) lines.push(`${pino.levels.labels[level]}: ${msg}`);
+          const { level, event, remedy } = JSON.parse(line) as { level: number; event: string; remedy?: string };
+          if (DURABILITY_EVENTS.has(event)) lines.push([pino.levels.labels[level], event, remedy].join(' '));
         },
       },
     );
@@ -41,74 +42,70 @@ describe.skipIf(whyNoRedisServer !== undefined)(`at its start a worker on Redis$
     return { worker: newWorker(backend, { logger, ...overrides }), lines };
   }
 
-  test('has nothing to say of one that keeps what it has, which may be required', async () => {
+  test('accepts a durable queue that is required, and logs nothing', async () => {
     const { url } = await redisWith(DURABLE);
     const { worker, lines } = workerOn(url, { requireDurableQueue: true });
     await worker.start();
     expect(lines).toEqual([]);
   });
 
-  test('warns of one that may throw jobs away, once', async () => {
+  test('warns once when Redis may evict jobs', async () => {
     const { url } = await redisWith(EVICTING);
     const { worker, lines } = workerOn(url);
     await worker.start();
-    expect(lines).toEqual([
-      'warn: Redis throws jobs away when its memory is full, and their runs stall: set maxmemory-policy to noeviction',
-    ]);
+    expect(lines).toEqual(['warn queue_evicts_jobs set maxmemory-policy to noeviction']);
   });
 
-  test('refuses one that may throw jobs away where a durable one is required', async () => {
+  test('rejects a Redis that may evict jobs when a durable queue is required', async () => {
     const { redis, url } = await redisWith(DURABLE);
     await redis.call('CONFIG', 'SET', 'maxmemory-policy', 'volatile-ttl');
     const { worker } = workerOn(url, { requireDurableQueue: true });
-    const refused = await worker.start().catch((error: unknown) => error);
-    expect(refused).toBeInstanceOf(QueueNotDurableError);
-    expect(refused).toMatchObject({
+    const rejection = await worker.start().catch((error: unknown) => error);
+    expect(rejection).toBeInstanceOf(QueueNotDurableError);
+    expect(rejection).toMatchObject({
       code: 'queue_not_durable',
       message: expect.stringMatching(/volatile-ttl.*set maxmemory-policy to noeviction/),
     });
   });
 
-  test('warns of one that forgets jobs at a restart, and refuses none for it', async () => {
+  test('warns when Redis loses jobs at a restart, and starts even if a durable queue is required', async () => {
     const { url } = await redisWith({ ...DURABLE, appendonly: 'no' });
     const { worker, lines } = workerOn(url, { requireDurableQueue: true });
     await worker.start();
-    expect(lines).toEqual([
-      'warn: Redis loses jobs at a restart, those since its last snapshot or all: set appendonly to yes',
-    ]);
+    expect(lines).toEqual(['warn queue_loses_jobs_at_restart set appendonly to yes']);
   });
 
-  test('serves one that does not tell, unless a durable one is required', async () => {
+  test('starts when INFO is not permitted, unless a durable queue is required', async () => {
     const { redis, url } = await redisWith(DURABLE);
     await redis.call(...WITHOUT_INFO);
     const { worker, lines } = workerOn(url);
     await worker.start();
-    expect(lines).toEqual(['debug: whether the queue is durable is unknown: it does not tell']);
+    expect(lines).toEqual(['debug queue_durability_unknown ']);
     const producer = openProducer({ queueUrl: url, prefix: 'lessor' });
     const run = { companyId: randomUUID(), runId: randomUUID() };
     await producer.runStarted(run);
     expect(await producer.waitForLease(run.runId)).toMatchObject({ status: 'active' });
 
-    const { worker: demanding } = workerOn(url, { requireDurableQueue: true });
-    await expect(demanding.start()).rejects.toThrow(/cannot be told.*permit INFO/);
+    const { worker: strict } = workerOn(url, { requireDurableQueue: true });
+    await expect(strict.start()).rejects.toThrow(/its policy is unknown.*permit INFO/);
   });
 
-  test('as a process, writes nothing but JSON lines, and exits with what is wrong', async () => {
+  test('as a process, writes JSON lines only, and exits with the reason when a durable queue is required', async () => {
     const { url } = await redisWith(EVICTING);
     const backend = { kind: 'redis', queueUrl: url, prefix: 'lessor', database } as const;
     const serving = spawnWorker(backend);
     await serving.untilLogged('worker started');
     serving.kill('SIGTERM');
     expect(await serving.ended).toBe(0);
-    const messages = serving
+    const events = serving
       .log()
       .trim()
       .split('\n')
-      .map((line) => (JSON.parse(line) as { msg: string }).msg);
-    expect(messages.filter((message) => message.includes('maxmemory-policy'))).toHaveLength(1);
+      .map((line) => (JSON.parse(line) as { event: string }).event);
+    expect(events.filter((event) => event === 'queue_evicts_jobs')).toHaveLength(1);
 
-    const refusing = spawnWorker(backend, ['--require-durable-queue']);
-    expect(await refusing.ended).toBe(1);
-    expect(refusing.log()).toContain('error: the queue is not durable, as REQUIRE_DURABLE_QUEUE wants it');
+    const rejecting = spawnWorker(backend, ['--require-durable-queue']);
+    expect(await rejecting.ended).toBe(1);
+    expect(rejecting.log()).toContain('error: the queue is not durable, as REQUIRE_DURABLE_QUEUE wants it');
   });
 });

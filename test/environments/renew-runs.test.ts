@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { pino } from 'pino';
 import { describe, expect, test } from 'vitest';
-import { sweepLeases } from '../../src/consumers/lease-sweep.ts';
+import { sweepLeases } from '../../src/consumers/sweep/leases.ts';
 import type { RunStarted } from '../../src/contracts/index.ts';
 import { useDatabase } from '../support/database.ts';
 import { insertLease, backdateExpiry, runFinished, runHeartbeat, runStarted } from '../support/factories.ts';

@@ -32,24 +32,26 @@ describeOnEachBackend('a job that makes its worker crash', (backend) => {
 
   test('isolated: fails alone after five crashes, with its reason, and its neighbours are served once', async () => {
     const companyId = await insertCompany(database.sql);
-    const poisonous = runStarted({ companyId });
+    const poisonPill = runStarted({ companyId });
     const neighbours = Array.from({ length: NEIGHBOURS }, () => runStarted({ companyId }));
     const producer = openProducer(backend);
-    const runs = [...neighbours.slice(0, NEIGHBOURS / 2), poisonous, ...neighbours.slice(NEIGHBOURS / 2)];
+    const runs = [...neighbours.slice(0, NEIGHBOURS / 2), poisonPill, ...neighbours.slice(NEIGHBOURS / 2)];
     for (const run of runs) await producer.runStarted(run);
 
     const crashes = keepRunning(() =>
       spawnWorker(backend, SHORT_LOCKS, {
-        env: { CRASH_ON_RUN: poisonous.runId },
+        env: { CRASH_ON_RUN: poisonPill.runId },
         preloads: [new URL('./crash-on-run.ts', import.meta.url)],
       }),
     );
     const failed = await until(async () => (await queue('run-started').getFailed())[0], {
       timeoutMs: 90_000,
-      what: 'the poisonous job being failed',
+      what: 'the poison pill having failed',
     });
-    expect(failed.id).toBe(`${poisonous.runId}-started`);
-    expect(failed.failedReason).toMatch(/^poisonous: 3 replicas in a row died at work on this job/);
+    expect(failed.id).toBe(`${poisonPill.runId}-started`);
+    expect(failed.failedReason).toMatch(
+      /^poison pill: 3 replicas in a row crashed during an isolated attempt at this job/,
+    );
     // Two in company, and three alone.
     expect(crashes()).toBe(5);
 
@@ -58,7 +60,7 @@ describeOnEachBackend('a job that makes its worker crash', (backend) => {
     });
     const neighbourIds = neighbours.map((run) => run.runId);
     expect(await effectsOf(database.sql, neighbourIds)).toEqual(effectsOnce(NEIGHBOURS, 0));
-    expect(await effectsOf(database.sql, [poisonous.runId])).toEqual(effectsOnce(0, 0));
+    expect(await effectsOf(database.sql, [poisonPill.runId])).toEqual(effectsOnce(0, 0));
     expect(await queue('run-started').getFailedCount()).toBe(1);
     expect(await audit(database.sql)).toEqual([]);
   });

@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import type { Sql } from 'postgres';
 import { GroupCommit } from '../../src/consumers/group-commit.ts';
-import { sweepLeases } from '../../src/consumers/lease-sweep.ts';
-import type { LeaseSweepResult } from '../../src/consumers/lease-sweep.ts';
+import { sweepLeases } from '../../src/consumers/sweep/leases.ts';
+import type { LeaseSweepResult } from '../../src/consumers/sweep/leases.ts';
 import { LessorError } from '../../src/contracts/index.ts';
 import type { ErrorCode } from '../../src/contracts/index.ts';
 import type { Operation } from '../../src/environments/operations/operation.ts';

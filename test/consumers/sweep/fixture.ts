@@ -1,13 +1,13 @@
-import { sweepLeases } from '../../src/consumers/lease-sweep.ts';
-import type { LeaseSweepResult } from '../../src/consumers/lease-sweep.ts';
-import type { RunStatus } from '../../src/contracts/index.ts';
-import type { TestDatabase } from '../support/database.ts';
-import { insertCompany, insertEnvironment, insertLease, insertRun, backdateExpiry } from '../support/factories.ts';
-import type { LeaseRow } from '../support/factories.ts';
-import { readLease } from '../support/operations.ts';
-import { silentLogger } from './fixture.ts';
+import { sweepLeases } from '../../../src/consumers/sweep/leases.ts';
+import type { LeaseSweepResult } from '../../../src/consumers/sweep/leases.ts';
+import type { RunStatus } from '../../../src/contracts/index.ts';
+import type { TestDatabase } from '../../support/database.ts';
+import { insertCompany, insertEnvironment, insertLease, insertRun, backdateExpiry } from '../../support/factories.ts';
+import type { LeaseRow } from '../../support/factories.ts';
+import { readLease } from '../../support/operations.ts';
+import { silentLogger } from '../fixture.ts';
 
-/** What a sweep of leases comes out with, which is nothing but what is given. */
+/** The result of a lease sweep: zero except for the given counts. */
 export const swept = (counts: Partial<LeaseSweepResult> = {}): LeaseSweepResult => ({
   orphaned: 0,
   expired: 0,
@@ -16,7 +16,7 @@ export const swept = (counts: Partial<LeaseSweepResult> = {}): LeaseSweepResult 
   ...counts,
 });
 
-/** The sweep of leases on a file's own database, and leases for it to find. */
+/** The lease sweep on the database of a test file, and leases for it to find. */
 export function useLeaseSweep(database: TestDatabase) {
   const sweep = (batchSize = 500) =>
     sweepLeases({
@@ -40,14 +40,14 @@ export function useLeaseSweep(database: TestDatabase) {
     return { companyId, environmentId, leases, ids: leases.map(({ id }) => id) };
   };
 
-  /** Writes a run's end as a service does that knows nothing of leases. */
+  /** Ends a run without ending its leases. */
   const endRun = async (runId: string, status: RunStatus, failureReason: string | null = null): Promise<void> => {
     await database.sql`
       update lessor.heartbeat_runs set status = ${status}, failure_reason = ${failureReason}, finished_at = now()
       where id = ${runId}`;
   };
 
-  const lapseAll = async (ids: readonly string[]): Promise<void> => {
+  const expireAll = async (ids: readonly string[]): Promise<void> => {
     for (const [age, id] of ids.entries()) await backdateExpiry(database.sql, id, age + 1);
   };
 
@@ -56,19 +56,19 @@ export function useLeaseSweep(database: TestDatabase) {
     return states.map(({ status }) => status);
   };
 
-  /** Does work while Postgres refuses to write leases of which the condition on the row `new` is true. */
-  const whileRefused = async (condition: string, work: () => Promise<void>): Promise<void> => {
+  /** Does work while a trigger rejects updates of leases for which the condition on the row `new` holds. */
+  const whileRejected = async (condition: string, work: () => Promise<void>): Promise<void> => {
     await database.sql.unsafe(`
-      create function lessor.refuse_lease() returns trigger language plpgsql as $$
-        begin raise exception 'refused by a trigger'; end $$;
-      create trigger refuse_lease before update on lessor.environment_leases
-        for each row when (${condition}) execute function lessor.refuse_lease()`);
+      create function lessor.reject_lease() returns trigger language plpgsql as $$
+        begin raise exception 'rejected by a trigger'; end $$;
+      create trigger reject_lease before update on lessor.environment_leases
+        for each row when (${condition}) execute function lessor.reject_lease()`);
     try {
       await work();
     } finally {
-      await database.sql`drop function lessor.refuse_lease cascade`;
+      await database.sql`drop function lessor.reject_lease cascade`;
     }
   };
 
-  return { whileRefused, sweep, companyWithLeases, endRun, lapseAll, statusesOf };
+  return { whileRejected, sweep, companyWithLeases, endRun, expireAll, statusesOf };
 }

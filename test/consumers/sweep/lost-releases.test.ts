@@ -1,16 +1,16 @@
 import { expect, onTestFinished, test } from 'vitest';
-import { LostReleases } from '../../src/consumers/lost-releases.ts';
-import { openQueues } from '../../src/queues/queues.ts';
-import { ReleaseJobs } from '../../src/queues/release-jobs.ts';
-import { insertCompany, insertEnvironment, insertLease } from '../support/factories.ts';
-import type { LeaseRow } from '../support/factories.ts';
-import { readLease, eventsOf } from '../support/operations.ts';
-import { describeOnEachBackend } from '../support/queues.ts';
-import type { Backend } from '../support/queues.ts';
-import { until } from '../../testing/until.ts';
-import { jobInState, silentLogger, startWorker, useQueues } from './fixture.ts';
+import { LostReleases } from '../../../src/consumers/sweep/sweep.ts';
+import { openQueues } from '../../../src/queues/queues.ts';
+import { ReleaseJobs } from '../../../src/queues/release-jobs.ts';
+import { insertCompany, insertEnvironment, insertLease } from '../../support/factories.ts';
+import type { LeaseRow } from '../../support/factories.ts';
+import { readLease, eventsOf } from '../../support/operations.ts';
+import { describeOnEachBackend } from '../../support/queues.ts';
+import type { Backend } from '../../support/queues.ts';
+import { until } from '../../../testing/until.ts';
+import { jobInState, silentLogger, startWorker, useQueues } from '../fixture.ts';
 
-/** Longer than the tests: only what a test sweeps itself is swept. */
+/** Longer than the tests: only the tests sweep. */
 const NO_SWEEP = { sweepIntervalMs: 3_600_000 };
 
 describeOnEachBackend(
@@ -34,14 +34,14 @@ describeOnEachBackend(
 
     const statusOf = async (leaseId: string) => (await readLease(database.sql, leaseId)).status;
 
-    /** Looks once for what was lost, among the leases of the test alone. */
+    /** Checks once for a lost job, of the lease of the test only. */
     async function sweep(leaseId: string): Promise<number> {
       await database.sql`
         update lessor.environment_leases set updated_at = now() where status = 'pending_cleanup' and id <> ${leaseId}`;
       return openLostReleases(backend).sweep();
     }
 
-    test('no-leak: whose job the queue has lost is brought back by the sweep, and told once', async () => {
+    test('no-leak: is published again by the sweep when the queue has lost its job, and recorded once', async () => {
       const { companyId, leaseId, jobId, payload } = await waitingLease();
       await queue('lease-release').add('lease-release', payload, { jobId });
       await queue('lease-release').remove(jobId);
@@ -55,10 +55,10 @@ describeOnEachBackend(
         const sweeps = await queue('lease-sweep').getCompleted();
         return sweeps.map(({ returnvalue }) => (returnvalue as { requeued: number }).requeued);
       };
-      await until(async () => (await requeued()).includes(1), { what: 'the sweep telling that it requeued a job' });
+      await until(async () => (await requeued()).includes(1), { what: 'a sweep that requeued a job' });
     });
 
-    test('is brought back with the retry policy of the queue', async () => {
+    test('is published again with the retry policy of the queue', async () => {
       const { leaseId, jobId, payload } = await waitingLease();
       expect(await sweep(leaseId)).toBe(1);
       const job = await jobInState(queue('lease-release'), jobId, 'waiting');
@@ -67,21 +67,21 @@ describeOnEachBackend(
       expect(await sweep(leaseId)).toBe(0);
     });
 
-    test('is not looked for while its job may still be on its way', async () => {
+    test('is not looked up within 30 seconds, while its job may be in flight', async () => {
       const { leaseId, jobId } = await waitingLease();
       await waitedFor(leaseId, 20);
       expect(await sweep(leaseId)).toBe(0);
       expect(await queue('lease-release').getJobState(jobId)).toBe('unknown');
     });
 
-    test('is left to its job while that is delayed', async () => {
+    test('is unchanged while its job is delayed', async () => {
       const { leaseId, jobId, payload } = await waitingLease();
       await queue('lease-release').add('lease-release', payload, { jobId, delay: 3_600_000 });
       expect(await sweep(leaseId)).toBe(0);
       expect(await queue('lease-release').getJobState(jobId)).toBe('delayed');
     });
 
-    test('is left to an operator where its job has failed', async () => {
+    test('is unchanged when its job has failed, which an operator retries', async () => {
       const { leaseId, jobId, payload } = await waitingLease();
       await startWorker(backend, NO_SWEEP);
       await queue('lease-release').add('lease-release', { ...payload, surplus: true }, { jobId });
@@ -92,7 +92,7 @@ describeOnEachBackend(
       expect(await statusOf(leaseId)).toBe('pending_cleanup');
     });
 
-    test('no-leak: is given another job where one was completed without cleaning it up', async () => {
+    test('no-leak: is published again when its job completed without cleaning up', async () => {
       const { companyId, leaseId, jobId, payload } = await waitingLease({ status: 'active', cleanupStatus: null });
       await startWorker(backend, NO_SWEEP);
       await queue('lease-release').add('lease-release', payload, { jobId });
@@ -108,7 +108,7 @@ describeOnEachBackend(
       expect(await eventsOf(database.sql, companyId)).toEqual(['lease_acquired', 'lease_released']);
     });
 
-    test('by a provider without a driver stays to be done, and its job is retried, saying which', async () => {
+    test('is retried when the worker lacks the driver of the provider, with a reason that names it', async () => {
       const { companyId, leaseId, jobId } = await waitingLease({ provider: 'daytona' });
       await startWorker(backend, NO_SWEEP);
       expect(await sweep(leaseId)).toBe(1);
@@ -133,7 +133,7 @@ describeOnEachBackend(
   { audited: true },
 );
 
-/** What the sweep of a replica brings back lost jobs with, on the queues of a suite. */
+/** The part of the sweep that publishes lost jobs again, on the queues of a suite. */
 function openLostReleases({ queueUrl, prefix, database }: Backend): LostReleases {
   const queues = openQueues(queueUrl, { role: 'consumer', prefix, onError: () => undefined });
   const releaseJobs = new ReleaseJobs(queues);

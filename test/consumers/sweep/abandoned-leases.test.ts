@@ -1,21 +1,21 @@
 import { describe, expect, test } from 'vitest';
-import { useDatabase } from '../support/database.ts';
-import { backdateExpiry } from '../support/factories.ts';
-import { readLease, eventsOf } from '../support/operations.ts';
-import { swept, useLeaseSweep } from './sweep-fixture.ts';
+import { useDatabase } from '../../support/database.ts';
+import { backdateExpiry } from '../../support/factories.ts';
+import { readLease, eventsOf } from '../../support/operations.ts';
+import { swept, useLeaseSweep } from './fixture.ts';
 
 const database = useDatabase({ maximumConnections: 20, audited: true });
-const { sweep, companyWithLeases, endRun, statusesOf, whileRefused } = useLeaseSweep(database);
+const { sweep, companyWithLeases, endRun, statusesOf, whileRejected } = useLeaseSweep(database);
 
-/** Lets nobody have touched leases for so long. */
+/** Backdates the last use of leases. */
 async function leaveUntouched(ids: readonly string[], seconds: number): Promise<void> {
   await database.sql`
     update lessor.environment_leases set last_used_at = now() - make_interval(secs => ${seconds})
     where id = any(${ids}::uuid[])`;
 }
 
-describe('no-leak: a pending lease whose acquirer died', () => {
-  test('fails once nobody has touched it for three minutes, and says since when', async () => {
+describe('no-leak: a pending lease whose acquirer crashed', () => {
+  test('fails after three minutes untouched, with a reason that says since when', async () => {
     const { companyId, ids } = await companyWithLeases(1, { status: 'pending' });
     await leaveUntouched(ids, 181);
     expect(await sweep()).toEqual(swept({ abandoned: 1 }));
@@ -29,7 +29,7 @@ describe('no-leak: a pending lease whose acquirer died', () => {
     expect(await sweep()).toEqual(swept());
   });
 
-  test('with effects outside Postgres still waits for its cleanup', async () => {
+  test('waits for its cleanup when it has effects outside Postgres', async () => {
     const { ids } = await companyWithLeases(1, { status: 'pending', provider: 'ssh' });
     await leaveUntouched(ids, 181);
     expect(await sweep()).toEqual(swept({ abandoned: 1 }));
@@ -40,21 +40,21 @@ describe('no-leak: a pending lease whose acquirer died', () => {
     });
   });
 
-  test('is left alone while its acquirer may be at work', async () => {
+  test('is unchanged while its acquirer may still be running', async () => {
     const { ids } = await companyWithLeases(1, { status: 'pending' });
     await leaveUntouched(ids, 110);
     expect(await sweep()).toEqual(swept());
     expect(await statusesOf(ids)).toEqual(['pending']);
   });
 
-  test('and one that is active is left alone however long nobody touches it', async () => {
+  test('is unchanged once it is active, however long it is untouched', async () => {
     const { ids } = await companyWithLeases(1);
     await leaveUntouched(ids, 10_000);
     expect(await sweep()).toEqual(swept());
     expect(await statusesOf(ids)).toEqual(['active']);
   });
 
-  test('ends the way its run did where that has ended, even if it has lapsed as well', async () => {
+  test('ends as its run ended, even when it has expired as well', async () => {
     const { leases, ids } = await companyWithLeases(1, { status: 'pending' });
     await leaveUntouched(ids, 181);
     await backdateExpiry(database.sql, ids[0]!);
@@ -63,7 +63,7 @@ describe('no-leak: a pending lease whose acquirer died', () => {
     expect(await readLease(database.sql, ids[0]!)).toMatchObject({ status: 'released', failure_reason: null });
   });
 
-  test('is expired where it has lapsed', async () => {
+  test('is expired when it is past its expiry', async () => {
     const { ids } = await companyWithLeases(1, { status: 'pending' });
     await leaveUntouched(ids, 181);
     await backdateExpiry(database.sql, ids[0]!);
@@ -74,13 +74,13 @@ describe('no-leak: a pending lease whose acquirer died', () => {
   });
 
   test.for([
-    ['has lapsed', 'expired', (_runId: string, id: string) => backdateExpiry(database.sql, id)],
-    ['is of an ended run', 'released', (runId: string) => endRun(runId, 'succeeded')],
-  ] as const)('is never said to be abandoned where it %s, even if it cannot be %s', async ([, status, happen]) => {
+    ['has expired', 'expired', (_runId: string, id: string) => backdateExpiry(database.sql, id)],
+    ['belongs to an ended run', 'released', (runId: string) => endRun(runId, 'succeeded')],
+  ] as const)('is never abandoned when it %s, even when Postgres rejects that it is %s', async ([, status, happen]) => {
     const { leases, ids } = await companyWithLeases(1, { status: 'pending' });
     await leaveUntouched(ids, 181);
     await happen(leases[0]!.runId, ids[0]!);
-    await whileRefused(`new.status = '${status}'`, async () => {
+    await whileRejected(`new.status = '${status}'`, async () => {
       expect(await sweep()).toEqual(swept({ failed: 1 }));
       expect(await statusesOf(ids)).toEqual(['pending']);
     });
@@ -88,7 +88,7 @@ describe('no-leak: a pending lease whose acquirer died', () => {
     expect(await statusesOf(ids)).toEqual([status]);
   });
 
-  test('is swept however few fit in a page', async () => {
+  test('is swept even when a page holds two', async () => {
     const { ids } = await companyWithLeases(7, { status: 'pending' });
     await leaveUntouched(ids, 200);
     expect(await sweep(2)).toEqual(swept({ abandoned: 7 }));
@@ -96,7 +96,7 @@ describe('no-leak: a pending lease whose acquirer died', () => {
   });
 });
 
-test('isolated: a pending lease that is about to be activated is left alone', async () => {
+test('isolated: the sweep skips a pending lease that is being activated', async () => {
   const { ids } = await companyWithLeases(2, { status: 'pending' });
   await leaveUntouched(ids, 200);
   await database.sql.begin(async (sql) => {

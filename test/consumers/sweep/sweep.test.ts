@@ -3,16 +3,16 @@ import { createServer } from 'node:net';
 import type { AddressInfo, Socket } from 'node:net';
 import { pino } from 'pino';
 import { beforeEach, describe, expect, onTestFinished, test } from 'vitest';
-import { Sweep } from '../../src/consumers/sweep.ts';
-import { openQueues } from '../../src/queues/queues.ts';
-import { ReleaseJobs } from '../../src/queues/release-jobs.ts';
-import { useDatabase } from '../support/database.ts';
-import type { TestDatabase } from '../support/database.ts';
-import { backdateExpiry } from '../support/factories.ts';
-import { readLease } from '../support/operations.ts';
-import { describeOnEachBackend } from '../support/queues.ts';
-import { useQueues } from './fixture.ts';
-import { useLeaseSweep } from './sweep-fixture.ts';
+import { Sweep } from '../../../src/consumers/sweep/sweep.ts';
+import { openQueues } from '../../../src/queues/queues.ts';
+import { ReleaseJobs } from '../../../src/queues/release-jobs.ts';
+import { useDatabase } from '../../support/database.ts';
+import type { TestDatabase } from '../../support/database.ts';
+import { backdateExpiry } from '../../support/factories.ts';
+import { readLease } from '../../support/operations.ts';
+import { describeOnEachBackend } from '../../support/queues.ts';
+import { useQueues } from '../fixture.ts';
+import { useLeaseSweep } from './fixture.ts';
 
 const NOTHING = { orphaned: 0, expired: 0, abandoned: 0, requeued: 0, removed: 0, failed: 0 };
 
@@ -22,13 +22,13 @@ describeOnEachBackend('a sweep', (backend) => {
   const queue = useQueues(backend);
   startEmpty(database);
 
-  test('counts each kind of what it found for itself, gives each its own reason, and logs the counts once', async () => {
+  test('counts what each rule did, gives each lease the reason of its rule, and logs the counts once', async () => {
     const { orphaned, expired, abandoned, uncleaned } = await oneOfEachKind(database);
     const { sweep, lines } = openSweep(database, releaseJobsOf(backend));
     const counts = { orphaned: 1, expired: 1, abandoned: 1, requeued: 1, removed: 1, failed: 0 };
     expect(await sweep.run()).toEqual(counts);
     expect(await queue('lease-release').getJobState(`${uncleaned}-release`)).toBe('waiting');
-    expect(lines.filter(({ msg }) => msg === 'sweep found something to do')).toMatchObject([{ level: 30, ...counts }]);
+    expect(lines.filter(({ event }) => event === 'sweep_completed')).toMatchObject([{ level: 30, ...counts }]);
     const ended = await Promise.all([orphaned, expired, abandoned].map((id) => readLease(database.sql, id)));
     expect(ended.map((lease) => lease.failure_reason?.replace(/\d{4}-.*Z$/, '…') ?? null)).toEqual([
       null,
@@ -38,26 +38,26 @@ describeOnEachBackend('a sweep', (backend) => {
     expect(await sweep.run()).toEqual(NOTHING);
   });
 
-  test('that finds nothing logs nothing', async () => {
+  test('logs nothing when it finds nothing', async () => {
     await companyWithLeases(1);
     const { sweep, lines } = openSweep(database, releaseJobsOf(backend));
     expect(await sweep.run()).toEqual(NOTHING);
     expect(lines).toEqual([]);
   });
 
-  test('looks after a page of leases that wait for their cleanup, and after the next one in the next sweep', async () => {
+  test('checks one page of leases that wait for their cleanup, and the next page in the next sweep', async () => {
     const { ids } = await companyWithLeases(5, { status: 'pending_cleanup', cleanupStatus: 'pending' });
     await database.sql`update lessor.environment_leases set updated_at = now() - interval '5 min'`;
     const { sweep } = openSweep(database, releaseJobsOf(backend), 2);
-    const requeuedByRound = async () => {
+    const requeuedPerRotation = async () => {
       const counts = [];
       for (let page = 0; page < 3; page += 1) counts.push((await sweep.run()).requeued);
       return counts;
     };
-    expect(await requeuedByRound()).toEqual([2, 2, 1]);
-    expect(await requeuedByRound()).toEqual([0, 0, 0]);
+    expect(await requeuedPerRotation()).toEqual([2, 2, 1]);
+    expect(await requeuedPerRotation()).toEqual([0, 0, 0]);
     for (const id of ids) await queue('lease-release').remove(`${id}-release`);
-    expect(await requeuedByRound()).toEqual([2, 2, 1]);
+    expect(await requeuedPerRotation()).toEqual([2, 2, 1]);
   });
 });
 
@@ -66,7 +66,7 @@ describe('no-leak: a sweep whose queue', () => {
   startEmpty(database);
   const allButRequeued = { orphaned: 1, expired: 1, abandoned: 1, requeued: 0, removed: 1, failed: 0 };
 
-  test('is away does everything else, and says so', async () => {
+  test('is unreachable does everything else, and logs a warning', async () => {
     const { uncleaned } = await oneOfEachKind(database);
     const { sweep, lines } = openSweep(database, releaseJobsOf({ queueUrl: 'redis://127.0.0.1:1' }));
     expect(await sweep.run()).toEqual(allButRequeued);
@@ -74,7 +74,7 @@ describe('no-leak: a sweep whose queue', () => {
     expect((await readLease(database.sql, uncleaned)).status).toBe('pending_cleanup');
   });
 
-  test('does not answer does everything else too, in bounded time', async () => {
+  test('does not answer does everything else in bounded time', async () => {
     await oneOfEachKind(database);
     const { sweep, lines } = openSweep(database, releaseJobsOf({ queueUrl: await muteServer() }, 300));
     expect(await sweep.run()).toEqual(allButRequeued);
@@ -82,7 +82,7 @@ describe('no-leak: a sweep whose queue', () => {
   });
 });
 
-/** What old runs there are counts, so each test has none but its own. */
+/** Sweeps count every old run there is, so each test starts without any. */
 function startEmpty(database: TestDatabase): void {
   beforeEach(async () => {
     await database.sql`truncate lessor.companies, lessor.activity_log cascade`;
@@ -92,7 +92,7 @@ function startEmpty(database: TestDatabase): void {
 /** A line of a sweep's log. */
 interface LogLine {
   level: number;
-  msg: string;
+  event: string;
   [detail: string]: unknown;
 }
 
@@ -124,7 +124,7 @@ function releaseJobsOf({ queueUrl, prefix }: { queueUrl: string; prefix?: string
   return releaseJobs;
 }
 
-/** Something for every kind of thing that a sweep looks for: the ids of leases, and a run that nobody is to find. */
+/** One row for every rule of the sweep; returns the ids of the leases. */
 async function oneOfEachKind(database: TestDatabase) {
   const { sql } = database;
   const { companyWithLeases, endRun } = useLeaseSweep(database);
@@ -139,12 +139,12 @@ async function oneOfEachKind(database: TestDatabase) {
   await sql`update lessor.environment_leases set last_used_at = now() - interval '5 min' where id = ${abandoned.id}`;
   const uncleaned = await oneLease({ status: 'pending_cleanup', cleanupStatus: 'pending' });
   await sql`update lessor.environment_leases set updated_at = now() - interval '5 min' where id = ${uncleaned.id}`;
-  const forgotten = await oneLease();
-  await sql`delete from lessor.environment_leases where id = ${forgotten.id}`;
+  const withoutLease = await oneLease();
+  await sql`delete from lessor.environment_leases where id = ${withoutLease.id}`;
   await sql`
     update lessor.heartbeat_runs set status = 'failed', created_at = now() - interval '3 h',
       finished_at = now() - interval '2 h', updated_at = now() - interval '2 h'
-    where id = ${forgotten.runId}`;
+    where id = ${withoutLease.runId}`;
   return { orphaned: orphaned.id, expired: expired.id, abandoned: abandoned.id, uncleaned: uncleaned.id };
 }
 

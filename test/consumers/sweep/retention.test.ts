@@ -1,10 +1,10 @@
 import { randomUUID } from 'node:crypto';
 import { beforeEach, describe, expect, test } from 'vitest';
-import { RunRetention } from '../../src/consumers/run-retention.ts';
-import type { RunStatus } from '../../src/contracts/index.ts';
-import { useDatabase } from '../support/database.ts';
-import { insertCompany, insertEnvironment, insertLease, insertRun } from '../support/factories.ts';
-import { silentLogger } from './fixture.ts';
+import { RunRetention } from '../../../src/consumers/sweep/sweep.ts';
+import type { RunStatus } from '../../../src/contracts/index.ts';
+import { useDatabase } from '../../support/database.ts';
+import { insertCompany, insertEnvironment, insertLease, insertRun } from '../../support/factories.ts';
+import { silentLogger } from '../fixture.ts';
 
 const database = useDatabase({ maximumConnections: 20 });
 
@@ -13,7 +13,7 @@ const RETENTION_SECONDS = 3_600;
 const retention = (batchSize = 500) =>
   new RunRetention({ db: database.db, logger: silentLogger, batchSize, retentionSeconds: RETENTION_SECONDS });
 
-// Rounds go over all old runs there are.
+// Rotations visit every old run there is.
 beforeEach(async () => {
   await database.sql`truncate lessor.companies, lessor.activity_log cascade`;
 });
@@ -45,29 +45,29 @@ async function runsLeft(): Promise<string[]> {
 }
 
 describe('a run past its retention', () => {
-  test.for(['succeeded', 'failed', 'cancelled', 'timed_out'] as const)('that has %s is removed', async (status) => {
+  test.for(['succeeded', 'failed', 'cancelled', 'timed_out'] as const)('is removed when it has %s', async (status) => {
     await runOfAge(await insertCompany(database.sql), status);
     expect(await retention().sweep()).toEqual({ done: 1, failed: 0 });
     expect(await runsLeft()).toEqual([]);
   });
 
-  test.for(['queued', 'running'] as const)('that is %s stays', async (status) => {
+  test.for(['queued', 'running'] as const)('is kept while it is %s', async (status) => {
     const run = await runOfAge(await insertCompany(database.sql), status);
     expect(await retention().sweep()).toEqual({ done: 0, failed: 0 });
     expect(await runsLeft()).toEqual([run]);
   });
 
   test.for([
-    ['was made', { created: 3_500 }],
+    ['was created', { created: 3_500 }],
     ['ended', { finished: 3_500 }],
-    ['changed last, by the clock of the database,', { updated: 3_500 }],
-  ] as const)('stays while it %s within the retention', async ([, ages]) => {
+    ['was last updated, by the clock of the database,', { updated: 3_500 }],
+  ] as const)('is kept while it %s within the retention', async ([, ages]) => {
     const run = await runOfAge(await insertCompany(database.sql), 'succeeded', ages);
     expect(await retention().sweep()).toEqual({ done: 0, failed: 0 });
     expect(await runsLeft()).toEqual([run]);
   });
 
-  test('stays as long as a lease of it is there, ended or not', async () => {
+  test('is kept while it has a lease, even an ended one', async () => {
     const { sql } = database;
     const companyId = await insertCompany(sql);
     const environmentId = await insertEnvironment(sql, { companyId });
@@ -77,7 +77,7 @@ describe('a run past its retention', () => {
     expect(await runsLeft()).toEqual([runId]);
   });
 
-  test('takes what it waited for with it, and leaves what was told of it', async () => {
+  test('is removed with its workspace wait, and its activity events are kept', async () => {
     const { sql } = database;
     const companyId = await insertCompany(sql);
     const environmentId = await insertEnvironment(sql, { companyId });
@@ -95,10 +95,10 @@ describe('a run past its retention', () => {
   });
 });
 
-describe('a round over old runs', () => {
-  test('looks at four pages a sweep and goes on where the last sweep stopped', async () => {
+describe('the retention cursor', () => {
+  test('reads four pages a sweep and continues where the last sweep stopped', async () => {
     const companyId = await insertCompany(database.sql);
-    // The oldest are kept, so that only one who looks behind them finds the others.
+    // The oldest are kept, so that only a cursor that passes them finds the others.
     for (let age = 20; age > 10; age -= 1) await runOfAge(companyId, 'running', { created: 7_200 + age });
     const removable = [];
     for (let age = 10; age > 0; age -= 1) removable.push(await runOfAge(companyId, 'failed', { created: 7_200 + age }));
@@ -109,7 +109,7 @@ describe('a round over old runs', () => {
     expect(await sweeper.sweep()).toEqual({ done: 4, failed: 0 });
   });
 
-  test('begins anew past the last one, for runs that have come past their retention meanwhile', async () => {
+  test('starts again after the last run, and finds runs that passed their retention meanwhile', async () => {
     const companyId = await insertCompany(database.sql);
     const running = await runOfAge(companyId, 'running');
     const sweeper = retention();
@@ -119,7 +119,7 @@ describe('a round over old runs', () => {
     expect(await sweeper.sweep()).toEqual({ done: 1, failed: 0 });
   });
 
-  test('finds runs made at the same instant however few fit in a page', async () => {
+  test('finds all runs created at the same instant, even when a page holds two', async () => {
     const companyId = await insertCompany(database.sql);
     for (let number = 0; number < 7; number += 1) await runOfAge(companyId);
     await database.sql`update lessor.heartbeat_runs set created_at = now() - interval '3 h'`;
@@ -127,8 +127,8 @@ describe('a round over old runs', () => {
   });
 });
 
-describe('isolated', () => {
-  test('a run that someone is at work on is left alone', async () => {
+describe('isolated: the retention', () => {
+  test('skips a run that another transaction has locked', async () => {
     const { sql } = database;
     const companyId = await insertCompany(sql);
     const locked = await runOfAge(companyId);
@@ -142,7 +142,7 @@ describe('isolated', () => {
     expect(await retention().sweep()).toEqual({ done: 1, failed: 0 });
   });
 
-  test('same-company: a run that is leased while it is being removed keeps its row, and the sweep meets no error', async () => {
+  test('same-company: keeps a run that is leased while it is being removed, without an error', async () => {
     const { sql } = database;
     const companyId = await insertCompany(sql);
     const environmentId = await insertEnvironment(sql, { companyId });
@@ -155,24 +155,24 @@ describe('isolated', () => {
     const swept = await Promise.all(sweeping);
     const last = await retention().sweep();
     expect([...swept, last].map(({ failed }) => failed)).toEqual([0, 0, 0, 0, 0, 0]);
-    // Whoever came too late found no such run.
-    const refused = outcomes.filter((outcome) => outcome.status === 'rejected').map(({ reason }) => reason as unknown);
-    expect(refused).toMatchObject(refused.map(() => ({ constraint_name: 'environment_leases_run_fk' })));
+    // A lease that was inserted too late found no run.
+    const rejected = outcomes.filter((outcome) => outcome.status === 'rejected').map(({ reason }) => reason as unknown);
+    expect(rejected).toMatchObject(rejected.map(() => ({ constraint_name: 'environment_leases_run_fk' })));
     const leased = runs.filter((_, position) => outcomes[position]!.status === 'fulfilled');
     expect((await runsLeft()).toSorted()).toEqual(leased.toSorted());
   });
 
-  test('a run that Postgres refuses to remove does not stop the rest, and is counted as failed', async () => {
+  test('removes the other runs when Postgres rejects the removal of one, and counts that as failed', async () => {
     const { sql } = database;
     const companyId = await insertCompany(sql);
-    const referred = await runOfAge(companyId);
+    const referenced = await runOfAge(companyId);
     for (let number = 0; number < 4; number += 1) await runOfAge(companyId);
     // As a table of a control plane in the same database may do.
     await sql`create table notes (run_id uuid references lessor.heartbeat_runs)`;
     try {
-      await sql`insert into notes values (${referred})`;
+      await sql`insert into notes values (${referenced})`;
       expect(await retention().sweep()).toEqual({ done: 4, failed: 1 });
-      expect(await runsLeft()).toEqual([referred]);
+      expect(await runsLeft()).toEqual([referenced]);
     } finally {
       await sql`drop table notes`;
     }

@@ -1,27 +1,30 @@
 import { describe, expect, test } from 'vitest';
-import { useDatabase } from '../support/database.ts';
-import { insertLease, insertRun, backdateExpiry } from '../support/factories.ts';
-import { readLease, eventsOf } from '../support/operations.ts';
-import { swept, useLeaseSweep } from './sweep-fixture.ts';
+import { useDatabase } from '../../support/database.ts';
+import { insertLease, insertRun, backdateExpiry } from '../../support/factories.ts';
+import { readLease, eventsOf } from '../../support/operations.ts';
+import { swept, useLeaseSweep } from './fixture.ts';
 
 const database = useDatabase({ maximumConnections: 20, audited: true });
 
-const { sweep, companyWithLeases, endRun, lapseAll, statusesOf, whileRefused } = useLeaseSweep(database);
+const { sweep, companyWithLeases, endRun, expireAll, statusesOf, whileRejected } = useLeaseSweep(database);
 
 const sevenTimes = <Value>(value: Value): Value[] => Array.from({ length: 7 }, () => value);
 
-describe('no-leak', () => {
-  test.for(['active', 'pending'] as const)('a lapsed lease that is %s is expired, with its reason', async (status) => {
-    const { companyId, ids } = await companyWithLeases(1, { status });
-    await lapseAll(ids);
-    expect(await sweep()).toEqual(swept({ expired: 1 }));
-    const lease = await readLease(database.sql, ids[0]!);
-    expect(lease).toMatchObject({ status: 'expired', cleanup_status: 'success' });
-    expect(lease.failure_reason).toMatch(/^not renewed before \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/);
-    expect(await eventsOf(database.sql, companyId)).toEqual(['lease_acquired', 'lease_expired']);
-  });
+describe('no-leak: the lease sweep', () => {
+  test.for(['active', 'pending'] as const)(
+    'expires a lease that is %s past its expiry, with its reason',
+    async (status) => {
+      const { companyId, ids } = await companyWithLeases(1, { status });
+      await expireAll(ids);
+      expect(await sweep()).toEqual(swept({ expired: 1 }));
+      const lease = await readLease(database.sql, ids[0]!);
+      expect(lease).toMatchObject({ status: 'expired', cleanup_status: 'success' });
+      expect(lease.failure_reason).toMatch(/^not renewed before \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/);
+      expect(await eventsOf(database.sql, companyId)).toEqual(['lease_acquired', 'lease_expired']);
+    },
+  );
 
-  test('a lease that has not lapsed is left alone', async () => {
+  test('leaves a lease that has not expired unchanged', async () => {
     const { companyId, ids } = await companyWithLeases(1);
     expect(await sweep()).toEqual(swept());
     expect(await statusesOf(ids)).toEqual(['active']);
@@ -33,7 +36,7 @@ describe('no-leak', () => {
     ['cancelled', 'released', null],
     ['failed', 'failed', 'disk full'],
     ['timed_out', 'failed', 'too slow'],
-  ] as const)('a live lease whose run has %s is %s', async ([runStatus, status, reason]) => {
+  ] as const)('ends a live lease whose run has %s as %s', async ([runStatus, status, reason]) => {
     const { leases, ids } = await companyWithLeases(1);
     await endRun(leases[0]!.runId, runStatus, reason);
     expect(await sweep()).toEqual(swept({ orphaned: 1 }));
@@ -41,15 +44,15 @@ describe('no-leak', () => {
     expect(lease).toMatchObject({ status, failure_reason: reason, cleanup_status: 'success' });
   });
 
-  test('a lapsed lease whose run has ended ends the way its run did', async () => {
+  test('ends an expired lease of an ended run as its run ended', async () => {
     const { leases, ids } = await companyWithLeases(1);
-    await lapseAll(ids);
+    await expireAll(ids);
     await endRun(leases[0]!.runId, 'succeeded');
     expect(await sweep()).toEqual(swept({ orphaned: 1 }));
     expect(await statusesOf(ids)).toEqual(['released']);
   });
 
-  test('a retained lease is expired past its ttl, and keeps the reason of its run', async () => {
+  test('expires a retained lease after its ttl, and keeps the reason of its run', async () => {
     const { sql } = database;
     const { companyId, environmentId } = await companyWithLeases(0);
     const runId = await insertRun(sql, { companyId });
@@ -68,7 +71,7 @@ describe('no-leak', () => {
     expect(await eventsOf(sql, companyId)).toEqual(['lease_acquired', 'lease_retained', 'lease_expired']);
   });
 
-  test('a lease without a run is expired too', async () => {
+  test('expires a lease without a run', async () => {
     const { companyId, environmentId } = await companyWithLeases(0);
     const id = await insertLease(database.sql, { companyId, environmentId });
     await backdateExpiry(database.sql, id);
@@ -76,18 +79,18 @@ describe('no-leak', () => {
   });
 });
 
-describe('pages', () => {
-  test('all leases are swept however few fit in a page', async () => {
-    const lapsed = await companyWithLeases(7);
-    await lapseAll(lapsed.ids);
+describe('the lease sweep in pages', () => {
+  test('sweeps all leases, even when a page holds two', async () => {
+    const expired = await companyWithLeases(7);
+    await expireAll(expired.ids);
     const orphaned = await companyWithLeases(7);
     for (const { runId } of orphaned.leases) await endRun(runId, 'succeeded');
     expect(await sweep(2)).toEqual(swept({ expired: 7, orphaned: 7 }));
-    expect(await statusesOf(lapsed.ids)).toEqual(sevenTimes('expired'));
+    expect(await statusesOf(expired.ids)).toEqual(sevenTimes('expired'));
     expect(await statusesOf(orphaned.ids)).toEqual(sevenTimes('released'));
   });
 
-  test('leases that lapsed at the same instant are all swept', async () => {
+  test('sweeps all leases that expired at the same instant', async () => {
     const { ids } = await companyWithLeases(7);
     await database.sql`
       update lessor.environment_leases set expires_at = now() - interval '1 s' where id = any(${ids}::uuid[])`;
@@ -95,31 +98,31 @@ describe('pages', () => {
   });
 });
 
-test('always-audited: sweeps that race end each lease exactly once', async () => {
-  const lapsed = await companyWithLeases(20);
-  await lapseAll(lapsed.ids);
+test('always-audited: concurrent sweeps end each lease exactly once', async () => {
+  const expired = await companyWithLeases(20);
+  await expireAll(expired.ids);
   const orphaned = await companyWithLeases(20);
   for (const { runId } of orphaned.leases) await endRun(runId, 'failed', 'crashed');
   const results = await Promise.all(Array.from({ length: 6 }, () => sweep(3)));
   const sum = (of: 'expired' | 'orphaned' | 'failed') => results.reduce((total, result) => total + result[of], 0);
-  // A sweep skips what another one has locked, so it takes one more to be sure that nothing was left behind.
+  // A sweep skips rows that another one has locked, so one more sweep finds what all of them skipped.
   const last = await sweep(3);
   expect(sum('expired') + last.expired).toBe(20);
   expect(sum('orphaned') + last.orphaned).toBe(20);
   expect(sum('failed')).toBe(0);
   const ended = await database.sql`
     select entity_id from lessor.activity_log
-    where entity_id = any(${[...lapsed.ids, ...orphaned.ids]}::uuid[]) and action <> 'environment.lease_acquired'
+    where entity_id = any(${[...expired.ids, ...orphaned.ids]}::uuid[]) and action <> 'environment.lease_acquired'
     group by entity_id having count(*) = 1`;
   expect(ended).toHaveLength(40);
 });
 
-describe('isolated', () => {
-  test('a lease that Postgres refuses to end does not stop the rest, and is counted as failed', async () => {
+describe('isolated: the lease sweep', () => {
+  test('ends the other leases when Postgres rejects the end of one, and counts that as failed', async () => {
     const { ids } = await companyWithLeases(7);
-    await lapseAll(ids);
+    await expireAll(ids);
     const bad = ids[3]!;
-    await whileRefused(`new.id = '${bad}'`, async () => {
+    await whileRejected(`new.id = '${bad}'`, async () => {
       expect(await sweep(5)).toEqual(swept({ expired: 6, failed: 1 }));
       expect(await statusesOf(ids)).toEqual(ids.map((id) => (id === bad ? 'active' : 'expired')));
       expect(await sweep(5)).toEqual(swept({ failed: 1 }));
@@ -127,9 +130,9 @@ describe('isolated', () => {
     expect(await sweep(5)).toEqual(swept({ expired: 1 }));
   });
 
-  test('a lease that someone else has locked is left alone, and swept by the next sweep', async () => {
+  test('skips an expired lease that another transaction has locked, until the next sweep', async () => {
     const { companyId, ids } = await companyWithLeases(3);
-    await lapseAll(ids);
+    await expireAll(ids);
     const locked = ids[1]!;
     // That the sweep ends while the lock is held shows that it does not wait.
     await database.sql.begin(async (sql) => {
@@ -141,7 +144,7 @@ describe('isolated', () => {
     expect(await eventsOf(database.sql, companyId)).toHaveLength(6);
   });
 
-  test('an orphaned lease that someone else has locked is left alone, and swept by the next sweep', async () => {
+  test('skips an orphaned lease that another transaction has locked, until the next sweep', async () => {
     const { leases } = await companyWithLeases(2);
     for (const { runId } of leases) await endRun(runId, 'succeeded');
     await database.sql.begin(async (sql) => {
@@ -151,9 +154,9 @@ describe('isolated', () => {
     expect(await sweep()).toEqual(swept({ orphaned: 1 }));
   });
 
-  test('operations on a company under way do not hold up its sweep', async () => {
+  test('does not wait for the lock of a company', async () => {
     const { companyId, ids } = await companyWithLeases(1);
-    await lapseAll(ids);
+    await expireAll(ids);
     await database.sql.begin(async (sql) => {
       await sql`select from lessor.companies where id = ${companyId} for no key update`;
       expect(await sweep()).toEqual(swept({ expired: 1 }));

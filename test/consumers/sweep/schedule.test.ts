@@ -1,15 +1,15 @@
 import { randomUUID } from 'node:crypto';
 import { expect, onTestFinished, test, vi } from 'vitest';
-import { SweepSchedule } from '../../src/consumers/sweep-schedule.ts';
-import { openQueues } from '../../src/queues/queues.ts';
-import { describeOnEachBackend } from '../support/queues.ts';
-import { until } from '../../testing/until.ts';
-import { freePort } from '../queues/redis-server.ts';
-import { silentLogger, startWorker, useQueues } from './fixture.ts';
+import { SweepSchedule } from '../../../src/consumers/sweep/schedule.ts';
+import { openQueues } from '../../../src/queues/queues.ts';
+import { describeOnEachBackend } from '../../support/queues.ts';
+import { until } from '../../../testing/until.ts';
+import { freePort } from '../../queues/redis-server.ts';
+import { silentLogger, startWorker, useQueues } from '../fixture.ts';
 
 const EVERY_MS = 100;
 
-/** A schedule of a replica's own on a queue. It is not started, and closed after the test. */
+/** The schedule of one replica. It is not started, and closed after the test. */
 function newSchedule(queueUrl: string, prefix: string) {
   const queues = openQueues(queueUrl, { role: 'consumer', prefix, onError: () => undefined });
   const sweep = vi.fn<() => Promise<void>>(async () => undefined);
@@ -31,14 +31,14 @@ function newSchedule(queueUrl: string, prefix: string) {
   return { schedule, sweep, now, close };
 }
 
-describeOnEachBackend('the schedule of the sweep', (backend) => {
+describeOnEachBackend('the sweep schedule', (backend) => {
   const queue = useQueues(backend);
   const scheduler = () => queue('lease-sweep').getJobScheduler('lease-sweep');
   const clear = async () => {
     await queue('lease-sweep').removeJobScheduler('lease-sweep');
     await queue('lease-sweep').obliterate({ force: true });
   };
-  /** A schedule that is in the queue already. */
+  /** Starts a schedule, and waits until the queue has it. */
   const startSchedule = async () => {
     await clear();
     const started = newSchedule(backend.queueUrl, backend.prefix);
@@ -47,23 +47,23 @@ describeOnEachBackend('the schedule of the sweep', (backend) => {
     return started;
   };
 
-  test('no-leak: is put back after the queue has lost it', async () => {
+  test('no-leak: is restored after the queue has lost it', async () => {
     await startSchedule();
     await clear();
-    expect(await until(scheduler, { what: 'the schedule being back' })).toMatchObject({ every: EVERY_MS });
+    expect(await until(scheduler, { what: 'the schedule being restored' })).toMatchObject({ every: EVERY_MS });
     expect(await queue('lease-sweep').getJobCountByTypes('delayed', 'waiting', 'active')).toBe(1);
   });
 
-  test('is left alone while it stands, also when it is of a replica with another interval', async () => {
+  test('is unchanged while the queue has it, even with the interval of another replica', async () => {
     const { now } = await startSchedule();
     await queue('lease-sweep').upsertJobScheduler('lease-sweep', { every: 60_000 });
     const before = await scheduler();
     now.mockClear();
-    await until(() => now.mock.calls.length >= 3, { what: 'three looks at the schedule' });
+    await until(() => now.mock.calls.length >= 3, { what: 'three checks of the schedule' });
     expect(await scheduler()).toEqual(before);
   });
 
-  test('no-leak: is put back when its next sweep is one that never comes', async () => {
+  test('no-leak: is corrected when its next sweep is far in the future', async () => {
     await clear();
     const inAnHour = Date.now() + 60 * 60 * 1_000;
     await queue('lease-sweep').upsertJobScheduler('lease-sweep', { every: EVERY_MS, startDate: inAnHour });
@@ -75,7 +75,7 @@ describeOnEachBackend('the schedule of the sweep', (backend) => {
     expect(next).toBeLessThan(inAnHour - 30 * 60 * 1_000);
   });
 
-  test('no-leak: goes on after its next sweep got lost', async () => {
+  test('no-leak: continues after the queue has lost the next sweep', async () => {
     await startSchedule();
     const lost = await until(async () => (await queue('lease-sweep').getJobs(['delayed', 'waiting']))[0]);
     const { next } = (await scheduler())!;
@@ -85,17 +85,17 @@ describeOnEachBackend('the schedule of the sweep', (backend) => {
     expect(await queue('lease-sweep').getJobCountByTypes('delayed', 'waiting')).toBe(1);
   });
 
-  test('no-leak: leads to sweeps again once it was lost under a worker', async () => {
+  test('no-leak: a running worker sweeps again after the queue has lost the schedule', async () => {
     await startWorker(backend, { sweepIntervalMs: EVERY_MS });
     const sweeps = () => queue('lease-sweep').getJobCountByTypes('completed');
     await until(async () => (await sweeps()) > 0, { what: 'a sweep' });
     await queue('lease-sweep').removeJobScheduler('lease-sweep');
     await queue('lease-sweep').clean(0, 1_000, 'completed');
-    expect(await until(async () => (await sweeps()) > 1, { what: 'two sweeps more' })).toBe(true);
+    expect(await until(async () => (await sweeps()) > 1, { what: 'two more sweeps' })).toBe(true);
   });
 });
 
-test('no-leak: a replica sweeps by itself, once an interval, while the queue does not answer', async () => {
+test('no-leak: a replica sweeps directly, once an interval, while the queue is unreachable', async () => {
   const { schedule, sweep, close } = newSchedule(`redis://127.0.0.1:${await freePort()}`, randomUUID());
   sweep.mockRejectedValueOnce(new Error('Postgres said no'));
   schedule.start();
