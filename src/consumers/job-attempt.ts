@@ -126,8 +126,9 @@ class JobAttempt {
         throw new Error(outcome.reason);
       case 'acquiring':
       case 'cleaning':
-        throw new Error(`the handler of ${this.#handler.queue} returned the intermediate outcome ${outcome.kind}`);
+        break;
     }
+    throw new Error(`the handler of ${this.#handler.queue} returned the intermediate outcome ${outcome.kind}`);
   }
 
   async #delay(milliseconds: number): Promise<never> {
