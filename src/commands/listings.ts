@@ -6,7 +6,7 @@ import type { ActivityListFilters, EnvironmentListFilters, LeaseListFilters } fr
 import { databaseUrlOption, parseCount, parseId } from './settings.ts';
 import { renderRows, showInstant } from './table.ts';
 import type { Column } from './table.ts';
-import { withDatabase } from './with-database.ts';
+import { withReadDatabase } from './with-database.ts';
 
 /** A list read from the database. */
 type List<Filters, Row> = (db: Db, filters: Filters) => Promise<Row[]>;
@@ -100,7 +100,7 @@ function listingCommand<Filters, Row>(
       .addOption(new Option('--limit <n>', 'at most so many').default(50).argParser(parseCount))
       .option('--json', 'print one JSON array instead of a table', false)
       .action(async ({ databaseUrl, json, ...filters }: ListingFlags & Filters) => {
-        const rows = await withDatabase(databaseUrl, (db) =>
+        const rows = await withReadDatabase(databaseUrl, (db) =>
           // The flags that are left are the filters: each command adds the options of its own list.
           list(db, filters as unknown as Filters),
         );

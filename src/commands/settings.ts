@@ -1,6 +1,7 @@
 import { InvalidArgumentError, Option } from 'commander';
 import ms from 'ms';
 import type { StringValue } from 'ms';
+import { isPostgresUrl, parsePostgresUrl } from '../lib/postgres-url.ts';
 import { InvalidConfigurationError, MAXIMUM_TTL_SECONDS, MINIMUM_TTL_SECONDS } from '../contracts/index.ts';
 
 /** `--database-url`, or DATABASE_URL. Read it with {@link checkedDatabaseUrl}. */
@@ -48,6 +49,10 @@ export function checkedQueueUrl(url: string | undefined): string {
 function checkedUrl(url: string | undefined, flag: string, variable: string, protocols: readonly string[]): string {
   if (url === undefined || url === '')
     throw new InvalidConfigurationError(`${flag} is missing: give it, or set ${variable}`);
+  if (isPostgresUrl(url)) {
+    parsePostgresUrl(url, `${flag} (${variable})`);
+    return url;
+  }
   if (URL.canParse(url) && protocols.includes(new URL(url).protocol)) return url;
   const starts = protocols.map((protocol) => `${protocol}//`).join(', ');
   throw new InvalidConfigurationError(`${flag} (${variable}) must be a URL that starts with one of ${starts}`);

@@ -1,9 +1,15 @@
 import { hostname } from 'node:os';
 import { z } from 'zod';
 import { DEFAULT_TTL_SECONDS, InvalidConfigurationError, ttlSecondsSchema } from '../contracts/index.ts';
+import { findPostgresUrlProblem } from '../lib/postgres-url.ts';
 
 /** A length of time in milliseconds that a timer of Node can hold. */
 const milliseconds = z.int().min(1).max(2_147_483_647);
+
+const postgresUrl = z.string().superRefine((url, context) => {
+  const problem = findPostgresUrlProblem(url);
+  if (problem !== undefined) context.addIssue({ code: 'custom', message: problem });
+});
 
 /** Ninety days: three times as long as a failed job stays for an operator to retry it. */
 const DEFAULT_RUN_RETENTION_SECONDS = 90 * 24 * 60 * 60;
@@ -13,9 +19,9 @@ export const DEFAULT_CONCURRENCY = 400;
 /** Settings of a worker; those without a default are required. */
 export const workerSettingsSchema = z.strictObject({
   /** Where Lessor's tables are: `postgres://…`. */
-  databaseUrl: z.url({ protocol: /^postgres(ql)?$/ }),
+  databaseUrl: postgresUrl,
   /** Where the queues are: `redis://…`, `rediss://…` or `postgres://…`. */
-  queueUrl: z.url({ protocol: /^(rediss?|postgres(ql)?)$/ }),
+  queueUrl: z.union([z.url({ protocol: /^rediss?$/ }), postgresUrl]),
   /** What this replica is called in logs and in the activity log; default host name and process id. */
   replica: z
     .string()

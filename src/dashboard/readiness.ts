@@ -1,5 +1,4 @@
-import { sql } from 'drizzle-orm';
-import { createDb } from '../db/connection.ts';
+import { openReadDb } from '../db/connection.ts';
 import { openQueues } from '../queues/queues.ts';
 import type { Queues } from '../queues/queues.ts';
 import { failureReason } from './failure-reason.ts';
@@ -48,14 +47,10 @@ export async function checkReadiness(options: ReadinessOptions): Promise<Readine
 }
 
 async function askPostgres(databaseUrl: string, timeoutMs: number): Promise<void> {
-  const db = createDb(databaseUrl, { maximumConnections: 1, applicationName: 'lessor readiness' });
-  let goodbyeSeconds = 0;
-  try {
-    await withTimeout(timeoutMs, async () => db.execute(sql`select 1`));
-    goodbyeSeconds = 1;
-  } finally {
-    await db.close(goodbyeSeconds);
-  }
+  await withTimeout(timeoutMs, async (signal) => {
+    const db = await openReadDb(databaseUrl, { applicationName: 'lessor health', signal });
+    await db.close(1);
+  });
 }
 
 async function askQueue(queueUrl: string, timeoutMs: number): Promise<void> {

@@ -1,54 +1,105 @@
+import { createHash } from 'node:crypto';
+import { fillPlaceholders } from 'drizzle-orm';
+import type { SQL } from 'drizzle-orm';
+import { PgDialect } from 'drizzle-orm/pg-core';
 import { types } from 'pg';
 import type { Connection, FieldDef, Submittable } from 'pg';
-import type { PrecompiledStatement } from './precompiled-statement.ts';
+
+/** A statement with its values. */
+export interface PrecompiledStatement {
+  /** By which it is prepared on a connection. */
+  readonly name: string;
+  readonly text: string;
+  readonly values: (string | null)[];
+}
+
+/**
+ * Renders a statement to text once, with a placeholder for each value, and returns what binds values to it. Rendering it
+ * per call costs more than the rest of what this process does for a single run.
+ */
+export function precompile<Name extends string>(
+  statement: SQL,
+): (values: Record<Name, string | null>) => PrecompiledStatement {
+  const { sql: text, params } = new PgDialect().sqlToQuery(statement);
+  const name = statementName(text);
+  return (values) => ({ name, text, values: fillPlaceholders(params, values) as (string | null)[] });
+}
+
+const statementNames = new Map<string, string>();
+
+/**
+ * The name by which a statement is prepared: a hash of its text, so that a name stands for the same statement in every
+ * process, also where a pooler hands one process's session to another.
+ */
+export function statementName(text: string): string {
+  let name = statementNames.get(text);
+  if (name === undefined) {
+    name = `lessor_${createHash('sha256').update(text).digest('hex').slice(0, 32)}`;
+    statementNames.set(text, name);
+  }
+  return name;
+}
 
 interface Column {
   name: string;
   parse: (text: string) => unknown;
 }
 
-/** A statement as it is prepared on a connection. */
-export interface PreparedStatement {
-  name: string;
-  columns: readonly Column[];
+/** The columns of the statements that a connection has described, by statement name. */
+export type DescribedStatements = Map<string, readonly Column[]>;
+
+/** Node-postgres' own registry of what is prepared on a connection, which its types leave out: texts by name. */
+interface PreparingConnection extends Connection {
+  readonly parsedStatements: Readonly<Record<string, string>>;
 }
 
 /**
- * Statements that are sent to Postgres in one go, with one Sync after the last: that makes them one transaction, without
- * `begin` and `commit`. Sent as queries of their own, of which node-postgres puts a Sync behind each, they take this
- * process a third more where they are of a few runs.
+ * A pipelined transaction: prepared statements followed by one Sync, which makes them a transaction without `begin` and
+ * `commit`. Sent as queries of their own, each with a Sync, they cost this process a third more for batches of a few
+ * runs.
  *
- * Each is prepared, and its columns are asked for, once a connection.
+ * Each statement is prepared and described once per connection.
  */
 export class Pipeline implements Submittable {
   readonly statements: readonly PrecompiledStatement[];
-  /** The rows of each statement, once all is committed. */
+  /** The rows of each statement, once the transaction is committed. */
   readonly rows: Promise<unknown[][]>;
-  /** Called once. Node-postgres wraps it, to put a limit on the time. */
+  /** Called once. Node-postgres wraps it to apply its `query_timeout`. */
   callback!: (error: Error | null, rows: unknown[][]) => void;
-  /** What is prepared on the connection, by the text of the statement. */
-  readonly #prepared: Map<string, PreparedStatement>;
-  readonly #newlyPrepared = new Map<string, PreparedStatement>();
+  readonly #described: DescribedStatements;
   readonly #rows: Record<string, unknown>[][];
   #current = 0;
 
-  constructor(statements: readonly PrecompiledStatement[], prepared: Map<string, PreparedStatement>) {
+  constructor(statements: readonly PrecompiledStatement[], described: DescribedStatements) {
     this.statements = statements;
-    this.#prepared = prepared;
+    this.#described = described;
     this.#rows = statements.map(() => []);
     this.rows = new Promise((resolve, reject) => {
       this.callback = (error, rows) => (error === null ? resolve(rows) : reject(error));
     });
   }
 
+  /** With {@link text}, what node-postgres enters into its registry when Postgres says that it has parsed a statement. */
+  get name(): string | undefined {
+    return this.statements[this.#current]?.name;
+  }
+
+  get text(): string | undefined {
+    return this.statements[this.#current]?.text;
+  }
+
   submit(connection: Connection): void {
+    const { parsedStatements } = connection as PreparingConnection;
+    const parsing = new Set<string>();
     connection.stream.cork();
     try {
-      for (const { text, values } of this.statements) {
-        const known = this.#find(text);
-        const { name } = known ?? this.#prepare(connection, text);
+      for (const { name, text, values } of this.statements) {
+        if (parsedStatements[name] === undefined && !parsing.has(name)) {
+          parsing.add(name);
+          connection.parse({ name, text, types: [] }, true);
+        }
         connection.bind({ statement: name, values }, true);
-        if (known === undefined) connection.describe({ type: 'P' }, true);
+        if (!this.#described.has(name)) connection.describe({ type: 'P' }, true);
         connection.execute(null, true);
       }
       connection.sync();
@@ -57,27 +108,13 @@ export class Pipeline implements Submittable {
     }
   }
 
-  #find(text: string): PreparedStatement | undefined {
-    return this.#prepared.get(text) ?? this.#newlyPrepared.get(text);
-  }
-
-  #prepare(connection: Connection, text: string): PreparedStatement {
-    const position = this.#prepared.size + this.#newlyPrepared.size + 1;
-    const statement: PreparedStatement = { name: `lessor_go_${position}`, columns: [] };
-    this.#newlyPrepared.set(text, statement);
-    // One of that name is there when something failed in the go that prepared it. To close none is no error.
-    connection.close({ type: 'S', name: statement.name }, true);
-    connection.parse({ name: statement.name, text, types: [] }, true);
-    return statement;
-  }
-
   handleRowDescription({ fields }: { fields: readonly FieldDef[] }): void {
     const columns = fields.map(({ name, dataTypeID }) => ({ name, parse: types.getTypeParser(dataTypeID, 'text') }));
-    this.#newlyPrepared.get(this.statements[this.#current]!.text)!.columns = columns;
+    this.#described.set(this.statements[this.#current]!.name, columns);
   }
 
   handleDataRow({ fields }: { fields: readonly (string | null)[] }): void {
-    const { columns } = this.#find(this.statements[this.#current]!.text)!;
+    const columns = this.#described.get(this.statements[this.#current]!.name)!;
     const row: Record<string, unknown> = {};
     columns.forEach(({ name, parse }, position) => {
       const field = fields[position]!;
@@ -87,11 +124,13 @@ export class Pipeline implements Submittable {
   }
 
   handleCommandComplete(): void {
+    const { name } = this.statements[this.#current]!;
+    // A statement without rows has no row description.
+    if (!this.#described.has(name)) this.#described.set(name, []);
     this.#current += 1;
   }
 
   handleReadyForQuery(): void {
-    for (const [text, statement] of this.#newlyPrepared) this.#prepared.set(text, statement);
     this.callback(null, this.#rows);
   }
 

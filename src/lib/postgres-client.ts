@@ -3,22 +3,34 @@ import { Socket } from 'node:net';
 import { checkServerIdentity } from 'node:tls';
 import type { ConnectionOptions } from 'node:tls';
 import { Client } from 'pg';
-import type { ClientConfig } from 'pg';
 import { InvalidConfigurationError } from '../contracts/index.ts';
 import type { PostgresHost, PostgresSettings } from './postgres-url.ts';
 
 /** Per server, while one of several is chosen: a server that is down must leave time for the next one. */
 const CHOICE_TIMEOUT_MS = 3_000;
 
-/** What a URL says about a connection by node-postgres. It is complete: nothing is left to `connectionString`. */
-export function toClientConfig(settings: PostgresSettings): ClientConfig {
+/** The part of node-postgres' configuration that a URL decides. */
+export interface PostgresClientConfig {
+  host: string;
+  port: number;
+  user: string;
+  password?: string;
+  database: string;
+  ssl: ConnectionOptions | false;
+  application_name?: string;
+  options?: string;
+  stream?: () => Socket;
+}
+
+/** How node-postgres connects to where a URL points. */
+export function toClientConfig(settings: PostgresSettings): PostgresClientConfig {
   const { host, port } = settings.hosts[0]!;
   const { user, password, database, applicationName, options } = settings;
   return {
     host,
     port,
     user,
-    password,
+    ...(password === undefined ? {} : { password }),
     database,
     ssl: toTlsOptions(settings) ?? false,
     ...(applicationName === undefined ? {} : { application_name: applicationName }),

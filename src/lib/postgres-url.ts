@@ -89,6 +89,17 @@ export function parsePostgresUrl(
   }
 }
 
+/** What {@link parsePostgresUrl} rejects the URL for, as the predicate of a sentence; undefined when it is understood. */
+export function findPostgresUrlProblem(url: string): string | undefined {
+  try {
+    parsePostgresUrl(url, '');
+    return undefined;
+  } catch (error) {
+    if (error instanceof InvalidConfigurationError) return error.message.trim();
+    throw error;
+  }
+}
+
 /** What is wrong, as the predicate of a sentence about the URL. */
 class Rejected extends Error {}
 

@@ -3,6 +3,8 @@ import { Client } from 'pg';
 import { OUTBOX_CHANNEL } from '../db/statements/outbox.ts';
 import { RECONNECT_BACKOFF, backoffDelay } from '../lib/backoff.ts';
 import { abortableSleep } from '../lib/abort.ts';
+import { toClientConfig } from '../lib/postgres-client.ts';
+import { parsePostgresUrl } from '../lib/postgres-url.ts';
 
 /** How the outbox is listened to. */
 export interface OutboxListenerOptions {
@@ -65,8 +67,8 @@ export class OutboxListener {
   async #untilLost(onListening: () => void): Promise<void> {
     const { signal } = this.#stopping;
     const client = new Client({
-      connectionString: this.#options.databaseUrl,
       application_name: this.#options.applicationName,
+      ...toClientConfig(parsePostgresUrl(this.#options.databaseUrl)),
       connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
       keepAlive: true,
       keepAliveInitialDelayMillis: KEEP_ALIVE_AFTER_MS,

@@ -1,5 +1,7 @@
 import { runMigrations } from 'bullmq';
 import { Client } from 'pg';
+import { toClientConfig } from '../lib/postgres-client.ts';
+import { isPostgresUrl, parsePostgresUrl } from '../lib/postgres-url.ts';
 
 /**
  * Brings BullMQ's tables up to date where the queues live in Postgres; on Redis there is nothing to do. Racing callers
@@ -8,8 +10,8 @@ import { Client } from 'pg';
  * @returns whether the queues live in Postgres
  */
 export async function migrateQueue(queueUrl: string): Promise<boolean> {
-  if (!/^postgres(ql)?:/.test(queueUrl)) return false;
-  const client = new Client({ connectionString: queueUrl });
+  if (!isPostgresUrl(queueUrl)) return false;
+  const client = new Client(toClientConfig(parsePostgresUrl(queueUrl, 'the queue URL')));
   // A connection that is lost also rejects the query that is under way, which is where it is told.
   client.on('error', () => undefined);
   await client.connect();

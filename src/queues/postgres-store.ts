@@ -1,6 +1,8 @@
 import { SchemaMigrationRequiredError, assertSchemaCompatibility, createPostgresBackend } from 'bullmq';
 import { Client } from 'pg';
 import { SchemaOutdatedError } from '../contracts/index.ts';
+import { toClientConfig } from '../lib/postgres-client.ts';
+import { parsePostgresUrl } from '../lib/postgres-url.ts';
 import type { QueuesOptions, QueueStore } from './store.ts';
 
 /**
@@ -27,7 +29,7 @@ const COMMAND_TIMEOUT_MS = 10_000;
 /** Queues in Postgres, in the schema `bullmq`. BullMQ makes and closes the connections. */
 export function openPostgresStore(queueUrl: string, { role }: QueuesOptions): QueueStore {
   const connection = {
-    connectionString: queueUrl,
+    ...toClientConfig(parsePostgresUrl(queueUrl, 'the queue URL')),
     max: CONNECTIONS_PER_QUEUE,
     connectionTimeoutMillis: POOL_TIMEOUT_MS[role],
     keepAlive: true,

@@ -1,6 +1,7 @@
 import { Queue, QueueEvents } from 'bullmq';
 import type { IQueueBackend, Processor, QueueEventsOptions, QueueOptions, WorkerOptions } from 'bullmq';
 import { InvalidConfigurationError } from '../contracts/index.ts';
+import { isPostgresUrl } from '../lib/postgres-url.ts';
 import { BacklogWorker } from './backlog-worker.ts';
 import { DEFAULT_PREFIX } from './names.ts';
 import type { QueueName } from './names.ts';
@@ -101,14 +102,12 @@ export class Queues {
  * @throws {InvalidConfigurationError} when the URL names neither
  */
 export function openQueues(queueUrl: string, options: QueuesOptions): Queues {
+  if (isPostgresUrl(queueUrl)) return new Queues(openPostgresStore(queueUrl, options), options);
   const url = parseUrl(queueUrl);
   switch (url.protocol) {
     case 'redis:':
     case 'rediss:':
       return new Queues(openRedisStore(url, options), options);
-    case 'postgres:':
-    case 'postgresql:':
-      return new Queues(openPostgresStore(queueUrl, options), options);
     default:
       throw new InvalidConfigurationError(
         `the queue URL starts with ${url.protocol}//, but must start with redis://, rediss:// or postgres://`,

@@ -1,7 +1,7 @@
 import { array, asyncProperty, assert, constantFrom, integer, oneof, option, string, uuid } from 'fast-check';
 import { sql } from 'drizzle-orm';
 import { expect, test } from 'vitest';
-import { precompile } from '../../src/db/precompiled-statement.ts';
+import { precompile } from '../../src/db/pipeline.ts';
 import { arrayLiteral, arrayParam } from '../../src/db/statements/parameters.ts';
 import { useDatabase } from '../support/database.ts';
 

@@ -1,7 +1,7 @@
 import { sql } from 'drizzle-orm';
 import type { ReservedSql } from 'postgres';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { precompile } from '../../src/db/precompiled-statement.ts';
+import { precompile } from '../../src/db/pipeline.ts';
 import { kindOfSqlError } from '../../src/db/sql-errors.ts';
 import { lockKnownCompanies } from '../../src/db/statements/companies.ts';
 import { openWorkerPool } from '../../src/db/worker-pool.ts';

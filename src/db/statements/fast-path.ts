@@ -6,8 +6,8 @@ import type {
   Metadata,
   TerminalRunStatus,
 } from '../../contracts/index.ts';
-import { precompile } from '../precompiled-statement.ts';
-import type { PrecompiledStatement } from '../precompiled-statement.ts';
+import { precompile } from '../pipeline.ts';
+import type { PrecompiledStatement } from '../pipeline.ts';
 import { placementSnapshot, recordAcquired } from './acquire-leases.ts';
 import { ACTOR_PLACEHOLDERS } from './activity.ts';
 import type { Actor } from './activity.ts';

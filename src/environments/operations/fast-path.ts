@@ -7,7 +7,7 @@ import type {
   RunStarted,
   RunStartedResult,
 } from '../../contracts/index.ts';
-import type { PrecompiledStatement } from '../../db/precompiled-statement.ts';
+import type { PrecompiledStatement } from '../../db/pipeline.ts';
 import { ensureLocalsOfLocked, lockKnownCompanies, registerCompanies } from '../../db/statements/companies.ts';
 import { endRunningRuns, grantNewRuns, renewSingleLeases } from '../../db/statements/fast-path.ts';
 import type { NewLeaseRow, NewRun, RenewedLease, RunEndRow } from '../../db/statements/fast-path.ts';
