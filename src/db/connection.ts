@@ -70,9 +70,7 @@ export function createDb(url: string, options: CreateDbOptions = {}): DbPool {
     query_timeout: statementTimeoutMs === 0 ? 0 : statementTimeoutMs + ANSWER_GRACE_MS,
   });
   const transaction: DbPool['transaction'] = (work, config) =>
-    connections.withConnection((client) =>
-      overNodePostgres(client).transaction(work as (tx: Transaction) => ReturnType<typeof work>, config),
-    );
+    connections.withConnection((client) => overNodePostgres(client).transaction(work, config));
   const close = (timeoutSeconds?: number) => connections.close(timeoutSeconds);
   return Object.assign(overNodePostgres(connections.pool), { transaction, close });
 }

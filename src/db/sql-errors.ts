@@ -49,7 +49,7 @@ const UNREACHABLE_CODES = new Set([
 
 /** What node-postgres says, without a code, of a connection that could not be made or was lost. */
 const UNREACHABLE_MESSAGE =
-  /^(Connection terminated|Client (has encountered a connection error|was closed)|timeout exceeded when trying to connect|Query read timeout)/;
+  /^(Connection terminated|Client (has encountered a connection error|was closed)|Cannot use a pool after calling end|timeout exceeded when trying to connect|Query read timeout)/;
 
 /** What Postgres, or the connection to it, said. */
 export interface SqlError {

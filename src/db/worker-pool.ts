@@ -1,6 +1,6 @@
 import { drizzle } from 'drizzle-orm/node-postgres';
 import type { PoolClient, QueryConfig, QueryResult } from 'pg';
-import type { DbOptions, DbPool, Transaction } from './connection.ts';
+import type { DbOptions, DbPool } from './connection.ts';
 import { Pipeline, statementName } from './pipeline.ts';
 import type { DescribedStatements, PrecompiledStatement } from './pipeline.ts';
 import { ConnectionPool } from './pool.ts';
@@ -58,10 +58,7 @@ export function openWorkerPool(url: string, options: DbOptions = {}): WorkerPool
 
   const transaction: DbPool['transaction'] = (work, config) =>
     connections.withConnection((client) =>
-      drizzle(new PreparingClient(client) as unknown as PoolClient).transaction(
-        work as (tx: Transaction) => ReturnType<typeof work>,
-        config,
-      ),
+      drizzle(new PreparingClient(client) as unknown as PoolClient).transaction(work, config),
     );
 
   const pipeline = (statements: readonly PrecompiledStatement[]): Promise<unknown[][]> =>
