@@ -6,22 +6,22 @@ import { onDatabase } from '../testing/stores/databases.ts';
 import type { BenchStores } from './stores.ts';
 import { NODE_FLAGS } from './worker-process.ts';
 
-/** A package that takes part. */
+/** A package of a contender. */
 export interface PackageVersion {
   name: string;
   version: string;
-  /** The versions of Node that it says it wants. */
+  /** The versions of Node that it supports. */
   node: string | undefined;
 }
 
-/** What the bench ran on. */
+/** The machine and the versions that the bench ran on. */
 export interface Machine {
   cpu: string;
   cores: number;
   memoryGb: number;
   system: string;
   node: string;
-  /** With which the processes run that are measured. */
+  /** The flags of the measured processes. */
   nodeFlags: readonly string[];
   postgres: string;
   redis: string;

@@ -8,23 +8,23 @@ import type { Costs } from './costs.ts';
 import { planCompanies, planRuns } from './workload.ts';
 import type { Run } from './workload.ts';
 
-/** What one measurement of a contender came to. */
+/** The result of one measurement of a contender. */
 export interface Measurement {
-  /** Jobs, or operations, a second. */
+  /** Jobs, or operations, per second. */
   rate: number;
-  /** What each of them cost. */
+  /** The costs of one of them. */
   costs: Costs;
 }
 
-/** How much a contender is to do. */
+/** The amount of work. */
 export interface Load {
   pairs: number;
   companies: number;
 }
 
 /**
- * Measures how fast a contender works off all starts, and then all finishes, that wait for it, in a process of its own
- * and in a database that nobody has used yet. The rows are audited afterwards.
+ * Measures how fast a contender processes a backlog of all starts, and then of all finishes, in a process of its own and in
+ * a new database. The rows are audited afterwards.
  */
 export async function measureContender(context: BenchContext, name: ContenderName, load: Load): Promise<Measurement> {
   const companies = planCompanies(load.companies);
@@ -33,7 +33,7 @@ export async function measureContender(context: BenchContext, name: ContenderNam
   return measureRuns(context, name, databaseUrl, runs);
 }
 
-/** The same on a database that knows the companies of the runs, and may hold other runs of theirs. */
+/** Does the same in a database where the companies are registered, and may have other runs. */
 export async function measureRuns(
   context: BenchContext,
   name: ContenderName,
@@ -57,10 +57,10 @@ export async function measureRuns(
         costs = costs === undefined ? used : addCosts(costs, used);
       }
     });
-    const noticed = await worker.call('close');
+    const detected = await worker.call('close');
     const { writesRows, notPromised = [] } = CONTENDERS[name];
     const found = writesRows ? await auditRuns(databaseUrl, runs, { ...auditOptions, notPromised }) : [];
-    context.recordAudit(name, [...noticed, ...found]);
+    context.recordAudit(name, [...detected, ...found]);
     const jobs = 2 * runs.length;
     return { rate: (jobs * 1_000) / elapsedMs, costs: costsPerJob(costs!, jobs) };
   } catch (error) {

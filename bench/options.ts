@@ -13,7 +13,7 @@ export type SectionName = (typeof SECTION_NAMES)[number];
 type PartName = ContenderName | SectionName;
 const PART_NAMES: readonly PartName[] = [...CONTENDER_NAMES, ...SECTION_NAMES];
 
-/** What is measured, how much of it, and where the report goes. */
+/** What to measure, how much of it, and where to write the report. */
 export interface BenchOptions {
   contenders: ContenderName[];
   sections: ReadonlySet<SectionName>;
@@ -34,13 +34,13 @@ interface Flags {
 /** Reads the command line. */
 export function readOptions(): BenchOptions {
   const flags = new Command('bench')
-    .description('Measures Lessor beside its limits and its peers, all in one run on one machine.')
-    .option('--quick', 'all of it in under a minute: to see that it runs and that every row is right', false)
+    .description('Measures Lessor beside its limits and its peers, in one run on one machine.')
+    .option('--quick', 'everything in under a minute, to check that it runs and that every row is right', false)
     .option('--json', 'print one JSON object on stdout', false)
     .option('--rounds <n>', 'interleaved rounds; 5 by default, one with --quick', parseCount)
     .option('--only <parts>', `some of: ${PART_NAMES.join(', ')}`, parseParts)
-    .option('--output <folder>', 'where the report goes; by default a full one is kept in bench/results')
-    .addHelpText('after', '\nExits with 1 when something could not be measured, or when a row is not as it must be.')
+    .option('--output <folder>', 'folder of the report; a full one is kept in bench/results by default')
+    .addHelpText('after', '\nExits with 1 when a measurement failed or the audit found a violation.')
     .parse()
     .opts<Flags>();
   const { quick, json, only = PART_NAMES } = flags;

@@ -1,10 +1,10 @@
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-/** The package, seen from where the bench is compiled to: `bench/dist/bench`. */
+/** The root of the package, relative to the compiled bench in `bench/dist/bench`. */
 export const ROOT = fileURLToPath(new URL('../../..', import.meta.url));
 
-/** Where reports go that were not made for keeping. */
+/** The folder of reports that are not kept. */
 export const QUICK_RESULTS = join(ROOT, 'bench/results/quick');
 
 export const RESULTS = join(ROOT, 'bench/results');

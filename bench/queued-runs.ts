@@ -8,7 +8,7 @@ import type { Phase, Run } from './workload.ts';
 
 const JOBS_PER_COMMAND = 500;
 
-/** Lessor's queues of starts and of finishes, for publishing backlogs and for looking how far they are. */
+/** Lessor's queues of starts and finishes, to publish backlogs and count what is left. */
 export type RunQueues = Readonly<Record<Phase, LessorQueue>>;
 
 /** Opens the queues, and closes them once the work has settled. */
@@ -36,7 +36,7 @@ export function openRunQueues(queueUrl: string): { queues: RunQueues; close: () 
   };
 }
 
-/** Puts a backlog into a queue of Lessor: the jobs that its producer would publish, many with one command. */
+/** Publishes a backlog to a Lessor queue: the jobs of its producer, many with one command. */
 export async function publishBacklog(queue: LessorQueue, phase: Phase, runs: readonly Run[]): Promise<void> {
   const now = new Date();
   const fairQueue = new FairQueue(queue);
@@ -58,17 +58,17 @@ export async function publishBacklog(queue: LessorQueue, phase: Phase, runs: rea
   }
 }
 
-/** The name of the queue that is told of it. */
+/** The queue of the phase's messages. */
 export function queueNameOf(phase: Phase): 'run-started' | 'run-finished' {
   return phase === 'start' ? 'run-started' : 'run-finished';
 }
 
-/** The id of the job that tells of it. */
+/** The id of the job of the run's message. */
 export function jobIdOf(phase: Phase, run: Run): string {
   return phase === 'start' ? jobIds.runStarted(run) : jobIds.runFinished(run);
 }
 
-/** Jobs that are not done yet. */
+/** Jobs that are not done. */
 export function countUnfinished(queue: LessorQueue): Promise<number> {
   return queue.getJobCountByTypes('waiting', 'active', 'prioritized', 'delayed');
 }

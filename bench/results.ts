@@ -8,7 +8,7 @@ import type { ReplicasCase, ReplicasResult } from './sections/replicas.ts';
 import type { StartResults } from './sections/start.ts';
 import type { ThroughputResults } from './sections/throughput.ts';
 
-/** All that a bench has found. What was not asked for, or failed, is missing. */
+/** The results of a bench. What was not selected, or failed, is missing. */
 export interface BenchResults {
   startedAt: string;
   seconds: number;
@@ -24,9 +24,9 @@ export interface BenchResults {
   replicas?: Record<ReplicasCase, ReplicasResult>;
   memory?: MemoryResults;
   start?: StartResults;
-  /** How often the rows of a measurement were audited, and what was wrong with them. */
+  /** How many measurements were audited, and their violations. */
   audits: number;
   violations: string[];
-  /** What could not be measured, and why. */
+  /** Failed measurements, with their errors. */
   failures: string[];
 }

@@ -8,9 +8,9 @@ import type { Phase, Run } from './workload.ts';
 /** A queue whose latency is measured. */
 export type ProbedQueue = 'noop' | 'lessor';
 
-/** A publisher that hears when what it published is done. */
+/** A publisher that is notified when its jobs are done. */
 export interface RunProbe {
-  /** Publishes a run's start, and resolves once it is heard to be done. */
+  /** Publishes a run's start, and resolves once it is notified that the job is done. */
   start(run: Run): Promise<void>;
   finish(run: Run): Promise<void>;
   close(): Promise<void>;
@@ -18,7 +18,7 @@ export interface RunProbe {
 
 const PUBLISH_TIMEOUT_MS = 60_000;
 
-/** Both are heard of in the same way: through the queue's events. */
+/** Opens a probe. Both queues notify through their events. */
 export async function openProbe(queue: ProbedQueue, redisUrl: string): Promise<RunProbe> {
   const publisher = queue === 'lessor' ? openLessorPublisher(redisUrl) : openPlainPublisher(redisUrl);
   const listener = new CompletionListener();
@@ -28,12 +28,16 @@ export async function openProbe(queue: ProbedQueue, redisUrl: string): Promise<R
     events.on('failed', ({ jobId, failedReason }) => listener.fail(jobId, failedReason));
     await events.waitUntilReady();
   }
-  const tell = async (phase: Phase, run: Run) => {
+  const publish = async (phase: Phase, run: Run) => {
     const completed = listener.untilCompleted(jobIdOf(phase, run));
     await publisher.publish(phase, run);
     await completed;
   };
-  return { start: (run) => tell('start', run), finish: (run) => tell('finish', run), close: () => publisher.close() };
+  return {
+    start: (run) => publish('start', run),
+    finish: (run) => publish('finish', run),
+    close: () => publisher.close(),
+  };
 }
 
 interface Publisher {
@@ -83,7 +87,7 @@ function openPlainPublisher(redisUrl: string): Publisher {
   };
 }
 
-/** Who waits for which job. */
+/** Resolves promises of jobs by their events. */
 class CompletionListener {
   readonly #waiting = new Map<string, { resolve(): void; reject(error: Error): void }>();
 

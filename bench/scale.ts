@@ -4,22 +4,22 @@ import type { ContenderName } from './contenders/index.ts';
 export interface Scale {
   rounds: number;
   companies: number;
-  /** Start/finish pairs a round. Slow ones get fewer, which is in their favour: their backlogs stay short. */
+  /** Start/finish pairs per round. Slow contenders get fewer, which favours them: their backlogs stay short. */
   pairs: Readonly<Record<ContenderName, number>>;
-  /** Pairs that each process works off before the first round, so that its code is compiled. */
+  /** Pairs that each process handles before the first round, so that its code is compiled. */
   warmUpPairs: number;
   latency: {
-    /** Runs with which the capacity is measured, of which a fifth is then offered. */
+    /** Runs that measure the capacity, of which a fifth is then offered. */
     capacityPairs: number;
-    /** Before it is measured: connections are opened and code is compiled. */
+    /** Not measured: connections are opened and code is compiled. */
     warmUpSeconds: number;
     seconds: number;
-    /** Single runs while nothing else goes on. */
+    /** Single runs on an idle system. */
     idleRuns: number;
   };
   fairness: {
     backlog: Readonly<Record<'redis' | 'postgres', number>>;
-    /** On Postgres, where a backlog takes minutes; on Redis all rounds are measured. */
+    /** Fewer than `rounds`, because a backlog on Postgres takes minutes. */
     roundsOnPostgres: number;
     /** Between two runs of the small company. */
     everyMs: number;

@@ -24,20 +24,19 @@ export function median(values: readonly number[]): number {
 }
 
 /**
- * The smallest value that so large a share of the values does not exceed (nearest rank): always one that was measured,
- * and of fewer than a hundred values the 0.99th is the largest.
+ * The nearest-rank percentile: always a measured value. Of fewer than a hundred values, the 0.99 percentile is the largest.
  */
 export function percentile(values: readonly number[], share: number): number {
   const sorted = sortedOf(values);
   return sorted[Math.max(Math.ceil(share * sorted.length) - 1, 0)]!;
 }
 
-/** The quotients of values that were measured side by side. */
+/** The quotients of values of the same round. */
 export function ratios(values: readonly number[], others: readonly number[]): number[] {
   return values.slice(0, others.length).map((value, round) => value / others[round]!);
 }
 
 function sortedOf(values: readonly number[]): number[] {
-  if (values.length === 0) throw new RangeError('there is nothing to summarize');
+  if (values.length === 0) throw new RangeError('there are no values to summarize');
   return values.toSorted((one, other) => one - other);
 }

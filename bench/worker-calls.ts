@@ -1,18 +1,18 @@
 import type { WorkerSettings } from '../src/index.ts';
-import type { Surroundings } from './contenders/contender.ts';
+import type { ContenderStores } from './contenders/contender.ts';
 import type { ContenderName } from './contenders/index.ts';
 import type { Phase, Run } from './workload.ts';
 
-/** What a worker process can be asked to do, and what it answers. */
+/** The calls of a {@link WorkerProcess}, and their results. */
 export interface WorkerCalls {
   /** Opens a contender for some runs. */
-  open(name: ContenderName, where: Surroundings, runs: readonly Run[]): Promise<void>;
+  open(name: ContenderName, stores: ContenderStores, runs: readonly Run[]): Promise<void>;
   load(phase: Phase): Promise<void>;
-  /** Works off what was loaded, and says how long that took, in milliseconds. */
+  /** Processes what was loaded. Returns the milliseconds it took. */
   drain(): Promise<number>;
-  /** Closes the contender, and says what it noticed that must not be. */
+  /** Closes the contender. Returns the violations it detected. */
   close(): Promise<string[]>;
-  /** Starts a worker of Lessor, which works off whatever comes. */
+  /** Starts a Lessor worker. */
   startLessor(settings: WorkerSettings): Promise<void>;
   /** Starts workers of BullMQ with an empty processor. */
   startNoop(redisUrl: string): Promise<void>;
@@ -27,7 +27,7 @@ export interface ProcessUsage {
   rss: number;
 }
 
-/** A call on its way to the process, and its answer. */
+/** A call to the process, and its answer. */
 export interface CallMessage {
   call: number;
   method: keyof WorkerCalls;

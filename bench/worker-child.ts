@@ -4,16 +4,16 @@ import { openBullMq } from './contenders/bullmq.ts';
 import { CONCURRENCY } from './contenders/noop.ts';
 import type { AnswerMessage, CallMessage, WorkerCalls } from './worker-calls.ts';
 
-/** The other end of a WorkerProcess. */
+/** The child of a `WorkerProcess`: answers its calls. */
 
 let contender: OpenContender | undefined;
 let worker: { close(): Promise<void> } | undefined;
 
 const calls: WorkerCalls = {
-  async open(name, where, runs) {
-    // Loaded when needed: the packages of its peers are not to be counted to a worker's memory.
+  async open(name, stores, runs) {
+    // Loaded on demand, so that the memory of a worker does not include the packages of its peers.
     const { CONTENDERS } = await import('./contenders/index.ts');
-    contender = await CONTENDERS[name].open(where, runs);
+    contender = await CONTENDERS[name].open(stores, runs);
   },
 
   load: (phase) => opened().load(phase),
@@ -60,7 +60,7 @@ function answer(message: AnswerMessage): void {
   process.send!(message);
 }
 
-async function carryOut({ call, method, args }: CallMessage): Promise<void> {
+async function execute({ call, method, args }: CallMessage): Promise<void> {
   try {
     const result = await (calls[method] as (...given: unknown[]) => Promise<unknown>)(...args);
     answer({ call, result });
@@ -70,7 +70,7 @@ async function carryOut({ call, method, args }: CallMessage): Promise<void> {
   }
 }
 
-process.on('message', (message: CallMessage) => void carryOut(message));
+process.on('message', (message: CallMessage) => void execute(message));
 
-// Its owner is gone.
+// The parent has ended.
 process.on('disconnect', () => process.exit(0));

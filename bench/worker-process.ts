@@ -6,10 +6,10 @@ import type { AnswerMessage, CallMessage, WorkerCalls } from './worker-calls.ts'
 
 const CHILD = fileURLToPath(new URL('worker-child.js', import.meta.url));
 
-/** As in the Dockerfile. All contenders run with them. */
+/** As in the Dockerfile, and the same for all contenders. */
 export const NODE_FLAGS = ['--max-old-space-size=1024', '--max-semi-space-size=32'] as const;
 
-/** A Node process for one contender or one worker, so that nothing else is in what is measured. */
+/** A Node process for one contender or worker alone, so that the measurement includes nothing else. */
 export class WorkerProcess {
   readonly #child: ChildProcess;
   readonly #pending = new Map<number, { resolve: (result: unknown) => void; reject: (error: Error) => void }>();

@@ -7,10 +7,10 @@ export interface Run {
   runId: string;
 }
 
-/** What is told of a run: that it started, or that it finished. */
+/** Which message of a run: that it started, or that it finished. */
 export type Phase = 'start' | 'finish';
 
-/** Runs of so many companies, in turns. */
+/** Runs of the companies, in rotation. */
 export function planRuns(count: number, companyIds: readonly string[]): Run[] {
   return Array.from({ length: count }, (_, number) => ({
     companyId: companyIds[number % companyIds.length]!,
@@ -28,17 +28,4 @@ export function startOf(run: Run): RunStarted {
 
 export function finishOf(run: Run): RunFinished {
   return { version: 1, ...run, status: 'succeeded', finishedAt: new Date().toISOString() };
-}
-
-/** Does so for each of the items, with so many under way at once, taken up in their order. */
-export async function forEachConcurrently<Item>(
-  items: Iterable<Item>,
-  concurrency: number,
-  work: (item: Item) => Promise<unknown>,
-): Promise<void> {
-  const rest = items[Symbol.iterator]();
-  const workOff = async () => {
-    for (let next = rest.next(); next.done !== true; next = rest.next()) await work(next.value);
-  };
-  await Promise.all(Array.from({ length: concurrency }, workOff));
 }

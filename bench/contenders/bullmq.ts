@@ -5,7 +5,7 @@ import { untilDrained } from '../until-drained.ts';
 import { finishOf, startOf } from '../workload.ts';
 import type { Phase, Run } from '../workload.ts';
 
-/** BullMQ as its documentation has it, without anything of Lessor's. */
+/** BullMQ as its documentation shows it, without any part of Lessor. */
 
 const JOBS_PER_COMMAND = 500;
 

@@ -1,36 +1,36 @@
 import type { Phase, Run } from '../workload.ts';
 
-/** The stores of one measurement: a database of its own, and an empty Redis. */
-export interface Surroundings {
+/** The stores of one measurement: a new database and an empty Redis. */
+export interface ContenderStores {
   databaseUrl: string;
   redisUrl: string;
 }
 
-/** One way to write the starts and the ends of runs into Postgres, or the limit of one. */
+/** One way to write the starts and the ends of runs into Postgres, or an upper limit of such a way. */
 export interface Contender {
   /** Its name in plots. */
   readonly label: string;
-  /** What it is, in words. */
+  /** One line of description. */
   readonly title: string;
-  /** The npm packages that it is made of, besides Lessor's own. */
+  /** The npm packages it uses, besides Lessor's own. */
   readonly packages: readonly string[];
-  /** How it is set up: what its documentation advises for speed that leaves each company's jobs one after the other. */
+  /** What its documentation recommends for speed while the jobs of each company stay serialized. */
   readonly settings: Readonly<Record<string, unknown>>;
-  /** Whether it writes the rows that all others write. */
+  /** Whether it writes the rows, which are then audited. */
   readonly writesRows: boolean;
-  /** Invariants that nobody can keep in this way, so that the audit does not ask for them. */
+  /** Invariants that this way of writing cannot keep, and that are not audited. */
   readonly notPromised?: readonly string[];
-  /** Does what is not measured: connections, tables of its own, statements that are prepared. */
-  open(where: Surroundings, runs: readonly Run[]): Promise<OpenContender>;
+  /** Prepares what is not measured: connections, tables of its own, prepared statements. */
+  open(stores: ContenderStores, runs: readonly Run[]): Promise<OpenContender>;
 }
 
-/** A contender that is ready for the runs it was opened for. */
+/** A contender that is ready for its runs. */
 export interface OpenContender {
-  /** Puts the messages of all runs in place, without any being worked on yet. */
+  /** Enqueues the messages of all runs, without processing any. */
   load(phase: Phase): Promise<void>;
-  /** Has what was loaded worked off, and resolves once all of it is done. Only this is measured. */
+  /** Processes what was loaded, and resolves once all of it is done. Only this is measured. */
   drain(): Promise<void>;
-  /** What it noticed itself that must not be, such as two jobs of a company at once. */
+  /** Violations that it detected itself, such as two concurrent jobs of a company. */
   violations(): string[];
   close(): Promise<void>;
 }

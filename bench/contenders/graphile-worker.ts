@@ -6,8 +6,8 @@ import { OneAtATime } from './one-at-a-time.ts';
 import { inTransaction, openPool, writeRun } from './statements.ts';
 
 /**
- * As its page on performance advises: batches, and a local queue of one more than is worked on at once. From 0.18.0 on the
- * local queue holds one job of each named queue, so that they stay one after the other (its issue 621).
+ * As its page on performance recommends: batches, and a local queue one larger than the concurrency. From 0.18.0 on the
+ * local queue holds one job of each named queue, so that they stay serialized (its issue 621).
  */
 const OPTIONS = {
   concurrentJobs: 24,
@@ -15,7 +15,7 @@ const OPTIONS = {
   localQueue: { size: 25 },
   completeJobBatchDelay: 0,
   failJobBatchDelay: 0,
-  // A local queue that was given fewer jobs than it asked for, as most are of queues at work, looks again only after this.
+  // A local queue that got fewer jobs than it asked for, as is usual with named queues, polls again only after this.
   pollInterval: 20,
 };
 const CONNECTIONS = 20;
@@ -37,7 +37,7 @@ export const graphileWorker: Contender = {
       );
     };
     const { Logger, makeWorkerUtils, run } = await import('graphile-worker');
-    const worker = { connectionString: databaseUrl, logger: new Logger(tellErrors), ...OPTIONS };
+    const worker = { connectionString: databaseUrl, logger: new Logger(logErrors), ...OPTIONS };
     const utils = await makeWorkerUtils({ preset: { worker } });
     await utils.migrate();
     await utils.release();
@@ -49,7 +49,7 @@ export const graphileWorker: Contender = {
     });
     const loader = await pool.connect();
     return {
-      // Nobody sees the jobs before they are committed.
+      // The jobs are invisible to the workers until they are committed.
       async load(phase) {
         const toMessage = phase === 'start' ? startOf : finishOf;
         const jobs = runs.map((target) => ({
@@ -83,7 +83,7 @@ export const graphileWorker: Contender = {
   },
 };
 
-function tellErrors() {
+function logErrors() {
   return (level: string, message: string) => {
     if (level === 'error') process.stderr.write(`graphile-worker: ${message}\n`);
   };

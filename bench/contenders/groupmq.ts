@@ -1,6 +1,7 @@
 import { Redis } from 'ioredis';
+import pMap from 'p-map';
 import { untilDrained } from '../until-drained.ts';
-import { finishOf, forEachConcurrently, startOf } from '../workload.ts';
+import { finishOf, startOf } from '../workload.ts';
 import type { Run } from '../workload.ts';
 import type { Contender } from './contender.ts';
 import { OneAtATime } from './one-at-a-time.ts';
@@ -9,7 +10,7 @@ import { inTransaction, openPool, writeRun } from './statements.ts';
 const CONCURRENCY = 50;
 const CONNECTIONS = 20;
 
-/** How many jobs are added at once. */
+/** How many jobs are added concurrently. */
 const PUBLISHERS = 250;
 
 export const groupmq: Contender = {
@@ -47,9 +48,9 @@ export const groupmq: Contender = {
         loaded = opened.find((one) => one.phase === phase)!;
         handled = 0;
         const toMessage = phase === 'start' ? startOf : finishOf;
-        await forEachConcurrently(runs, PUBLISHERS, (run) =>
-          loaded.queue.add({ groupId: run.companyId, data: toMessage(run) }),
-        );
+        await pMap(runs, (run) => loaded.queue.add({ groupId: run.companyId, data: toMessage(run) }), {
+          concurrency: PUBLISHERS,
+        });
       },
       async drain() {
         const { queue, worker } = loaded;

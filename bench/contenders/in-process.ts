@@ -1,4 +1,4 @@
-import { forEachConcurrently } from '../workload.ts';
+import pMap from 'p-map';
 import type { Contender } from './contender.ts';
 import { openPool, writeRun } from './statements.ts';
 import type { Phase } from '../workload.ts';
@@ -6,8 +6,8 @@ import type { Phase } from '../workload.ts';
 const CONCURRENCY = 20;
 
 /**
- * What a control plane does today in the process that serves its requests: one statement after the other, each
- * committed by itself. When it dies between two of them, a lease leaks.
+ * What a control plane does in the process that serves its requests: one statement after another, each its own commit. A
+ * crash between two of them leaks a lease.
  */
 export const inProcess: Contender = {
   label: 'calls in sequence',
@@ -15,7 +15,7 @@ export const inProcess: Contender = {
   packages: ['pg'],
   settings: { concurrency: CONCURRENCY, connections: CONCURRENCY, statements: 'parameterized' },
   writesRows: true,
-  // Two leases of an environment can be granted at once: nothing orders their tokens and their instants.
+  // Two leases of an environment can be granted concurrently: nothing orders their tokens and acquisition times.
   notPromised: ['fenced'],
 
   async open({ databaseUrl }, runs) {
@@ -26,7 +26,7 @@ export const inProcess: Contender = {
         loaded = phase;
       },
       async drain() {
-        await forEachConcurrently(runs, CONCURRENCY, (run) => writeRun(pool, loaded, run));
+        await pMap(runs, (run) => writeRun(pool, loaded, run), { concurrency: CONCURRENCY });
       },
       violations: () => [],
       close: () => pool.end(),

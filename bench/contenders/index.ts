@@ -8,7 +8,7 @@ import { perJobTransaction } from './per-job-transaction.ts';
 import { pgBoss } from './pg-boss.ts';
 import { store } from './store.ts';
 
-/** All that are measured against each other, by their key in the bench's JSON. */
+/** All contenders, by their key in the JSON of the bench. */
 export const CONTENDERS = {
   noop,
   store,

@@ -5,18 +5,18 @@ import { resolveWorkerSettings } from '../../src/consumers/worker-settings.ts';
 import { countUnfinished, openRunQueues, publishBacklog } from '../queued-runs.ts';
 import { untilDrained } from '../until-drained.ts';
 import type { Phase, Run } from '../workload.ts';
-import type { Contender, Surroundings } from './contender.ts';
+import type { Contender, ContenderStores } from './contender.ts';
 
 const PACKAGES = ['bullmq', 'ioredis', 'pg', 'drizzle-orm'];
 
-/** Lessor as it is: the jobs that its producer publishes are worked off by its worker, both with their defaults. */
+/** Lessor with its defaults: jobs as its producer publishes them, processed by its worker. */
 export const lessor: Contender = {
   label: 'Lessor on Redis',
   title: 'Lessor on Redis',
   packages: PACKAGES,
   settings: defaultSettings(),
   writesRows: true,
-  open: (where, runs) => openLessor(where.redisUrl, where, runs),
+  open: (stores, runs) => openLessor(stores.redisUrl, stores, runs),
 };
 
 export const lessorPostgres: Contender = {
@@ -25,10 +25,10 @@ export const lessorPostgres: Contender = {
   packages: PACKAGES,
   settings: defaultSettings(),
   writesRows: true,
-  open: (where, runs) => openLessor(where.databaseUrl, where, runs),
+  open: (stores, runs) => openLessor(stores.databaseUrl, stores, runs),
 };
 
-async function openLessor(queueUrl: string, { databaseUrl }: Surroundings, runs: readonly Run[]) {
+async function openLessor(queueUrl: string, { databaseUrl }: ContenderStores, runs: readonly Run[]) {
   const worker = await startLessorWorker({ databaseUrl, queueUrl });
   const { queues, close } = openRunQueues(queueUrl);
   let loaded = queues.start;
@@ -51,7 +51,7 @@ async function openLessor(queueUrl: string, { databaseUrl }: Surroundings, runs:
   };
 }
 
-/** Starts a worker that tells errors on stderr. */
+/** Starts a worker that logs errors to stderr. */
 export async function startLessorWorker(settings: WorkerSettings): Promise<{ close(): Promise<void> }> {
   const worker = createWorker({ ...settings, logger: pino({ level: 'error' }, pino.destination(2)) });
   await worker.start();

@@ -1,16 +1,17 @@
-/** Watches over jobs that a queue is to hand out one at a time for each company. */
+/** Checks that a queue serializes the jobs of each company. */
 export class OneAtATime {
   readonly violations: string[] = [];
-  readonly #underWay = new Set<string>();
+  readonly #inFlight = new Set<string>();
 
-  /** Does the work of one company's job, and notes when another one of the company is under way. */
+  /** Runs a job, and records a violation when another job of its company is in flight. */
   async during(companyId: string, work: () => Promise<void>): Promise<void> {
-    if (this.#underWay.has(companyId)) this.violations.push(`two jobs of company ${companyId} were under way at once`);
-    this.#underWay.add(companyId);
+    if (this.#inFlight.has(companyId))
+      this.violations.push(`two jobs of company ${companyId} were in flight concurrently`);
+    this.#inFlight.add(companyId);
     try {
       await work();
     } finally {
-      this.#underWay.delete(companyId);
+      this.#inFlight.delete(companyId);
     }
   }
 }

@@ -7,8 +7,8 @@ import { OneAtATime } from './one-at-a-time.ts';
 import { inTransaction, openPool, writeRun } from './statements.ts';
 
 /**
- * The policy that serializes by key. The heads of so many keys are fetched with one statement, and the next ones at once
- * as long as there are that many.
+ * The policy that serializes by key. One statement fetches the heads of up to `batchSize` keys; after a full batch the next
+ * one is fetched without a pause.
  */
 const QUEUE = { policy: 'key_strict_fifo', partition: true } as const;
 const WORK = {

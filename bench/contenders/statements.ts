@@ -5,19 +5,19 @@ import { finishOf, startOf } from '../workload.ts';
 import type { Phase, Run } from '../workload.ts';
 
 /**
- * The rows of one run, written statement by statement, as a service would do it that has no set-based statements: the
- * same rows as Lessor's, under the same constraints, with the parameters that node-postgres' documentation shows.
- * Companies are known already.
+ * The rows of one run, written statement by statement, as a service without set-based statements does: the same rows as
+ * Lessor's, under the same constraints, with parameters as in the documentation of node-postgres. The companies are
+ * registered.
  */
 
 type Connection = Pick<PoolClient, 'query'>;
 
 const ACTOR = ['system', 'bench'] as const;
 
-/** Connections for statements, all of them made already: to make one takes as long as several jobs. */
+/** Opens a pool with all its connections: to open one takes as long as several jobs. */
 export async function openPool(databaseUrl: string, connections: number): Promise<Pool> {
   const pool = new Pool({ connectionString: databaseUrl, max: connections, idleTimeoutMillis: 0 });
-  // A connection that is lost also rejects what runs on it.
+  // A lost connection also rejects the query on it.
   pool.on('error', () => undefined);
   const clients = await Promise.all(Array.from({ length: connections }, () => pool.connect()));
   for (const client of clients) client.release();
@@ -38,12 +38,12 @@ export async function inTransaction(pool: Pool, work: (connection: Connection) =
   }
 }
 
-/** Until the transaction ends, nobody else works on the company. */
+/** Locks the company until the transaction ends. */
 export async function lockCompany(connection: Connection, companyId: string): Promise<void> {
   await run(connection, 'select id from lessor.companies where id = $1 for update', [companyId]);
 }
 
-/** Writes all that belongs to a run's start, or to its end. */
+/** Writes the rows of a run's start or end. */
 export async function writeRun(connection: Connection, phase: Phase, target: Run): Promise<void> {
   if (phase === 'start') await startRun(connection, target);
   else await finishRun(connection, target);

@@ -2,9 +2,9 @@ import { COLORS, FAINT, INK, element, legend, picture, shorten, text, ticks } fr
 
 export interface Bar {
   label: string;
-  /** Values that follow one another, each in the colour of its place. */
+  /** Stacked values, each in its own colour. */
   parts: readonly number[];
-  /** Which colour the first part has; default the first. */
+  /** The index of the first part's colour; default 0. */
   color?: number;
   /** Single measurements, shown as dots. */
   points?: readonly number[];
@@ -12,10 +12,10 @@ export interface Bar {
 
 export interface BarChart {
   title: string;
-  /** What the axis counts. */
+  /** The unit of the axis. */
   unit: string;
   bars: readonly Bar[];
-  /** What the colours mean. */
+  /** The meaning of the colours. */
   legend?: readonly string[];
 }
 
@@ -27,7 +27,7 @@ const ROW = 30;
 const BAR = 18;
 const BOTTOM = 44;
 
-/** Draws horizontal bars, with their sum beside them and single measurements as dots. */
+/** Draws horizontal bars, labelled with their sums, and single measurements as dots. */
 export function drawBars({ title, unit, bars, legend: names = [] }: BarChart): string {
   const top = TOP + (names.length > 0 ? 22 : 0);
   const bottom = top + bars.length * ROW;

@@ -7,7 +7,7 @@ import { targetsOf } from './targets.ts';
 
 const PLAIN = { head: [], border: [], compact: true };
 
-/** The figures for a terminal. */
+/** The figures as tables for a terminal. */
 export function printFigures(results: BenchResults): string {
   const rates = new Table({ head: ['', 'jobs/s (median)', 'spread'], style: PLAIN });
   for (const [name, { median, minimum, maximum }] of summariesOf(results.throughput.many)) {
@@ -21,7 +21,7 @@ export function printFigures(results: BenchResults): string {
   return [
     ...[rates, targets].filter((table) => table.length > 0).map((table) => table.toString()),
     ...violations.map((violation) => `✖ ${violation}`),
-    ...failures.map((failure) => `✖ not measured: ${failure}`),
+    ...failures.map((failure) => `✖ failed: ${failure}`),
     `${audits} measurements audited, ${violations.length} violations, ${results.seconds} seconds`,
     '',
   ].join('\n');

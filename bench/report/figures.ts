@@ -5,7 +5,7 @@ import type { Throughput } from '../sections/throughput.ts';
 import { median, ratios, summarize } from '../statistics.ts';
 import type { Summary } from '../statistics.ts';
 
-/** Lessor's rate over another's, each pair from the same round. */
+/** Ratios of Lessor's rate to another's, each of the same round. */
 export type RatioName = 'noop' | 'perJob' | 'graphileWorker' | 'pgBoss' | 'groupmq';
 
 const COMPARED: Readonly<Record<RatioName, ContenderName>> = {
@@ -16,12 +16,12 @@ const COMPARED: Readonly<Record<RatioName, ContenderName>> = {
   groupmq: 'groupmq',
 };
 
-/** Rates of a contender, round by round; none for one that was not measured. */
+/** The rates of a contender, round by round; empty when it was not measured. */
 export function ratesOf(throughput: Throughput, name: ContenderName): number[] {
   return throughput[name]?.map(({ rate }) => rate) ?? [];
 }
 
-/** Rates of the contenders that were measured. */
+/** The rates of the measured contenders. */
 export function summariesOf(throughput: Throughput): Map<ContenderName, Summary> {
   const measured = CONTENDER_NAMES.map((name) => [name, ratesOf(throughput, name)] as const);
   return new Map(measured.filter(([, rates]) => rates.length > 0).map(([name, rates]) => [name, summarize(rates)]));
@@ -31,7 +31,7 @@ export function ratioOf({ throughput: { many } }: BenchResults, name: RatioName)
   return quotient(ratesOf(many, 'lessor'), ratesOf(many, COMPARED[name]));
 }
 
-/** Of one company's jobs over those of many. */
+/** The rate with one company, and its ratio to the rate with many. */
 export function oneCompanyOf(
   { throughput: { many, one } }: BenchResults,
   name: 'lessor' | 'lessorPostgres',

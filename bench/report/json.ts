@@ -7,7 +7,7 @@ import type { RatioName } from './figures.ts';
 
 const RATIOS: readonly RatioName[] = ['noop', 'perJob', 'graphileWorker', 'pgBoss', 'groupmq'];
 
-/** The results as one object: figures by their keys first, and below them what they were made of. */
+/** The results as one object: figures by key first, then the measurements behind them. */
 export function toJson(results: BenchResults): Record<string, unknown> {
   const summaries = summariesOf(results.throughput.many);
   return {
@@ -36,7 +36,7 @@ export function toJson(results: BenchResults): Record<string, unknown> {
   };
 }
 
-/** What a job cost, the median of all rounds. */
+/** The costs of one job: medians of all rounds. */
 export function medianCosts(results: BenchResults, name: ContenderName) {
   const costs = results.throughput.many[name]!.map((measurement) => measurement.costs);
   const of = (pick: (cost: (typeof costs)[number]) => number | undefined) => {

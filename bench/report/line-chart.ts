@@ -10,7 +10,7 @@ export interface LineChart {
   xUnit: string;
   yUnit: string;
   points: readonly Point[];
-  /** A line across, such as a bound. */
+  /** A horizontal line. */
   bound?: { y: number; label: string };
 }
 
@@ -21,7 +21,7 @@ const RIGHT = 30;
 const TOP = 50;
 const BOTTOM = 50;
 
-/** Draws one line, both axes from zero. */
+/** Draws one line, with both axes from zero. */
 export function drawLine({ title, xUnit, yUnit, points, bound }: LineChart): string {
   const xAxis = ticks(Math.max(0, ...points.map((point) => point.x)));
   const yAxis = ticks(Math.max(0, bound?.y ?? 0, ...points.map((point) => point.y)));

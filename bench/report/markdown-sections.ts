@@ -7,7 +7,7 @@ import { count, figures, lines, milliseconds, percent } from './markdown-text.ts
 
 type Show = (name: string, what: string) => string;
 
-/** What was measured besides the throughput; an empty text for what was not. */
+/** The sections besides the throughput; an empty text for each that was not measured. */
 export function describeSections(results: BenchResults, show: Show): string[] {
   return [
     describeOneCompany(results),
@@ -43,7 +43,7 @@ function describeLatency({ latency }: BenchResults, plot: string): string {
   ];
   return lines([
     '## Latency',
-    'From publishing a start until its publisher hears of it through the queue’s events, in milliseconds. A fifth of the ' +
+    'From publishing a start until its publisher is notified through the queue’s events, in milliseconds. A fifth of the ' +
       `capacity of ${count(capacity)} jobs a second is offered: ${count(offered)}, half of them starts.`,
     markdownTable(
       [

@@ -1,4 +1,4 @@
-/** Paragraphs, with an empty line between each two; empty ones are left out. */
+/** Paragraphs, separated by empty lines; empty paragraphs are skipped. */
 export function lines(paragraphs: readonly string[]): string {
   return paragraphs
     .filter((paragraph) => paragraph !== '')
@@ -16,12 +16,12 @@ export function count(value: number): string {
   return Math.round(value).toLocaleString('en');
 }
 
-/** Each of several whole numbers. */
+/** Several whole numbers. */
 export function figures(values: readonly number[]): string {
   return values.map(count).join(' · ');
 }
 
-/** Milliseconds, as exactly as they matter. */
+/** Milliseconds, with decimals below 100. */
 export function milliseconds(value: number): string {
   return value >= 100 ? count(value) : value.toFixed(2);
 }

@@ -9,23 +9,23 @@ import { describeSections } from './markdown-sections.ts';
 import { count, figures, lines, list } from './markdown-text.ts';
 import { targetsOf } from './targets.ts';
 
-/** The report as a page, which shows those plots that there are. */
+/** The report as a Markdown page, with the given plots. */
 export function toMarkdown(results: BenchResults, plots: ReadonlySet<string>): string {
   const show = (name: string, what: string) => (plots.has(name) ? `![${what}](${name})` : '');
   return lines([
-    '# What the bench found',
+    '# Bench report',
     introduce(results),
     describeTargets(results),
     describeThroughput(results, show('throughput.svg', 'Throughput of each contender')),
     describeCosts(results, show('costs.svg', 'CPU of one job, of each contender')),
     ...describeSections(results, show),
     describeAudit(results),
-    describeSurroundings(results),
+    describeSettings(results),
   ]);
 }
 
 function introduce({ startedAt, seconds, quick, scale, machine }: BenchResults): string {
-  const what = quick ? 'a quick look, which shows that everything runs and little more' : 'a full bench';
+  const what = quick ? 'a quick bench, which only shows that everything runs' : 'a full bench';
   return lines([
     `${startedAt.slice(0, 10)}, ${what}: ${scale.rounds} interleaved rounds, ${count(seconds)} seconds, on ${machine.cpu}, ` +
       `${machine.cores} cores, ${machine.memoryGb} GiB, ${machine.system}, Node ${machine.node} (${machine.nodeFlags.join(' ')}), ` +
@@ -39,7 +39,7 @@ function describeTargets(results: BenchResults): string {
   const measured = targetsOf(results).filter((target) => target.measured !== undefined);
   if (measured.length === 0) return '';
   const rows = measured.map(({ what, bar, measured: found, holds }) => [what, bar, found!, holds ? 'yes' : 'no']);
-  return lines(['## What was to be reached', markdownTable([['what', 'bar', 'measured', 'holds'], ...rows])]);
+  return lines(['## Targets', markdownTable([['what', 'bar', 'measured', 'holds'], ...rows])]);
 }
 
 const RATIO_NAMES: Readonly<Record<string, RatioName>> = {
@@ -93,7 +93,7 @@ function describeCosts(results: BenchResults, plot: string): string {
   const head = ['', 'worker, µs', 'Postgres, µs', 'Redis, µs', 'WAL, bytes', 'transactions', 'Redis commands'];
   return lines([
     '## What one job costs',
-    'CPU time, and what is written. These figures hardly depend on what else the machine does.',
+    'CPU time, and what is written. These figures hardly depend on other load on the machine.',
     markdownTable([head, ...rows], { align: ['l', 'r', 'r', 'r', 'r', 'r', 'r'] }),
     plot,
   ]);
@@ -106,11 +106,11 @@ function describeAudit({ audits, violations, failures }: BenchResults): string {
       ? `The rows of all ${audits} measurements were audited: every run is there exactly once, with one lease and each ` +
         'event told once, and every invariant holds that the contender can keep.'
       : lines([`${violations.length} violations in ${audits} measurements:`, list(violations)]),
-    failures.length === 0 ? '' : lines(['What could not be measured:', list(failures)]),
+    failures.length === 0 ? '' : lines(['Failed measurements:', list(failures)]),
   ]);
 }
 
-function describeSurroundings({ machine }: BenchResults): string {
+function describeSettings({ machine }: BenchResults): string {
   const contenders = CONTENDER_NAMES.map((name) => {
     const { title, settings, notPromised } = CONTENDERS[name];
     const without = notPromised === undefined ? '' : `; cannot keep ${notPromised.join(', ')}`;

@@ -9,7 +9,7 @@ import { medianCosts } from './json.ts';
 import { drawLine } from './line-chart.ts';
 import { count } from './markdown-text.ts';
 
-/** The plots of what was measured, by the name of their file. */
+/** The plots of the measured sections, by file name. */
 export function plotsOf(results: BenchResults): Map<string, string> {
   const plots = new Map<string, string | undefined>([
     ['throughput.svg', plotThroughput(results)],

@@ -1,11 +1,11 @@
-/** What the charts have in common. */
+/** Elements that all charts share. */
 
 export const FONT = 'system-ui, sans-serif';
 export const INK = '#24292f';
 export const FAINT = '#d0d7de';
 export const COLORS = ['#0969da', '#bf8700', '#cf222e', '#1a7f37'] as const;
 
-/** An element, its attributes escaped; what it contains is taken as it is. */
+/** An element with escaped attributes; its content is not escaped. */
 export function element(
   name: string,
   attributes: Readonly<Record<string, string | number>>,
@@ -21,7 +21,7 @@ export function text(x: number, y: number, words: string, attributes: Record<str
   return element('text', { x, y, fill: INK, 'font-size': 12, ...attributes }, escapeText(words));
 }
 
-/** A whole picture on white, so that it can be read on any page. */
+/** A picture on a white background, readable on any page. */
 export function picture(width: number, height: number, title: string, content: readonly string[]): string {
   const attributes = {
     xmlns: 'http://www.w3.org/2000/svg',
@@ -52,7 +52,7 @@ export function legend(names: readonly string[], x: number, y: number): string[]
   });
 }
 
-/** Round numbers from zero to the first one that is not below the largest value: four to ten steps of 1, 2 or 5. */
+/** Round numbers from zero up to the first that reaches the largest value: four to ten steps of 1, 2 or 5. */
 export function ticks(largest: number): number[] {
   if (!(largest > 0)) return [0, 1];
   const rough = largest / 5;
@@ -62,7 +62,7 @@ export function ticks(largest: number): number[] {
   return Array.from({ length: count + 1 }, (_, number) => number * step);
 }
 
-/** A number as short as it can be understood. */
+/** A number with three significant digits. */
 export function shorten(value: number): string {
   if (value >= 100) return Math.round(value).toLocaleString('en');
   return String(Number(value.toPrecision(3)));

@@ -1,7 +1,7 @@
 import type { BenchResults } from '../results.ts';
 import { oneCompanyOf, ratioOf } from './figures.ts';
 
-/** What is to be reached, and what was. */
+/** A target, and the measured value. */
 export interface Target {
   what: string;
   bar: string;

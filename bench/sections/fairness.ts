@@ -14,12 +14,12 @@ import type { Run } from '../workload.ts';
 export type Backend = 'redis' | 'postgres';
 export const BACKENDS: readonly Backend[] = ['redis', 'postgres'];
 
-/** One backlog of company A, worked off alone, and then beside the single runs of company B. */
+/** A backlog of company A, processed alone, and then beside single runs of company B. */
 export interface FairnessRound {
-  /** Until A's backlog was worked off, in milliseconds. */
+  /** Milliseconds until A's backlog was processed. */
   aloneMs: number;
   besideMs: number;
-  /** From publishing a run of B until its lease is there. */
+  /** How many runs of B were published; the percentiles are from publishing a run to its lease. */
   runsOfB: number;
   p50Ms: number;
   p99Ms: number;
@@ -37,7 +37,7 @@ export interface FairnessResults {
 
 const PUBLISH_TIMEOUT_MS = 60_000;
 
-/** How often B's leases are looked for. */
+/** How often B's leases are polled. */
 const POLL_INTERVAL_MS = 5;
 
 export async function measureFairness(context: BenchContext): Promise<Record<Backend, FairnessResults>> {
@@ -123,7 +123,7 @@ interface SmallCompany {
   signal: AbortSignal;
 }
 
-/** Publishes runs one by one until the signal is aborted, and says how long each waited for its lease. */
+/** Publishes single runs until the signal is aborted. Returns how long each waited for its lease. */
 async function publishSingly(
   databaseUrl: string,
   producer: HeartbeatProducer,

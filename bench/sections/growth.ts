@@ -8,7 +8,7 @@ import { planCompanies, planRuns } from '../workload.ts';
 export interface GrowthResults {
   leases: number;
   activityRows: number;
-  /** Jobs a second of Lessor on Redis, round by round. */
+  /** Jobs per second of Lessor on Redis, round by round. */
   empty: number[];
   grown: number[];
   /** Median of the quotients, round by round. */
@@ -42,11 +42,11 @@ export async function measureGrowth(context: BenchContext): Promise<GrowthResult
   return { leases, activityRows: 2 * leases, empty, grown, ratio: median(ratios(grown, empty)) };
 }
 
-/** Writes leases that have ended long ago, with their runs and two events each, spread over the companies there are. */
+/** Writes leases that ended long ago, with their runs and two events each, spread over the companies. */
 async function growDatabase(databaseUrl: string, leases: number, onWritten: (count: number) => void): Promise<void> {
   await onDatabase(databaseUrl, async (sql) => {
     await createLocalEnvironments(sql);
-    // What is written refers to what was written before it: to look that up a million times would prove nothing.
+    // All references are valid by construction: checking foreign keys a million times only takes time.
     await sql`set session_replication_role = replica`;
     for (let written = 0; written < leases; written += LEASES_PER_STATEMENT) {
       onWritten(written);
@@ -68,12 +68,12 @@ async function createLocalEnvironments(sql: Sql): Promise<void> {
     from created`;
 }
 
-/** One every ten seconds, the oldest first. */
+/** Inserts one lease for every ten seconds, the oldest first. */
 async function insertEndedLeases(sql: Sql, from: number, count: number): Promise<void> {
   await sql`
     with places as (
-      select id as environment_id, company_id, row_number() over (order by id) - 1 as place,
-        count(*) over () as places
+      select id as environment_id, company_id, row_number() over (order by id) - 1 as position,
+        count(*) over () as count
       from lessor.environments
     ), run as (
       insert into lessor.heartbeat_runs
@@ -82,7 +82,7 @@ async function insertEndedLeases(sql: Sql, from: number, count: number): Promise
           'id', environment_id, 'name', 'Local', 'driver', 'local', 'leaseId', gen_random_uuid())),
         at, at + interval '5 seconds', at, at + interval '5 seconds'
       from generate_series(${from}::int, ${from + count - 1}::int) as number
-      join places on place = number % places
+      join places on position = number % places.count
       cross join lateral (select now() - interval '3 years' + number * interval '10 seconds' as at) instant
       returning *
     ), lease as (
@@ -101,6 +101,6 @@ async function insertEndedLeases(sql: Sql, from: number, count: number): Promise
       (company_id, actor_type, actor_id, action, entity_type, entity_id, run_id, details, created_at)
     select company_id, 'system', 'bench', action, 'environment_lease', id, heartbeat_run_id,
       jsonb_build_object('environmentId', environment_id, 'fencingToken', fencing_token), created_at
-    from lease cross join (values ('environment.lease_acquired'), ('environment.lease_released')) as told (action)
+    from lease cross join (values ('environment.lease_acquired'), ('environment.lease_released')) as event (action)
     order by fencing_token`;
 }

@@ -9,18 +9,18 @@ import { median, percentile, ratios } from '../statistics.ts';
 import { planCompanies, planRuns } from '../workload.ts';
 import type { Run } from '../workload.ts';
 
-/** Milliseconds from publishing a run's start until its publisher hears that it has its lease. */
+/** Milliseconds from publishing a run's start until its publisher is notified of its lease. */
 export interface LatencyRound {
   /** At a fifth of capacity. */
   p50: number;
   p99: number;
-  /** Of single runs while nothing else goes on. */
+  /** Of single runs on an idle system. */
   idleP50: number;
   idleP99: number;
 }
 
 export interface LatencyResults {
-  /** Jobs a second of Lessor at full load, and how many of them were offered. */
+  /** Jobs per second of Lessor at full load, and how many were offered. */
   capacity: number;
   offered: number;
   rounds: Readonly<Record<ProbedQueue, LatencyRound[]>>;
@@ -32,10 +32,10 @@ export interface LatencyResults {
 
 const SHARE_OF_CAPACITY = 0.2;
 
-/** How long the jobs may take, beyond the time in which they are published, before some are taken for lost. */
-const SLOW_BATCH_THRESHOLD_MS = 60_000;
+/** Jobs that take longer than this after the last one was published are considered lost. */
+const COMPLETION_TIMEOUT_MS = 60_000;
 
-/** Between two single runs, so that they do not fall into step with anything. */
+/** A random pause between two single runs, so that they do not synchronize with any timer. */
 const IDLE_PAUSE_MS = { shortest: 5, longest: 25 };
 
 /** Measures Lessor on Redis beside BullMQ with an empty processor, at the same rate. */
@@ -79,10 +79,10 @@ async function measureQueue(context: BenchContext, queue: ProbedQueue, offered: 
     // Half of what is offered are starts.
     const { warmUpSeconds, seconds } = scale.latency;
     const runs = planRuns(Math.round((offered * (warmUpSeconds + seconds)) / 2), companies);
-    const slowBatchThresholdMs = (warmUpSeconds + seconds) * 1_000 + SLOW_BATCH_THRESHOLD_MS;
-    const loaded = await withTimeout(slowBatchThresholdMs, () => offerSteadily(probe, runs, offered, warmUpSeconds));
+    const timeoutMs = (warmUpSeconds + seconds) * 1_000 + COMPLETION_TIMEOUT_MS;
+    const loaded = await withTimeout(timeoutMs, () => offerSteadily(probe, runs, offered, warmUpSeconds));
     const single = planRuns(scale.latency.idleRuns, companies);
-    const idle = await withTimeout(SLOW_BATCH_THRESHOLD_MS, () => runSingly(probe, single));
+    const idle = await withTimeout(COMPLETION_TIMEOUT_MS, () => runSingly(probe, single));
     if (queue === 'lessor') context.recordAudit('latency', await auditRuns(databaseUrl, [...runs, ...single]));
     return {
       p50: percentile(loaded, 0.5),
@@ -97,7 +97,7 @@ async function measureQueue(context: BenchContext, queue: ProbedQueue, offered: 
 }
 
 /**
- * Publishes starts and finishes in turns, whether or not those before were served, and waits for all of them.
+ * Publishes starts and finishes at a steady rate, whether or not earlier ones are done, and waits for all of them.
  * @returns the latencies of those that were published after the warm-up
  */
 async function offerSteadily(

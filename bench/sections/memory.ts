@@ -5,7 +5,7 @@ import { median } from '../statistics.ts';
 import { untilDrained } from '../until-drained.ts';
 import { planCompanies, planRuns } from '../workload.ts';
 
-/** What a worker's process held in memory after so many jobs. */
+/** The memory of a worker process after a number of jobs. */
 export interface MemorySample {
   jobs: number;
   bytes: number;
@@ -14,7 +14,7 @@ export interface MemorySample {
 export interface MemoryResults {
   jobs: number;
   samples: MemorySample[];
-  /** After how many jobs the rest is counted. */
+  /** Samples up to this number of jobs are not counted. */
   warmUpJobs: number;
   /** After the warm-up, in bytes. */
   median: number;
@@ -24,12 +24,12 @@ export interface MemoryResults {
   deviation: number;
 }
 
-/** Pairs that are published and worked off before the next ones, so that the backlog stays short. */
+/** Pairs that are published and processed before the next ones, so that the backlog stays short. */
 const PAIRS_PER_STEP = 2_500;
 
 const WARM_UP_SHARE = 0.2;
 
-/** Follows the memory of a worker process of its own, on Redis. */
+/** Measures the memory of a worker process of its own, on Redis. */
 export async function measureMemory(context: BenchContext): Promise<MemoryResults> {
   const { stores, scale, processes } = context;
   const companies = planCompanies(scale.companies);

@@ -20,11 +20,11 @@ export type ReplicasCase = keyof typeof CASES;
 
 export interface ReplicasResult {
   companies: number;
-  /** That a round trip to Postgres takes longer. */
+  /** Added to each round trip to Postgres. */
   delayMs: number;
   /** Of each process. */
   concurrency: number;
-  /** Jobs a second, round by round, of one process and of four. */
+  /** Jobs per second, round by round, of one process and of four. */
   one: number[];
   four: number[];
   /** Median of the quotients, round by round. */
@@ -58,7 +58,7 @@ export async function measureReplicas(context: BenchContext): Promise<Record<Rep
   };
 }
 
-/** Jobs a second of so many processes. */
+/** Jobs per second of a number of processes. */
 async function measureWith(context: BenchContext, replicas: number, name: ReplicasCase): Promise<number> {
   const { stores, scale, processes } = context;
   const { delayMs, concurrency } = CASES[name];
@@ -71,13 +71,13 @@ async function measureWith(context: BenchContext, replicas: number, name: Replic
     processes.named(number === 0 ? 'lessor' : `replica ${number + 1}`),
   );
   const proxy = await TcpProxy.inFrontOf(databaseUrl);
-  // As far as a network delays: once a round trip.
+  // A network adds its delay once per round trip.
   proxy.slow(delayMs, 'to the server');
   try {
     const settings = { databaseUrl: delayMs > 0 ? proxy.urlFor(databaseUrl) : databaseUrl, queueUrl, concurrency };
     await Promise.all(workers.map((worker) => worker.call('startLessor', settings)));
     const elapsedMs = await withRunQueues(queueUrl, async (queues) => {
-      return (await workOff(queues, 'start', runs)) + (await workOff(queues, 'finish', runs));
+      return (await processBacklog(queues, 'start', runs)) + (await processBacklog(queues, 'finish', runs));
     });
     context.recordAudit('replicas', await auditRuns(databaseUrl, runs));
     return (2 * runs.length * 1_000) / elapsedMs;
@@ -87,8 +87,8 @@ async function measureWith(context: BenchContext, replicas: number, name: Replic
   }
 }
 
-/** Milliseconds until all that waits at once is done. */
-async function workOff(queues: RunQueues, phase: Phase, runs: readonly Run[]): Promise<number> {
+/** Milliseconds to process a whole backlog. */
+async function processBacklog(queues: RunQueues, phase: Phase, runs: readonly Run[]): Promise<number> {
   const queue = queues[phase];
   await queue.pause();
   await publishBacklog(queue, phase, runs);

@@ -6,15 +6,15 @@ import type { Measurement } from '../measure-contender.ts';
 /** Measurements, round by round, of each contender that could be measured. */
 export type Throughput = Partial<Record<ContenderName, Measurement[]>>;
 
-/** What contenders came to. */
+/** The results of all contenders. */
 export interface ThroughputResults {
-  /** With the usual number of companies. */
+  /** With many companies. */
   many: Throughput;
   /** With one company. */
   one: Throughput;
 }
 
-/** What is measured once a round. */
+/** One measurement per round. */
 interface Entry {
   results: Throughput;
   name: ContenderName;
@@ -22,8 +22,8 @@ interface Entry {
 }
 
 /**
- * Measures all contenders once a round, so that what the machine does besides hits all alike. One that fails is left
- * out from then on.
+ * Measures every contender once per round, so that other load on the machine affects all alike. A contender that fails is
+ * not measured again.
  */
 export async function measureThroughput(
   context: BenchContext,

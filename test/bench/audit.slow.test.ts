@@ -8,7 +8,7 @@ import { useDatabase } from '../support/database.ts';
 const database = useDatabase();
 let runs: Run[];
 
-/** Writes runs as the limit of the store does. */
+/** Writes runs with the set-based contender. */
 beforeEach(async () => {
   await database.sql`truncate lessor.companies, lessor.activity_log cascade`;
   runs = planRuns(4, planCompanies(2));
@@ -26,17 +26,17 @@ async function write(those: readonly Run[]): Promise<void> {
 
 const audit = () => auditRuns(database.url, runs);
 
-test('runs that were written once each are in order', async () => {
+test('the bench’s audit finds nothing in runs that were written once each', async () => {
   expect(await audit()).toEqual([]);
 });
 
-describe('the audit finds', () => {
-  test('a run that is missing', async () => {
+describe('the bench’s audit reports', () => {
+  test('a missing run', async () => {
     runs.push(...planRuns(1, [runs[0]!.companyId]));
     expect(await audit()).toContainEqual(expect.stringContaining('lost'));
   });
 
-  test('a run that nobody planned', async () => {
+  test('an unexpected run', async () => {
     await write(planRuns(1, [runs[0]!.companyId]));
     expect(await audit()).toContainEqual(expect.stringContaining('5 leases instead of 4'));
   });
@@ -50,7 +50,7 @@ describe('the audit finds', () => {
     expect(await audit()).toContainEqual(expect.stringContaining('duplicated'));
   });
 
-  test('an event that was told twice, or not at all', async () => {
+  test('a duplicated and a missing event', async () => {
     await database.sql`
       insert into lessor.activity_log (company_id, actor_id, action, entity_type, entity_id, run_id)
       select company_id, actor_id, action, entity_type, entity_id, run_id from lessor.activity_log
@@ -60,12 +60,12 @@ describe('the audit finds', () => {
     expect(await audit()).toContainEqual(expect.stringContaining('released 0 of 1 events'));
   });
 
-  test('a run that does not know its lease', async () => {
+  test('a run whose context does not name its lease', async () => {
     await database.sql`update lessor.heartbeat_runs set context_snapshot = '{}' where id = ${runs[0]!.runId}`;
     expect(await audit()).toContainEqual(expect.stringContaining(runs[0]!.runId));
   });
 
-  test('runs that have not ended, unless they are not to have', async () => {
+  test('runs that have not ended, unless the measurement ends with their start', async () => {
     await database.sql`truncate lessor.companies, lessor.activity_log cascade`;
     const contender = await store.open({ databaseUrl: database.url, redisUrl: '' }, runs);
     await contender.load('start');

@@ -6,7 +6,7 @@ import { printFigures } from '../../bench/report/figures-table.ts';
 import { targetsOf } from '../../bench/report/targets.ts';
 import { SECTIONS, resultsOf } from './results-fixture.ts';
 
-test('the JSON has each figure under its key, and ratios of rounds that were measured side by side', () => {
+test('the JSON report has each figure under its key, and ratios of values of the same round', () => {
   const json = toJson(resultsOf({ lessor: [10_000, 5_000, 11_000], noop: [20_000, 10_000, 20_000] }));
   expect(json).toMatchObject({
     lessor: 10_000,
@@ -18,12 +18,12 @@ test('the JSON has each figure under its key, and ratios of rounds that were mea
   expect(JSON.parse(JSON.stringify(json))).not.toHaveProperty('ratio.graphileWorker');
 });
 
-test('the JSON has all sections that were measured', () => {
+test('the JSON report has all measured sections', () => {
   const json = toJson({ ...resultsOf({ lessor: [1] }), ...SECTIONS });
   for (const [name, section] of Object.entries(SECTIONS)) expect(json).toHaveProperty(name, section);
 });
 
-test('each bar is judged by its own figure', () => {
+test('each target of the bench is judged by its own figure', () => {
   const results = { ...resultsOf({ lessor: [12_000], noop: [20_000], graphileWorker: [2_000] }), ...SECTIONS };
   const judged = new Map(targetsOf(results).map(({ what, holds }) => [what, holds]));
   expect(judged.get('throughput over the empty processor')).toBe(true);
@@ -38,7 +38,7 @@ test('each bar is judged by its own figure', () => {
   expect(judged.get('start of a worker to its first lease')).toBe(true);
 });
 
-test('the page shows every section, every plot that there is and every round’s figure', () => {
+test('the Markdown report shows every section, every plot and the figure of every round', () => {
   const results = { ...resultsOf({ lessor: [12_001, 12_002], noop: [20_000, 20_001] }), ...SECTIONS };
   const plots = plotsOf(results);
   const page = toMarkdown(results, new Set(plots.keys()));
@@ -55,17 +55,17 @@ test('the page shows every section, every plot that there is and every round’s
   expect(page).toContain('A processor');
 });
 
-test('the page leaves out what was not measured', () => {
+test('the Markdown report omits sections that were not measured', () => {
   const results = resultsOf({ lessor: [1] });
   const page = toMarkdown(results, new Set(plotsOf(results).keys()));
   expect(page).not.toContain('## Latency');
   expect(page).not.toContain('memory.svg');
 });
 
-test('violations and failures are told wherever figures are', () => {
+test('every report format shows violations and failures', () => {
   const results = { ...resultsOf({ lessor: [1] }), violations: ['one-lease: two'], failures: ['pgBoss: gone'] };
-  for (const told of [printFigures(results), toMarkdown(results, new Set()), JSON.stringify(toJson(results))]) {
-    expect(told).toContain('one-lease: two');
-    expect(told).toContain('pgBoss: gone');
+  for (const report of [printFigures(results), toMarkdown(results, new Set()), JSON.stringify(toJson(results))]) {
+    expect(report).toContain('one-lease: two');
+    expect(report).toContain('pgBoss: gone');
   }
 });

@@ -3,7 +3,7 @@ import { drawBars } from '../../bench/report/bar-chart.ts';
 import { drawLine } from '../../bench/report/line-chart.ts';
 import { shorten, ticks } from '../../bench/report/svg.ts';
 
-test('an axis goes from zero to beyond the largest value in round steps', () => {
+test('a chart’s axis spans zero to the largest value in round steps', () => {
   expect(ticks(27_000)).toEqual([0, 10_000, 20_000, 30_000]);
   expect(ticks(5)).toEqual([0, 1, 2, 3, 4, 5]);
   expect(ticks(0.93).at(-1)).toBeCloseTo(1);
@@ -15,16 +15,16 @@ test('an axis goes from zero to beyond the largest value in round steps', () => 
   }
 });
 
-test('there is an axis where nothing was measured', () => {
+test('a chart without values still has an axis', () => {
   expect(ticks(0)).toEqual([0, 1]);
   expect(ticks(Number.NaN)).toEqual([0, 1]);
 });
 
-test('numbers are written as short as they can be understood', () => {
+test('a chart shows numbers with three significant digits', () => {
   expect([12_345.6, 123.4, 12.34, 0.012_34, 0].map(shorten)).toEqual(['12,346', '123', '12.3', '0.0123', '0']);
 });
 
-test('bars are as long as their values, parts follow one another, and dots stand where they were measured', () => {
+test('a bar chart scales bars to their values, stacks their parts, and places dots at single measurements', () => {
   const svg = drawBars({
     title: 'Rates',
     unit: 'jobs a second',
@@ -44,7 +44,7 @@ test('bars are as long as their values, parts follow one another, and dots stand
   expect(dots[1]).toBeCloseTo(whole!.x + whole!.width);
 });
 
-test('a line goes through its points, with larger values higher up', () => {
+test('a line chart passes through its points, with larger values higher up', () => {
   const svg = drawLine({
     title: 'Memory',
     xUnit: 'jobs',
@@ -62,7 +62,7 @@ test('a line goes through its points, with larger values higher up', () => {
   expect(svg).toContain('bound');
 });
 
-test('words cannot break out of a picture', () => {
+test('a chart escapes the text it shows', () => {
   const svg = drawBars({ title: '<script>&"', unit: '', bars: [{ label: '</svg>', parts: [1] }] });
   expect(svg).not.toContain('<script>');
   expect(svg.match(/<\/svg>/g)).toHaveLength(1);

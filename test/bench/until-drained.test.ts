@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { untilDrained } from '../../bench/until-drained.ts';
 
-test('it resolves when nothing is left, and asks more often the nearer that is', async () => {
+test('untilDrained resolves when nothing is left, and polls more often towards the end', async () => {
   const startedAt = performance.now();
   const asked: number[] = [];
   const doneAfterMs = 200;
@@ -15,6 +15,6 @@ test('it resolves when nothing is left, and asks more often the nearer that is',
   expect(asked.length - middle).toBeGreaterThan(middle / 2);
 });
 
-test('what fails to be counted fails the wait', async () => {
-  await expect(untilDrained(() => Promise.reject(new Error('gone')))).rejects.toThrow('gone');
+test('untilDrained rejects when counting fails', async () => {
+  await expect(untilDrained(() => Promise.reject(new Error('unreachable')))).rejects.toThrow('unreachable');
 });
