@@ -38,7 +38,10 @@ export const store: Contender = {
       async drain() {
         await Promise.all(
           batches.map(async (share) => {
-            for (const batch of share) await Promise.all(await applyBatch(db, batch, SETTINGS, { provisioned }));
+            for (const batch of share) {
+              const outcomes = await applyBatch(db, batch, SETTINGS, { provisioned });
+              await Promise.all(outcomes.map(async (outcome) => outcome));
+            }
           }),
         );
       },
