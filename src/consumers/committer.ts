@@ -18,21 +18,21 @@ import { Sweep } from './sweep/sweep.ts';
 import type { SweepDependencies, SweepResult } from './sweep/sweep.ts';
 import type { ResolvedWorkerSettings } from './worker-settings.ts';
 
-/** What handlers and the sweep do in Postgres, outlasting its outages. */
+/** Commits operations of handlers and the sweep to Postgres, and retries while Postgres is unreachable. */
 export interface Committer extends HandlerDependencies {
-  /** Commits an operation in a transaction of its own, for one that may be poisonous. */
+  /** Commits an operation in a transaction of its own: an isolated attempt at a poison pill. */
   submitIsolated: HandlerDependencies['submit'];
   sweep(): Promise<SweepResult>;
-  /** From now on nothing waits for Postgres to come back: what is under way is rejected. */
+  /** Stops waiting for Postgres to be reachable again: what is in flight is rejected. */
   stopWaiting(): void;
 }
 
 const SWEEP_BATCH_SIZE = 500;
 
-/** Longer than a large batch takes that has to wait for nobody. */
+/** A full batch that is blocked by nobody takes less. */
 const SLOW_BATCH_THRESHOLD_MS = 250;
 
-/** For the sweep, for telling rejections, for what is tried alone, and for the outbox. */
+/** For the sweep, for rejections, for isolated attempts, and for the outbox. */
 const CONNECTIONS_BESIDE_BATCHES = 4;
 
 /** Most connections to Postgres that a worker uses concurrently: its batches are in flight on both paths. */
@@ -65,8 +65,8 @@ export function openCommitter(
   const requestReleases = (releases: readonly LeaseRelease[]) => requestFrom(releaseJobs, releases, logger);
   const outage = new DatabaseOutage({
     signal: stopping.signal,
-    onUnreachable: (detail) => logger.warn(detail, 'Postgres is away: jobs wait and spend no attempt'),
-    onReachable: (detail) => logger.info(detail, 'Postgres is back'),
+    onUnreachable: (detail) => logger.warn({ event: 'database_unreachable', ...detail }, 'database unreachable'),
+    onReachable: (detail) => logger.info({ event: 'database_reachable', ...detail }, 'database reachable'),
   });
   const pool: OperationPool = {
     pipeline: (statements) => outage.retryWhileUnreachable(() => db.pipeline(statements)),
@@ -135,6 +135,6 @@ async function requestFrom(
     await jobs.restore(releases);
   } catch (error) {
     const leases = releases.map(({ leaseId }) => leaseId);
-    logger.warn({ err: error, leases }, 'jobs of releases could not be published: a later sweep does');
+    logger.warn({ event: 'release_jobs_unpublished', err: error, leases }, 'release jobs not published');
   }
 }

@@ -2,16 +2,16 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { sqlErrorOf, kindOfSqlError } from '../db/sql-errors.ts';
 import { RECONNECT_BACKOFF, backoffDelay } from '../lib/backoff.ts';
 
-/** The worker is stopping while Postgres is away: what was under way has to be given back to the queue. */
+/** The worker is stopping while Postgres is unreachable: the jobs in flight are requeued. */
 export class WorkerStoppingError extends Error {
   override readonly name = 'WorkerStoppingError';
 }
 
-/** How an outage is told and waited for. */
-export interface StoreOutageOptions {
+/** How an outage is reported and waited for. */
+export interface DatabaseOutageOptions {
   /** Aborted when the worker may wait no longer. */
   signal: AbortSignal;
-  /** Told at the first failure and then at a slowing pace. */
+  /** Called at the first failure, and then at each power of two of them. */
   onUnreachable(detail: { failures: number; reason: string }): void;
   onReachable(detail: { failures: number }): void;
 }
@@ -19,15 +19,15 @@ export interface StoreOutageOptions {
 const STOPPED = 'the worker stopped before Postgres had answered';
 
 /**
- * Runs work on Postgres, and while Postgres is away runs it again until it is back: the jobs behind it stay active and
- * spend no attempt, and as no slot becomes free the worker takes no more of them.
+ * Runs work on Postgres, and retries it with backoff while Postgres is unreachable. The jobs that wait for it stay active,
+ * which does not count as an attempt, and as they keep their slots the worker fetches no more of them.
  */
 export class DatabaseOutage {
-  readonly #options: StoreOutageOptions;
-  /** Of all work since Postgres last answered: what fails at the same time is one outage. */
+  readonly #options: DatabaseOutageOptions;
+  /** Of all work since Postgres last answered: concurrent failures are one outage. */
   #failures = 0;
 
-  constructor(options: StoreOutageOptions) {
+  constructor(options: DatabaseOutageOptions) {
     this.#options = options;
   }
 
@@ -36,17 +36,17 @@ export class DatabaseOutage {
     for (let attempt = 1; ; attempt += 1) {
       try {
         const result = await this.#unlessStopped(work);
-        this.#tellSuccess();
+        this.#reportSuccess();
         return result;
       } catch (error) {
         if (kindOfSqlError(error) !== 'unreachable') throw error;
-        this.#tellFailure(error);
+        this.#reportFailure(error);
         await this.#waitAfter(attempt);
       }
     }
   }
 
-  /** Work that hangs must not keep the worker from stopping: doing it again elsewhere is harmless. */
+  /** Work that hangs must not keep the worker from stopping: to repeat it elsewhere is harmless. */
   async #unlessStopped<Result>(work: () => Promise<Result>): Promise<Result> {
     const { signal } = this.#options;
     if (signal.aborted) throw new WorkerStoppingError(STOPPED);
@@ -59,13 +59,13 @@ export class DatabaseOutage {
     });
   }
 
-  #tellSuccess(): void {
+  #reportSuccess(): void {
     if (this.#failures === 0) return;
     this.#options.onReachable({ failures: this.#failures });
     this.#failures = 0;
   }
 
-  #tellFailure(error: unknown): void {
+  #reportFailure(error: unknown): void {
     this.#failures += 1;
     const isPowerOfTwo = Number.isInteger(Math.log2(this.#failures));
     if (!isPowerOfTwo) return;

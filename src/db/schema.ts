@@ -18,11 +18,11 @@ import {
   TERMINAL_RUN_STATUSES,
 } from '../contracts/index.ts';
 import type { Metadata } from '../contracts/index.ts';
-import { createdAt, instant, isOneOf, lessorSchema, updatedAt, words } from './columns.ts';
+import { createdAt, instant, isOneOf, lessorSchema, updatedAt, sqlList } from './columns.ts';
 
 export { lessorSchema };
 
-/** The tenants. */
+/** Tenants. */
 export const companies = lessorSchema.table(
   'companies',
   {
@@ -88,23 +88,23 @@ export const heartbeatRuns = lessorSchema.table(
     check('heartbeat_runs_status_check', isOneOf(run.status, RUN_STATUSES)),
     check(
       'heartbeat_runs_finished_check',
-      sql`(${run.status} in (${words(TERMINAL_RUN_STATUSES)})) = (${run.finishedAt} is not null)`,
+      sql`(${run.status} in (${sqlList(TERMINAL_RUN_STATUSES)})) = (${run.finishedAt} is not null)`,
     ),
     check('heartbeat_runs_context_check', sql`jsonb_typeof(${run.contextSnapshot}) = 'object'`),
     // same-company: what leases refer to
     unique('heartbeat_runs_company_id_id').on(run.companyId, run.id),
-    // old runs, for the retention: on a column that never changes, so that updates of a run need no new index entries
+    // old runs, for the retention: by a column that never changes, so that updates of a run need no new index entries
     index('heartbeat_runs_retention').on(run.createdAt, run.id),
   ],
 );
 
 /**
- * Fencing tokens of all leases. Tokens of one environment only grow (invariant fenced), because whoever draws one
- * holds the lock of the environment's company.
+ * Fencing tokens of all leases. Tokens of one environment only grow (fenced), because a transaction that draws one holds
+ * the lock of the environment's company.
  */
 export const fencingTokens = lessorSchema.sequence('fencing_tokens');
 
-/** Which run holds which environment, since when, until when, and how it ended. */
+/** The record that one run holds one environment, from `acquired_at` until it ends. */
 export const environmentLeases = lessorSchema.table(
   'environment_leases',
   {
@@ -118,7 +118,7 @@ export const environmentLeases = lessorSchema.table(
     leasePolicy: text('lease_policy', { enum: LEASE_POLICIES }).notNull().default('ephemeral'),
     provider: text('provider'),
     providerLeaseId: text('provider_lease_id'),
-    // until when a driver may still be at work acquiring it: nothing is cleaned up under its hands
+    // until when its driver may still be acquiring it: no cleanup begins before
     acquiringUntil: instant('acquiring_until'),
     fencingToken: bigint('fencing_token', { mode: 'number' })
       .notNull()
@@ -131,7 +131,7 @@ export const environmentLeases = lessorSchema.table(
     releasedAt: instant('released_at'),
     failureReason: text('failure_reason'),
     cleanupStatus: text('cleanup_status', { enum: CLEANUP_STATUSES }),
-    // what it becomes, and why, once its driver has cleaned up after it
+    // its final status, and the reason, once its driver has cleaned up after it
     endingStatus: text('ending_status', { enum: ENDED_LEASE_STATUSES }),
     endingReason: text('ending_reason'),
     metadata: jsonb('metadata').$type<Metadata>(),
@@ -156,7 +156,7 @@ export const environmentLeases = lessorSchema.table(
     ),
     check(
       'environment_leases_released_check',
-      sql`(${lease.status} in (${words(ENDED_LEASE_STATUSES)})) = (${lease.releasedAt} is not null)`,
+      sql`(${lease.status} in (${sqlList(ENDED_LEASE_STATUSES)})) = (${lease.releasedAt} is not null)`,
     ),
     // same-company
     foreignKey({
@@ -181,23 +181,23 @@ export const environmentLeases = lessorSchema.table(
       ),
     // fenced; also serves listing an environment's leases, newest first
     uniqueIndex('environment_leases_fenced').on(lease.environmentId, lease.fencingToken),
-    // who was granted an execution workspace after whom: an expired lease is revived only when nobody was (fenced)
+    // later leases of an execution workspace: an expired lease is revived only when there is none (fenced)
     index('environment_leases_workspace')
       .on(lease.executionWorkspaceId, lease.environmentId, lease.fencingToken)
       .where(sql`${lease.executionWorkspaceId} is not null`),
     // the leases of a run, ended ones included
     index('environment_leases_run').on(lease.heartbeatRunId),
-    // the sweep's lapsed leases
+    // leases past their `expires_at`, for the sweep
     index('environment_leases_lapsing').on(lease.expiresAt).where(isOneOf(lease.status, OPEN_LEASE_STATUSES)),
-    // the sweep's leases whose acquisition was never completed
+    // leases whose acquisition was never completed, for the sweep
     index('environment_leases_pending')
       .on(lease.lastUsedAt)
       .where(sql`${lease.status} = 'pending'`),
-    // leases kept after their run: what the next run of their scope takes over, and what keeps it waiting
+    // leases kept after their run: the next run of their scope adopts them, or waits for their cleanup
     index('environment_leases_kept')
       .on(lease.environmentId, lease.executionWorkspaceId)
       .where(sql`${lease.status} in ('retained', 'pending_cleanup')`),
-    // the sweep's leases whose cleanup waits for a job
+    // leases whose cleanup waits for a job, for the sweep
     index('environment_leases_pending_cleanup')
       .on(lease.updatedAt)
       .where(sql`${lease.status} = 'pending_cleanup'`),
@@ -236,8 +236,8 @@ export const workspaceWaits = lessorSchema.table(
 );
 
 /**
- * Jobs that services wrote in transactions of their own, until a relay has published them. Without foreign keys: what
- * the job names may be unknown still, and whether it is served is decided where all jobs are.
+ * Jobs that services wrote in transactions of their own, until a relay has published them. Without foreign keys: a job may
+ * name what is not there yet, and is accepted or rejected where all jobs are.
  */
 export const outbox = lessorSchema.table(
   'outbox',
@@ -257,8 +257,8 @@ export const outbox = lessorSchema.table(
 );
 
 /**
- * The audit trail: append only, each row written in the transaction whose transition it tells (always-audited). Without
- * foreign keys: what a row tells of is a row of that transaction, whose own keys were checked.
+ * The audit trail: append-only, each row written in the transaction of its transition (always-audited). Without foreign
+ * keys: the row that an event is about is written in the same transaction, and its own keys are checked.
  */
 export const activityLog = lessorSchema.table(
   'activity_log',
@@ -279,7 +279,7 @@ export const activityLog = lessorSchema.table(
     check('activity_log_actor_type_check', isOneOf(event.actorType, ACTOR_TYPES)),
     check('activity_log_action_check', isOneOf(event.action, ACTIVITY_ACTIONS)),
     check('activity_log_entity_type_check', isOneOf(event.entityType, ENTITY_TYPES)),
-    // a run is told once that it was denied, however often its start is delivered
+    // one event for each rejected run, however often its start is delivered
     uniqueIndex('activity_log_denied_once')
       .on(event.companyId, event.runId)
       .where(sql`${event.action} = 'environment.lease_denied'`),

@@ -3,5 +3,5 @@ import { describeBrokenConnections } from './broken-connections.ts';
 describeBrokenConnections({
   name: 'Postgres',
   proxyOf: (stores) => stores.databaseProxy,
-  toldAs: 'Postgres is away',
+  toldAs: 'database unreachable',
 });

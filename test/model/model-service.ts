@@ -19,7 +19,7 @@ export interface Acquisition {
 const REASONS: Record<ReleaseStatus, string | null> = {
   released: null,
   failed: 'ended as failed by its service, which gave no reason',
-  expired: 'not renewed before it lapsed',
+  expired: 'not renewed before it expired',
   retained: null,
 };
 

@@ -8,7 +8,7 @@ import { jsonRows, uuidArray } from './parameters.ts';
 
 /**
  * A row of `environment_leases lease` joined to `environments environment`, in the shape of the contract's
- * `GrantedLease`: JSON made by Postgres, so that instants are ISO 8601 whatever the session's settings.
+ * `GrantedLease`. Postgres writes the JSON, so that instants are ISO 8601 whatever the session's settings.
  */
 export const grantedLeaseJson = sql.raw(`jsonb_build_object(
   'id', lease.id,
@@ -27,14 +27,14 @@ export const grantedLeaseJson = sql.raw(`jsonb_build_object(
   'config', environment.config,
   'providerLeaseId', lease.provider_lease_id)`);
 
-/** What stands of an active `lease` and its `environment` in the context snapshot of its run. */
+/** What the context snapshot of a run says of its active `lease` and the `environment`. */
 export const placementSnapshot = sql.raw(`jsonb_build_object('paperclipEnvironment', jsonb_build_object(
           'id', environment.id, 'name', environment.name, 'driver', environment.driver, 'leaseId', lease.id),
           'lessorFencingToken', lease.fencing_token)`);
 
 /**
- * Writes the placements and fencing tokens of leases that become active into their runs' context snapshots: what a
- * statement does with its `lease` as `placed`, which {@link recordAcquired} goes by.
+ * Writes the placements and fencing tokens of each `lease` that becomes active into its run's context snapshot. The CTE
+ * `snapshot` of a statement, from which {@link recordAcquired} takes the agents.
  */
 export const writePlacementSnapshot = sql`
       update lessor.heartbeat_runs run set
@@ -44,14 +44,14 @@ export const writePlacementSnapshot = sql`
       where run.id = lease.heartbeat_run_id
       returning run.id, run.agent_id`;
 
-/** Where {@link recordAcquired} finds the leases, and the agents of their runs. */
-const LEASES_AND_PLACEMENTS = {
+/** Where {@link recordAcquired} finds the leases and the agents of their runs. */
+const LEASES_AND_SNAPSHOTS = {
   leases: sql.raw('lease left join snapshot on snapshot.id = lease.heartbeat_run_id'),
   agentId: sql.raw('snapshot.agent_id'),
 };
 
-/** Tells `lease_acquired` of leases that become active, in the statement that makes them so (always-audited). */
-export const recordAcquired = (actor: ActorInStatement, { leases, agentId } = LEASES_AND_PLACEMENTS): SQL => sql`
+/** Records `lease_acquired` in the statement that makes leases active (always-audited). */
+export const recordAcquired = (actor: ActorInStatement, { leases, agentId } = LEASES_AND_SNAPSHOTS): SQL => sql`
       insert into lessor.activity_log
         (company_id, actor_type, actor_id, action, entity_type, entity_id, agent_id, run_id, details)
       select lease.company_id, ${actor.type}, ${actor.id}, 'environment.lease_acquired', 'environment_lease', lease.id,
@@ -61,7 +61,7 @@ export const recordAcquired = (actor: ActorInStatement, { leases, agentId } = LE
       from ${leases}
       order by lease.fencing_token`;
 
-/** A lease to be made. */
+/** A lease to be inserted. */
 export interface NewLease {
   companyId: string;
   environmentId: string;
@@ -78,12 +78,11 @@ export interface NewLease {
 }
 
 /**
- * Makes leases active, ends the waits for them, writes each placement and its fencing token into the run's context
- * snapshot and tells `lease_acquired`, all in one
- * statement (always-audited, always-bounded). Fencing tokens are drawn in the order given, under the companies' locks,
- * so those of one environment only grow (fenced). Instants are the statement's, not the transaction's: that one may
- * have begun long before it was given the lock. A second live lease of a run (one-lease) or of an execution
- * workspace (single-flight) is refused by its unique index.
+ * Inserts active leases, deletes the waits of their runs, writes the placement snapshots and records `lease_acquired`, in
+ * one statement (always-audited, always-bounded). Fencing tokens are drawn in the order given, under the companies'
+ * locks, so that those of one environment only grow (fenced). Instants are the statement's: the transaction may have
+ * waited long for the locks. Unique indexes reject a second live lease of a run on an environment (one-lease), and of an
+ * execution workspace (single-flight).
  *
  * @returns the leases, in the order given
  */
@@ -101,10 +100,10 @@ export async function acquireLeases(
         issue_id, status, lease_policy, provider, provider_lease_id, ttl_seconds, acquired_at,
         last_used_at, expires_at, metadata)
       select "companyId", "environmentId", "runId", "executionWorkspaceId", "issueId", 'active', "leasePolicy",
-        coalesce(wanted.provider, environment.driver), "providerLeaseId", "ttlSeconds",
+        coalesce(requested.provider, environment.driver), "providerLeaseId", "ttlSeconds",
         statement_timestamp(), statement_timestamp(),
-        coalesce("expiresAt", statement_timestamp() + make_interval(secs => "ttlSeconds")), wanted.metadata
-      from jsonb_to_recordset(${jsonRows(rows)}) as wanted (
+        coalesce("expiresAt", statement_timestamp() + make_interval(secs => "ttlSeconds")), requested.metadata
+      from jsonb_to_recordset(${jsonRows(rows)}) as requested (
         ordinal int, "companyId" uuid, "environmentId" uuid, "runId" uuid, "executionWorkspaceId" uuid,
         "issueId" uuid, "leasePolicy" text, provider text, "providerLeaseId" text, "ttlSeconds" int,
         "expiresAt" timestamptz, metadata jsonb)
@@ -112,7 +111,7 @@ export async function acquireLeases(
       order by ordinal
       returning *
     ), snapshot as (${writePlacementSnapshot}
-    ), served as (
+    ), deleted_wait as (
       delete from lessor.workspace_waits wait using lease where wait.run_id = lease.heartbeat_run_id
     ), event as (${recordAcquired(actor)}
     )
@@ -126,16 +125,15 @@ export async function acquireLeases(
 /** A lease that its driver has acquired. */
 export interface AcquiredLease {
   leaseId: string;
-  /** What the driver calls what it acquired. */
+  /** The driver's own id of what it acquired. */
   providerLeaseId: string;
 }
 
 /**
- * Makes pending leases active: the second of the two steps in which a driver acquires. Writes each placement and its
- * fencing token into its run's context snapshot and tells `lease_acquired` (always-audited), in one statement. The lease
- * lasts its ttl from now on (always-bounded), and its fencing token is drawn now, under the company's lock: whoever
- * became active after it has a higher one, however long a driver took (fenced). One that is not pending any more is left
- * alone.
+ * Makes pending leases active, the second step of an acquisition by a driver: writes the placement snapshots and records
+ * `lease_acquired`, in one statement (always-audited). The ttl counts from now (always-bounded). The fencing token is
+ * drawn now, under the company's lock, so that a lease that becomes active later has a higher one, however long its
+ * driver took (fenced). A lease that is no longer pending is unchanged.
  */
 export async function activateLeases(tx: Transaction, acquired: readonly AcquiredLease[], actor: Actor): Promise<void> {
   await tx.execute(sql`
@@ -158,10 +156,10 @@ export async function activateLeases(tx: Transaction, acquired: readonly Acquire
 }
 
 /**
- * Says of leases that ended while their driver acquired them that it is done now, so that their cleanup can begin, or
- * begin anew. One that has been cleaned up already, since its acquirer was held to be dead, waits for its cleanup anew:
- * the acquirer may have made something since (no-leak). It ends as it did, or was to. One that was taken over is left
- * alone: what was acquired is another lease's by now.
+ * Records that drivers have finished acquiring leases that ended meanwhile, so that their cleanup can begin. A lease that
+ * was cleaned up already, because its acquirer was presumed dead, becomes `pending_cleanup` again: the acquirer may have
+ * created something since (no-leak). It ends as it had, or was to. A lease that was adopted is unchanged: what was
+ * acquired belongs to another lease by now.
  */
 export async function recordSupersededAcquisitions(tx: Transaction, leaseIds: readonly string[]): Promise<void> {
   await tx.execute(sql`

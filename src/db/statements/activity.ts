@@ -4,19 +4,19 @@ import type { ActivityAction, ActorType, EntityType, Metadata, Rejection } from 
 import type { Transaction } from '../connection.ts';
 import { jsonRows } from './parameters.ts';
 
-/** Who made a transition happen. */
+/** Who caused a transition. */
 export interface Actor {
   type: ActorType;
   id: string;
 }
 
-/** An actor in a statement, whether it is known already or a placeholder stands for it. */
+/** An actor in a statement: values, or placeholders for them. */
 export type ActorInStatement = Record<keyof Actor, string | Placeholder>;
 
-/** Where {@link Actor} is bound later. */
+/** The {@link Actor} of a precompiled statement. */
 export const ACTOR_PLACEHOLDERS = { type: sql.placeholder('actorType'), id: sql.placeholder('actorId') };
 
-/** An event that no set-based statement writes itself. */
+/** An event that is not written by the statement of its transition. */
 export interface ActivityEvent {
   companyId: string;
   action: ActivityAction;
@@ -25,7 +25,7 @@ export interface ActivityEvent {
   details: Metadata;
 }
 
-/** Tells a transition, in the transaction that makes it (always-audited). */
+/** Records a transition, in its transaction (always-audited). */
 export async function recordActivity(tx: Transaction, event: ActivityEvent, actor: Actor): Promise<void> {
   await tx.execute(sql`
     insert into lessor.activity_log (company_id, actor_type, actor_id, action, entity_type, entity_id, details)
@@ -43,7 +43,8 @@ export interface RejectedRun {
 }
 
 /**
- * Tells that runs were denied a lease, where the company is known, once a run however often its start is delivered.
+ * Records that runs got no lease, where the company is registered: once for each run, however often its start is
+ * delivered.
  */
 export async function recordRejections(tx: Transaction, runs: readonly RejectedRun[], actor: Actor): Promise<void> {
   const rows = runs.map(({ rejection, ...run }) => ({ ...run, ...rejection }));
@@ -52,7 +53,7 @@ export async function recordRejections(tx: Transaction, runs: readonly RejectedR
       (company_id, actor_type, actor_id, action, entity_type, entity_id, agent_id, run_id, details)
     select company.id, ${actor.type}, ${actor.id}, 'environment.lease_denied', 'heartbeat_run', "runId", "agentId",
       "runId", jsonb_strip_nulls(jsonb_build_object('code', code, 'reason', reason, 'environmentId', "environmentId"))
-    from jsonb_to_recordset(${jsonRows(rows)}) as denied (
+    from jsonb_to_recordset(${jsonRows(rows)}) as rejected (
       "companyId" uuid, "runId" uuid, "agentId" uuid, "environmentId" uuid, code text, reason text)
     join lessor.companies company on company.id = "companyId"
     on conflict (company_id, run_id) where action = 'environment.lease_denied' do nothing`);

@@ -6,17 +6,17 @@ import { grantedLeaseJson } from './acquire-leases.ts';
 import type { NewLease } from './acquire-leases.ts';
 import { jsonRows, uuidArray } from './parameters.ts';
 
-/** How far a pending lease may be from the last sign of whoever acquires it. */
+/** Bounds of a pending lease. */
 export interface PendingLimit {
-  /** Longest time without a sign, in seconds: the sweep ends the lease then, and it must not lapse before. */
+  /** Seconds without a heartbeat of its acquirer after which the sweep ends the lease; it must not expire before. */
   pendingSeconds: number;
 }
 
 /**
- * Makes leases that a driver is to acquire: the first of the two steps in which that is done, so that whatever the
- * driver does is known of, come what may (no-leak). It is told when the second one is done. They hold what an active
- * one does: their run's only lease on the environment (one-lease), the execution workspace (single-flight), and an end
- * (always-bounded). Their fencing tokens are provisional.
+ * Inserts pending leases, the first step of an acquisition by a driver: it is committed before the driver is called, so
+ * that the sweep finds what a crash leaves behind (no-leak). The event is recorded with the second step. A pending lease
+ * holds what an active one does: the run's only lease on the environment (one-lease), the execution workspace
+ * (single-flight) and an end (always-bounded). Its fencing token is provisional.
  *
  * @returns the leases, in the order given
  */
@@ -35,14 +35,14 @@ export async function preparePendingLeases(
         metadata)
       select "companyId", "environmentId", "runId", "executionWorkspaceId", "issueId", 'pending', "leasePolicy",
         environment.driver, "providerLeaseId", "ttlSeconds", statement_timestamp(), statement_timestamp(),
-        statement_timestamp() + make_interval(secs => greatest("ttlSeconds", ${pendingSeconds}::int)), wanted.metadata
-      from jsonb_to_recordset(${jsonRows(rows)}) as wanted (
+        statement_timestamp() + make_interval(secs => greatest("ttlSeconds", ${pendingSeconds}::int)), requested.metadata
+      from jsonb_to_recordset(${jsonRows(rows)}) as requested (
         ordinal int, "companyId" uuid, "environmentId" uuid, "runId" uuid, "executionWorkspaceId" uuid, "issueId" uuid,
         "leasePolicy" text, "providerLeaseId" text, "ttlSeconds" int, metadata jsonb)
       join lessor.environments environment on environment.id = "environmentId"
       order by ordinal
       returning *
-    ), served as (
+    ), deleted_wait as (
       delete from lessor.workspace_waits wait using lease where wait.run_id = lease.heartbeat_run_id
     )
     select ${grantedLeaseJson} as lease
@@ -52,7 +52,7 @@ export async function preparePendingLeases(
   return prepared.map((row) => row.lease);
 }
 
-/** Gives a sign that somebody is about to acquire these leases, where they are still pending. */
+/** Records a heartbeat of whoever acquires these leases, where they are still pending. */
 export async function touchPendingLeases(
   tx: Transaction,
   leaseIds: readonly string[],
@@ -67,10 +67,10 @@ export async function touchPendingLeases(
 }
 
 /**
- * Says of leases that a driver begins to acquire them, and until when it may be at work: they are not cleaned up
- * before, lest it make something once more that had just been removed (no-leak).
+ * Records that drivers begin to acquire leases, and until when they may take: no cleanup begins before, since the driver
+ * could create again what the cleanup has just removed (no-leak).
  *
- * @returns which of the leases are still to be acquired
+ * @returns the leases that are still pending
  */
 export async function beginAcquisitions(
   tx: Transaction,
@@ -89,7 +89,7 @@ export async function beginAcquisitions(
   return new Set(begun.map((lease) => lease.id));
 }
 
-/** An attempt of a driver that failed. */
+/** A failed attempt of a driver. */
 export interface FailedAttempt {
   leaseId: string;
   reason: string;
@@ -97,13 +97,13 @@ export interface FailedAttempt {
   attempt: number;
 }
 
-/** An attempt to acquire that failed. */
+/** A failed attempt to acquire. */
 export interface FailedAcquisitionAttempt extends FailedAttempt {
-  /** Whether the driver has stopped working at it. */
+  /** Whether the driver's call has ended. */
   isOver: boolean;
 }
 
-/** Records that an acquisition failed, and that it is over where it is. */
+/** Records that acquisitions failed, and which of them are over (always-explained). */
 export async function recordFailedAcquisitions(
   tx: Transaction,
   failures: readonly FailedAcquisitionAttempt[],
@@ -112,7 +112,7 @@ export async function recordFailedAcquisitions(
     update lessor.environment_leases lease set
       acquiring_until = case
         when not "isOver" then lease.acquiring_until
-        -- it may have made something since its cleanup began
+        -- it may have created something since its cleanup began
         when lease.status = 'pending_cleanup' then statement_timestamp()
       end,
       failure_reason = case lease.status when 'pending' then reason else lease.failure_reason end,
@@ -130,12 +130,12 @@ export interface LeaseToCleanUp {
   /** The lease's own, or where it names none the driver of its environment. */
   provider: string;
   cleanupStatus: CleanupStatus | null;
-  /** What it becomes once it is cleaned up, and why; null for one whose cleanup was asked for by hand. */
+  /** Its status once it is cleaned up, and the reason; null when an operator requested the cleanup. */
   endingStatus: Extract<LeaseStatus, 'released' | 'expired' | 'failed'> | null;
   endingReason: string | null;
   /**
-   * How long its driver may still be at work acquiring it, in milliseconds: 0 when it is done with that, or has had its
-   * time; null when nothing was heard of that since its cleanup began.
+   * How long its driver may still be acquiring it, in milliseconds: 0 when the driver has finished or its time is over;
+   * null when no acquisition was reported since the cleanup began.
    */
   acquiringForMs: number | null;
 }
@@ -162,8 +162,8 @@ export async function readLeasesToCleanUp(
 }
 
 /**
- * Says of leases that their cleanup begins: an acquisition that is reported from now on has made something that it may
- * have missed (no-leak).
+ * Records that the cleanup of leases begins: it may miss what an acquisition created that is reported from now on, which
+ * therefore needs another cleanup (no-leak).
  */
 export async function beginCleanups(tx: Transaction, leaseIds: readonly string[]): Promise<void> {
   await tx.execute(sql`
@@ -171,7 +171,7 @@ export async function beginCleanups(tx: Transaction, leaseIds: readonly string[]
     where id = any(${uuidArray(leaseIds)}) and acquiring_until <= statement_timestamp()`);
 }
 
-/** Takes up the cleanup of leases again that had failed for good, as an operator asks for. */
+/** Reopens the cleanup of leases where it had failed permanently, as an operator requests. */
 export async function reopenFailedCleanups(tx: Transaction, leaseIds: readonly string[]): Promise<void> {
   await tx.execute(sql`
     update lessor.environment_leases set
@@ -180,7 +180,7 @@ export async function reopenFailedCleanups(tx: Transaction, leaseIds: readonly s
       and ending_status is not null`);
 }
 
-/** Records on leases that wait for their cleanup why it failed, and how often it was tried (always-explained). */
+/** Records on leases why their cleanup failed, and in which attempt (always-explained). */
 export async function recordFailedCleanups(tx: Transaction, failures: readonly FailedAttempt[]): Promise<void> {
   await tx.execute(sql`
     update lessor.environment_leases lease set

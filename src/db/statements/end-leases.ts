@@ -8,24 +8,24 @@ import { hasExternalEffectsSql } from './external-effects.ts';
 import { jsonRows, uuidArray } from './parameters.ts';
 
 /**
- * Whether a `lease` is pending or active (always-explained), said so that it is looked up by its run. Said by its status,
- * Postgres would rather read one of the indexes of live leases from end to end, if there were few when it last looked.
+ * Whether a `lease` is pending or active (by the check of always-explained), in a form that makes Postgres look it up by
+ * its run. By status, it would scan an index of live leases, if there were few of them when the table was analyzed.
  */
 export const isLive = sql.raw('lease.cleanup_status is null');
 
-/** Cleanup of a lease whose driver has no effects outside Postgres is done once its row is written. */
+/** A lease without external effects is cleaned up by writing its row. */
 const cleanupOfEndedLease = sql`case when ${hasExternalEffectsSql('lease.provider')} then 'pending' else 'success' end`;
 
-/** What is kept on an environment for the next run of its scope; on `Local` there is nothing to keep. */
+/** What is kept for the next run of the same scope; without external effects there is nothing to keep. */
 const keptForReuse = sql`lease.status = 'active' and ${hasExternalEffectsSql('lease.provider')}
   and lease.lease_policy in ('reuse_by_environment', 'reuse_by_execution_workspace')`;
 
 const keptOnFailure = sql`lease.status = 'active' and lease.lease_policy = 'retain_on_failure'`;
 
 /**
- * How the end of a `run` ends its live `lease` (DESIGN: released, failed with the run's reason, or retained on failure).
- * What a run that did not fail leaves for reuse is retained until the next run of its scope takes it over. One that was
- * never active is not retained: there is nothing to look at.
+ * How the end of a `run` ends its live `lease`: released; failed, with the run's reason; or retained, on failure under
+ * `retain_on_failure`, and after a success under a policy of reuse, until the next run of the scope adopts it. A lease
+ * that was never active is not retained: there is nothing to keep.
  */
 export const endingByRun = sql`
   case
@@ -45,8 +45,8 @@ export const endingByRun = sql`
   end as cleanup_status`;
 
 /**
- * What a lease becomes that is to end so. While its cleanup is pending it ends in two steps: it becomes
- * `pending_cleanup`, which keeps how it is to end, and its end is told when its driver has cleaned up after it.
+ * The status that an ending lease gets. While its cleanup is pending it ends in two steps: it becomes `pending_cleanup`,
+ * with its final status in `ending_status`, and its end is recorded once its driver has cleaned up after it.
  */
 export const nextStatus = sql.raw(
   `case when status <> 'retained' and cleanup_status = 'pending' then 'pending_cleanup' else status end`,
@@ -56,7 +56,7 @@ export const nextStatus = sql.raw(
 export const endedLeaseColumns = sql.raw(`(status, failure_reason, cleanup_status, ending_status, ending_reason,
   released_at, expires_at, last_used_at, updated_at)`);
 
-/** A `lease` after an `ending`, which has its `next_status` beside what it is to end as. */
+/** The columns of a `lease` after an `ending`, which has a `next_status` beside its final `status`. */
 export const endedLeaseValues = sql.raw(`select next_status, ending.failure_reason, ending.cleanup_status,
   case next_status when 'pending_cleanup' then ending.status else lease.ending_status end,
   case next_status when 'pending_cleanup' then ending.failure_reason else lease.ending_reason end,
@@ -67,8 +67,8 @@ export const endedLeaseValues = sql.raw(`select next_status, ending.failure_reas
   statement_timestamp(), statement_timestamp()`);
 
 /**
- * Tells the ends of leases in the statement that ends them (always-audited).
- * @param leases selects each `lease` with its `from_status`, beside its `run`
+ * Records the ends of leases in the statement that ends them (always-audited).
+ * @param leases selects each `lease` with its `from_status`, and its `run`
  */
 export const recordEnded = (actor: ActorInStatement, leases: SQL): SQL => sql`
       insert into lessor.activity_log
@@ -93,19 +93,18 @@ export interface EndedLease {
 }
 
 /**
- * Takes leases from one status to another and tells each transition, in one statement (always-audited,
- * always-explained). `ending` selects `lease_id, from_status, status, failure_reason, cleanup_status`; a lease whose
- * status is no longer `from_status` once its row is locked is left alone, so no transition is told twice.
+ * Moves leases from one status to another and records each transition, in one statement (always-audited,
+ * always-explained).
  *
- * A lease that is to end while its cleanup is pending ends in two steps: it becomes `pending_cleanup`, which keeps how
- * it is to end, and its end is told when its driver has cleaned up after it.
+ * @param endings selects `lease_id, from_status, status, failure_reason, cleanup_status`. A lease whose status is no longer
+ *   `from_status` once its row is locked is unchanged, so that no transition is recorded twice.
  */
-async function applyEndings(tx: Transaction, ending: SQL, actor: Actor): Promise<EndedLease[]> {
+async function applyEndings(tx: Transaction, endings: SQL, actor: Actor): Promise<EndedLease[]> {
   return queryRows<EndedLease>(
     tx,
     sql`
-    with wanted as (${ending}),
-    ending as (select *, ${nextStatus} as next_status from wanted),
+    with decided as (${endings}),
+    ending as (select *, ${nextStatus} as next_status from decided),
     lease as (
       update lessor.environment_leases lease set ${endedLeaseColumns} = (${endedLeaseValues})
       from ending
@@ -133,8 +132,8 @@ export async function endLeasesOfRuns(tx: Transaction, runIds: readonly string[]
 }
 
 /**
- * Ends those of the leases that are live though their run has ended. Rows that someone else has locked are skipped:
- * they are being ended already, and the sweep never waits, so it can neither block nor deadlock with an operation.
+ * Ends those of the leases that are live though their run has ended (no-leak). Locked rows are skipped: the sweep never
+ * waits, so that it can neither block nor deadlock with an operation, and whoever holds the lock is ending the lease.
  */
 export async function endOrphanedLeases(
   tx: Transaction,
@@ -145,17 +144,17 @@ export async function endOrphanedLeases(
   return applyEndings(tx, endingOfEndedRuns(orphaned), actor);
 }
 
-/** An instant as it stands in a reason: whole seconds in UTC. */
+/** An instant in a reason: ISO 8601 in whole seconds, UTC. */
 const isoSeconds = (instant: string) => sql.raw(`to_char(${instant} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')`);
 
 const isExpired = sql.raw(
   `lease.status in ('pending', 'active', 'retained') and lease.expires_at <= statement_timestamp()`,
 );
 
-/** What to do about a row that someone else has locked: the sweep leaves it alone, an operation waits for it. */
+/** What to do about a locked row: the sweep skips it, an operation waits for it. */
 export type RowLocking = 'skip locked' | 'wait';
 
-/** Expires those of the leases that have lapsed. */
+/** Ends those of the leases that are past their `expires_at` (no-leak). */
 export async function expireLeases(
   tx: Transaction,
   leaseIds: readonly string[],
@@ -178,9 +177,9 @@ export async function expireLeases(
 }
 
 /**
- * Fails those of the leases whose acquisition was begun and never completed: they are pending still, and nobody has
- * touched them for so long. One whose run has ended, or that has lapsed, is left to those who say so. Rows that
- * someone else has locked are skipped: their acquisition may be about to be completed.
+ * Fails those of the leases whose acquisition was never completed: they are pending, and were not touched for
+ * `untouchedSeconds` (no-leak). A lease whose run has ended, or that has expired, is ended for that reason instead. Locked
+ * rows are skipped: their acquisition may be about to complete.
  */
 export async function failAbandonedLeases(
   tx: Transaction,
@@ -205,7 +204,7 @@ export async function failAbandonedLeases(
   );
 }
 
-/** A lease to be ended for a reason of the caller's. */
+/** How a lease is to be ended, as the caller has decided. */
 export interface LeaseEnding {
   leaseId: string;
   fromStatus: LeaseStatus;
@@ -214,7 +213,7 @@ export interface LeaseEnding {
   cleanupStatus: CleanupStatus;
 }
 
-/** Ends leases as told: releases by a service, and holders of a workspace that are superseded. */
+/** Ends leases as the caller has decided. */
 export async function endLeases(tx: Transaction, endings: readonly LeaseEnding[], actor: Actor): Promise<EndedLease[]> {
   return applyEndings(
     tx,

@@ -2,7 +2,7 @@ import { sql } from 'drizzle-orm';
 import { queryRows } from '../connection.ts';
 import type { Db } from '../connection.ts';
 
-/** A live lease of an ended run, and its place in a pass over those. */
+/** A live lease of an ended run, with its position in a pass over them. */
 export interface OrphanedLease {
   leaseId: string;
   runId: string;
@@ -10,9 +10,9 @@ export interface OrphanedLease {
 }
 
 /**
- * Live leases of ended runs, through the index `environment_leases_one_lease`. The limit of one keeps Postgres from
- * joining them to all runs at once: most runs have ended, so it would expect to find enough of them early on, when as a
- * rule there is none to be found.
+ * Live leases of ended runs, through the index `environment_leases_one_lease`. `limit 1` forces a lookup of the run per
+ * lease. Postgres would start from the runs otherwise, most of which have ended, and expect to find a page of such leases
+ * early, where as a rule there is none at all.
  */
 export async function findOrphanedLeases(db: Db, limit: number, after?: OrphanedLease): Promise<OrphanedLease[]> {
   return queryRows<OrphanedLease>(
@@ -31,13 +31,13 @@ export async function findOrphanedLeases(db: Db, limit: number, after?: Orphaned
   );
 }
 
-/** A lease past its end, and its place in a pass over those. */
+/** A lease past its `expires_at`, with its position in a pass over them. */
 export interface ExpiredLease {
   leaseId: string;
   expiresAt: string;
 }
 
-/** Leases past their end, oldest first, through the index `environment_leases_lapsing`. */
+/** Leases past their `expires_at`, oldest first, through the index `environment_leases_lapsing`. */
 export async function findExpiredLeases(db: Db, limit: number, after?: ExpiredLease): Promise<ExpiredLease[]> {
   return queryRows<ExpiredLease>(
     db,
@@ -50,13 +50,13 @@ export async function findExpiredLeases(db: Db, limit: number, after?: ExpiredLe
   );
 }
 
-/** A lease whose acquisition nobody completes, and its place in a pass over those. */
+/** A lease whose acquisition was never completed, with its position in a pass over them. */
 export interface AbandonedLease {
   leaseId: string;
   lastUsedAt: string;
 }
 
-/** Pending leases that nobody has touched for long, oldest first, through the index `environment_leases_pending`. */
+/** Pending leases not touched for `untouchedSeconds`, oldest first, through `environment_leases_pending`. */
 export async function findAbandonedLeases(
   db: Db,
   untouchedSeconds: number,
@@ -74,14 +74,14 @@ export async function findAbandonedLeases(
   );
 }
 
-/** A lease that waits for its cleanup, and its place in a pass over those. */
+/** A lease whose cleanup is pending, with its position in a pass over them. */
 export interface UncleanedLease {
   leaseId: string;
   companyId: string;
   updatedAt: string;
 }
 
-/** Leases that have waited long for their cleanup, oldest first, through `environment_leases_pending_cleanup`. */
+/** Leases whose cleanup is pending for `waitedSeconds`, oldest first, through `environment_leases_pending_cleanup`. */
 export async function findUncleanedLeases(
   db: Db,
   waitedSeconds: number,

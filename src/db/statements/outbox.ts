@@ -4,7 +4,7 @@ import { queryRows } from '../connection.ts';
 import type { CallerTransaction, Transaction } from '../connection.ts';
 import { bigintArray } from './parameters.ts';
 
-/** Where a transaction that wrote into the outbox is told of, once it has committed. */
+/** The channel that is notified when a transaction that wrote into the outbox commits. */
 export const OUTBOX_CHANNEL = 'lessor_outbox';
 
 /** A job that is to be published if, and only if, the transaction that writes it commits. */
@@ -15,7 +15,7 @@ export interface NewOutboxJob {
   payload: { companyId: string };
 }
 
-/** Writes a job and wakes the relays, both when the transaction commits. Its role needs no right but to insert. */
+/** Writes a job and notifies the relays, both when the transaction commits. Its role only needs the right to insert. */
 export async function insertOutboxJob(tx: CallerTransaction, job: NewOutboxJob): Promise<void> {
   await tx.execute(sql`
     with job as (
@@ -26,8 +26,8 @@ export async function insertOutboxJob(tx: CallerTransaction, job: NewOutboxJob):
 }
 
 /**
- * Makes Postgres end the session when nothing is heard of the transaction for so long: a relay whose machine is gone
- * would keep its jobs locked until TCP notices, which can take hours.
+ * Makes Postgres end the session when the transaction is idle for so long. The jobs of a relay whose machine is lost would
+ * otherwise stay locked until TCP notices, which can take hours.
  */
 export async function setIdleInTransactionTimeout(tx: Transaction, milliseconds: number): Promise<void> {
   await tx.execute(sql`select set_config('idle_in_transaction_session_timeout', ${String(milliseconds)}, true)`);
@@ -42,13 +42,12 @@ export interface OutboxJob {
 }
 
 /**
- * Locks jobs, oldest first, of which none has an earlier one of the same run: locked by another relay or not, a job
- * whose predecessor is still there is left alone, and a predecessor is gone only once it was published. So the order of
- * each run is kept by any number of relays, which never wait for one another.
+ * Locks the oldest jobs, but none while an earlier job of the same run is in the outbox, locked or not. A job is deleted
+ * only once it was published, so any number of relays keep the order of each run, and they never wait for one another.
  *
- * No cursor is kept: a job whose transaction commits late is found whatever was published meanwhile.
+ * There is no cursor: a job whose transaction commits late is found, whatever was published meanwhile.
  *
- * @param except ids of jobs to leave alone; those of their runs that come after them are left alone with them
+ * @param except ids of jobs to skip; later jobs of their runs are skipped with them
  */
 export async function lockFirstOutboxJobs(
   tx: Transaction,
@@ -68,7 +67,7 @@ export async function lockFirstOutboxJobs(
   return jobs.map((job) => ({ ...job, payload: JSON.parse(job.payload) as OutboxJob['payload'] }));
 }
 
-/** Removes jobs that were published. */
+/** Deletes jobs that were published. */
 export async function deleteOutboxJobs(tx: Transaction, ids: readonly string[]): Promise<void> {
   await tx.execute(sql`delete from lessor.outbox where id = any(${bigintArray(ids)})`);
 }

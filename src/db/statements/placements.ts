@@ -6,8 +6,8 @@ import { grantedLeaseJson } from './acquire-leases.ts';
 import { hasExternalEffectsSql } from './external-effects.ts';
 import { jsonRows, uuidArray } from './parameters.ts';
 
-/** Where a run wants to execute. Without an environment it is the company's `Local`. */
-export interface WantedPlacement {
+/** Where a run is to execute: without an environment, on its company's `Local`. */
+export interface PlacementRequest {
   companyId: string;
   runId?: string | undefined;
   environmentId?: string | undefined;
@@ -15,23 +15,23 @@ export interface WantedPlacement {
   leasePolicy?: LeasePolicy | undefined;
 }
 
-/** What stands in the database about a wanted placement. */
+/** What the database has about a requested placement. */
 export interface FoundPlacement {
   environment: { id: string; companyId: string; driver: EnvironmentDriver; status: EnvironmentStatus } | null;
   /**
-   * The execution workspace that the run gets: the one it names, but where all runs of an environment work in its one
-   * checkout (`workspaceMode: in_place`) that one, which goes by the environment's id.
+   * The execution workspace that the run gets: the one it names, or the environment's only checkout under
+   * `workspaceMode: in_place`, whose id is that of the environment.
    */
   executionWorkspaceId: string | null;
   /** The newest lease that the run has or had on the environment. */
   lease: GrantedLease | null;
-  /** Who holds the execution workspace there with a live ephemeral lease, or with one that is still to be cleaned up. */
+  /** The holder of the execution workspace there, by an ephemeral lease that is live or whose cleanup is pending. */
   holder: WorkspaceHolder | null;
-  /** What an earlier run of the scope left to be taken over, by the policies that reuse. Never on `Local`. */
+  /** The lease of an earlier run of the scope to be adopted, under a policy of reuse. Never on `Local`. */
   retained: RetainedLease | null;
   /** The run's own wait for the execution workspace. */
   wait: { since: string; forMs: number } | null;
-  /** The run that is to be given the execution workspace before this one, because it has waited longer. */
+  /** The run that gets the execution workspace before this one, because it has waited longer. */
   ahead: WorkspaceWaiter | null;
 }
 
@@ -41,7 +41,7 @@ export interface WorkspaceWaiter {
   since: string;
 }
 
-/** A lease that is kept after its run, with what its driver acquired. */
+/** A lease that is retained after its run, with the driver's id of what it acquired. */
 export interface RetainedLease {
   leaseId: string;
   providerLeaseId: string;
@@ -61,14 +61,19 @@ export interface WorkspaceHolder {
 }
 
 /**
- * A run that has not asked for its workspace for so long is not waited for: its job is gone, or its queue is stuck.
- * Far above the half second after which waiting runs ask again, so that a backlog does not cost a run its place.
+ * A waiting run that has not asked for its workspace for so long is passed over: its job is gone, or its queue is stuck.
+ * Waiting runs ask every half second, so 30 seconds keep a backlog from costing a run its position.
  */
-const LONGEST_SILENCE_SECONDS = 30;
+const WAITER_TIMEOUT_SECONDS = 30;
 
-/** Reads what decides about placements, in the order given. The companies' locks must be held. */
-export async function readPlacements(tx: Transaction, wanted: readonly WantedPlacement[]): Promise<FoundPlacement[]> {
-  const rows = wanted.map((placement, ordinal) => ({ ordinal, ...placement }));
+/**
+ * Reads what decides about placements, in the order given. The companies' locks must be held (single-flight, one-lease).
+ */
+export async function readPlacements(
+  tx: Transaction,
+  requests: readonly PlacementRequest[],
+): Promise<FoundPlacement[]> {
+  const rows = requests.map((placement, ordinal) => ({ ordinal, ...placement }));
   return queryRows<FoundPlacement>(
     tx,
     sql`
@@ -84,7 +89,7 @@ export async function readPlacements(tx: Transaction, wanted: readonly WantedPla
         'since', own.waiting_since,
         'forMs', extract(epoch from statement_timestamp() - own.waiting_since) * 1000) end as wait,
       longest.ahead
-    from jsonb_to_recordset(${jsonRows(rows)}) as wanted (
+    from jsonb_to_recordset(${jsonRows(rows)}) as request (
       ordinal int, "companyId" uuid, "runId" uuid, "environmentId" uuid, "executionWorkspaceId" uuid, "leasePolicy" text)
     left join lateral (
       select * from lessor.environments where id = coalesce(
@@ -141,7 +146,7 @@ export async function readPlacements(tx: Transaction, wanted: readonly WantedPla
       join lessor.heartbeat_runs run on run.id = waiter.run_id
       where waiter.environment_id = environment.id and waiter.execution_workspace_id = workspace.id
         and waiter.run_id is distinct from "runId" and run.status in ('queued', 'running')
-        and waiter.last_asked_at > statement_timestamp() - make_interval(secs => ${LONGEST_SILENCE_SECONDS})
+        and waiter.last_asked_at > statement_timestamp() - make_interval(secs => ${WAITER_TIMEOUT_SECONDS})
         and (own.run_id is null or (waiter.waiting_since, waiter.run_id) < (own.waiting_since, own.run_id))
       order by waiter.waiting_since, waiter.run_id limit 1
     ) longest on true
@@ -149,7 +154,7 @@ export async function readPlacements(tx: Transaction, wanted: readonly WantedPla
   );
 }
 
-/** A run that asked for an execution workspace and did not get it. */
+/** A run that did not get the execution workspace that it asked for. */
 export interface UnservedRun {
   companyId: string;
   runId: string;
@@ -158,8 +163,8 @@ export interface UnservedRun {
 }
 
 /**
- * Notes that runs wait, in the order given, so that the longest waiter is next (single-flight). A run that waits already
- * keeps its place, unless it asks for another workspace by now. Each run id may be given once.
+ * Records that runs wait, in the order given, so that the longest waiter is next (single-flight). A run that waits already
+ * keeps its position, unless it now asks for another workspace. Each run id may be given once.
  *
  * @returns since when each run waits
  */
@@ -172,7 +177,7 @@ export async function recordWaits(tx: Transaction, runs: readonly UnservedRun[])
     insert into lessor.workspace_waits as wait
       (run_id, company_id, environment_id, execution_workspace_id, waiting_since, last_asked_at)
     select "runId", "companyId", "environmentId", "executionWorkspaceId", clock_timestamp(), statement_timestamp()
-    from jsonb_to_recordset(${jsonRows(rows)}) as unserved (
+    from jsonb_to_recordset(${jsonRows(rows)}) as waiting (
       ordinal int, "runId" uuid, "companyId" uuid, "environmentId" uuid, "executionWorkspaceId" uuid)
     order by ordinal
     on conflict (run_id) do update set
@@ -189,7 +194,7 @@ export async function recordWaits(tx: Transaction, runs: readonly UnservedRun[])
   return new Map(waits.map(({ wait }) => [wait.runId, wait.since]));
 }
 
-/** Forgets runs that do not wait any more. */
+/** Deletes the waits of runs that no longer wait. */
 export async function forgetWaits(tx: Transaction, runIds: readonly string[]): Promise<void> {
   if (runIds.length === 0) return;
   await tx.execute(sql`delete from lessor.workspace_waits where run_id = any(${uuidArray(runIds)})`);

@@ -6,7 +6,7 @@ import type { Actor } from './activity.ts';
 import { hasExternalEffectsSql } from './external-effects.ts';
 import { jsonRows, uuidArray } from './parameters.ts';
 
-/** A run that wants its leases renewed, by its own ttl or by the one each lease was given. */
+/** A renewal of a run's leases, by its own ttl or by the one each lease was granted with. */
 export interface Renewal {
   companyId: string;
   runId: string;
@@ -14,8 +14,9 @@ export interface Renewal {
 }
 
 /**
- * A lease that merely lapsed comes back: its run is still alive, nobody had ended or retained it, nothing was cleaned up
- * outside Postgres, and nobody was given its place since, which a higher fencing token would show (fenced, one-lease, single-flight).
+ * Whether an expired lease may be active again: its run is live, it was not retained before, it has no external effects
+ * that were cleaned up, its environment is active, and nobody has been granted what it held since, which a higher fencing
+ * token would show (fenced, one-lease, single-flight).
  */
 const isRevivable = sql`lease.status = 'expired' and not (${hasExternalEffectsSql('lease.provider')})
   and exists (select from lessor.heartbeat_runs run
@@ -33,16 +34,16 @@ const isRevivable = sql`lease.status = 'expired' and not (${hasExternalEffectsSq
       and later.fencing_token > lease.fencing_token and later.lease_policy = 'ephemeral'))`;
 
 /**
- * Extends live leases to now + ttl, never shortening one, and saves those that had merely lapsed, whether a sweep has
- * expired them or not: those are the only renewals that are told (always-audited). No other ended lease is revived. Each
- * run id may be given once.
+ * Extends active leases to now + ttl, never shortening one, and revives expired ones, whether or not a sweep has ended them.
+ * Only a renewal that saves an expired lease is recorded (always-audited). No other ended lease is revived. Each run id
+ * may be given once.
  */
 export async function renewLeases(tx: Transaction, renewals: readonly Renewal[], actor: Actor): Promise<void> {
   await tx.execute(sql`
     with held as (
       select lease.id, lease.status as from_status, coalesce("ttlSeconds", lease.ttl_seconds) as ttl_seconds,
         lease.expires_at <= statement_timestamp() as is_expired
-      from jsonb_to_recordset(${jsonRows(renewals)}) as wanted ("companyId" uuid, "runId" uuid, "ttlSeconds" int)
+      from jsonb_to_recordset(${jsonRows(renewals)}) as renewal ("companyId" uuid, "runId" uuid, "ttlSeconds" int)
       join lessor.environment_leases lease on lease.heartbeat_run_id = "runId" and lease.company_id = "companyId"
       where lease.status = 'active' or (${isRevivable})
       for update of lease
@@ -69,7 +70,7 @@ export async function renewLeases(tx: Transaction, renewals: readonly Renewal[],
     order by lease.fencing_token`);
 }
 
-/** A run's lease, as its holder needs to know it. */
+/** A lease as the heartbeats of its run report it. */
 export interface RunLease {
   runId: string;
   id: string;

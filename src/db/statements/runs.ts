@@ -4,7 +4,7 @@ import { queryRows } from '../connection.ts';
 import type { Db, Transaction } from '../connection.ts';
 import { jsonRows, uuidArray } from './parameters.ts';
 
-/** A run that was reported to have started. */
+/** A run whose start was reported. */
 export interface StartedRun {
   companyId: string;
   runId: string;
@@ -17,8 +17,8 @@ export interface StartedRun {
 
 /**
  * Writes runs into the ledger as running. A run that has ended stays ended (first-end-wins, any-order), and another
- * company's run is left alone (same-company). Each run id may be given once; rows are locked in the order of ids, as
- * batches of different companies can be about the same run.
+ * company's run is unchanged (same-company). Each run id may be given once. Rows are locked in the order of ids, since
+ * batches of different companies can name the same run.
  */
 export async function recordStartedRuns(tx: Transaction, runs: readonly StartedRun[]): Promise<void> {
   await tx.execute(sql`
@@ -38,7 +38,7 @@ export async function recordStartedRuns(tx: Transaction, runs: readonly StartedR
     where run.company_id = excluded.company_id and (run.status = 'queued' or run.started_at is null)`);
 }
 
-/** A run that was reported to have ended. */
+/** A run whose end was reported. */
 export interface EndedRun {
   companyId: string;
   runId: string;
@@ -48,8 +48,9 @@ export interface EndedRun {
 }
 
 /**
- * Writes the end of runs into the ledger. The first end wins; an end that comes before its start leaves a finished
- * run for the start to find (any-order). Each run id may be given once; rows are locked in the order of ids.
+ * Writes the end of runs into the ledger. The first end is final (first-end-wins). An end that arrives before the start
+ * leaves a finished run for the start to find (any-order). Each run id may be given once. Rows are locked in the order of
+ * ids.
  */
 export async function recordEndedRuns(tx: Transaction, runs: readonly EndedRun[]): Promise<void> {
   await tx.execute(sql`
@@ -83,26 +84,26 @@ export async function readRuns(tx: Transaction, runIds: readonly string[]): Prom
   return new Map(runs.map((run) => [run.id, run]));
 }
 
-/** A run from before the retention, and its place in a round over those. */
+/** A run older than the retention, with its position in a pass over them. */
 export interface OldRun {
   runId: string;
   createdAt: string;
-  /** Whether it is past its retention with nothing attached, as far as can be seen without its lock. */
+  /** Whether it can be removed, as far as can be seen without its lock. */
   removable: boolean;
 }
 
 /**
- * Past the retention since its end. A producer's clock wrote `finished_at`, so the run's last change by the database's
- * clock must be as old.
+ * Whether the run's end is older than the retention. `finished_at` comes from a producer's clock, so the last change by
+ * the database's clock must be as old.
  */
 const pastRetention = (retentionSeconds: number) => sql`
   run.status in ('succeeded', 'failed', 'cancelled', 'timed_out')
   and greatest(run.finished_at, run.updated_at) <= now() - make_interval(secs => ${retentionSeconds})`;
 
 /**
- * Runs from before the retention, oldest first, through the index `heartbeat_runs_retention`. Those that stay are given
- * too: a page costs the same however many of them there are. The limit of one keeps Postgres from reading all leases
- * at once to look these runs up in.
+ * Runs older than the retention, oldest first, through the index `heartbeat_runs_retention`, also those that stay: the
+ * cost of a page does not depend on how many of them there are. `limit 1` forces an index lookup of the lease per run,
+ * instead of a scan of all leases.
  */
 export async function findOldRuns(db: Db, retentionSeconds: number, limit: number, after?: OldRun): Promise<OldRun[]> {
   return queryRows<OldRun>(
@@ -121,11 +122,10 @@ export async function findOldRuns(db: Db, retentionSeconds: number, limit: numbe
 }
 
 /**
- * Removes those of the runs that are past their retention and have no lease, with what they waited for. What was told
- * of them stays.
+ * Removes those of the runs that are past their retention and have no lease, with their waits. Their activity events stay.
  *
- * Two statements, because a lease can be made meanwhile: the first one locks the runs, skipping those that someone is
- * at work on, and from then on none can be referred to anew; the second one sees every lease made until then.
+ * It takes two statements, because a lease can be inserted in between: the first one locks the runs, skipping locked ones,
+ * which blocks new leases that refer to them; the second one sees every lease inserted before.
  *
  * @returns the ids of the runs that were removed
  */

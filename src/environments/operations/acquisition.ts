@@ -11,7 +11,7 @@ import { ACQUISITION_LIMITS } from '../acquisition-limits.ts';
 import { done } from './operation.ts';
 import type { BegunAcquisition, CompletedAcquisition, FailedAcquisition, Outcome } from './operation.ts';
 
-/** Says that drivers begin to acquire leases. A lease that is no longer pending need not be acquired any more. */
+/** Records that drivers begin to acquire leases. A lease that is no longer pending is not to be acquired. */
 export async function beginAcquiring(
   tx: Transaction,
   begun: readonly BegunAcquisition[],
@@ -26,8 +26,8 @@ export async function beginAcquiring(
 }
 
 /**
- * Makes leases active that their drivers have acquired. One that ended meanwhile is left to its cleanup, which may begin
- * now. Outcomes are in the order given: each run's lease, or null where the run has ended.
+ * Makes leases active that their drivers have acquired. The cleanup of one that ended meanwhile may begin now (no-leak).
+ * Outcomes are in the order given: each run's lease, or null where the run has ended.
  */
 export async function completeAcquisitions(
   tx: Transaction,
@@ -41,7 +41,7 @@ export async function completeAcquisitions(
   return results.map(done);
 }
 
-/** Records why drivers could not acquire leases, and ends those that nobody will try again (always-explained). */
+/** Records why acquisitions failed, and ends leases without a further attempt (always-explained). */
 export async function failAcquisitions(
   tx: Transaction,
   failures: readonly FailedAcquisition[],
@@ -69,7 +69,7 @@ export async function failAcquisitions(
   return failures.map(({ leaseId }) => done({ leaseId, status: statuses.get(leaseId) ?? leases.get(leaseId)!.status }));
 }
 
-/** Each lease as its run is to be told of it: null where the run has ended. */
+/** Each lease as the result of its run's start: null where the run has ended. */
 async function readResults(tx: Transaction, leaseIds: readonly string[]): Promise<RunStartedResult[]> {
   const leases = await readGrantedLeases(tx, leaseIds);
   const runs = await readRuns(

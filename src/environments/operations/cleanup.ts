@@ -15,10 +15,9 @@ import { done, rejectionOfUnknownCompany } from './operation.ts';
 import type { FailedCleanup, LeaseSubject, Outcome } from './operation.ts';
 
 /**
- * Ends each lease that waits for its cleanup and has none outside Postgres, all of them with one set of statements; for
- * the others a driver is to be asked. One whose cleanup had failed for good is taken up again, and a lease in any other
- * status is left as it is. The companies' locks must be held. Each lease may be given once. Outcomes are in the order
- * given.
+ * Ends each lease whose cleanup is pending and has no external effects; the outcome of the others is that their driver is to
+ * clean up. A cleanup that had failed permanently is reopened, and a lease in any other status is unchanged. The companies'
+ * locks must be held. Each lease may be given once. Outcomes are in the order given.
  */
 export async function cleanUpLeases(
   tx: Transaction,
@@ -27,11 +26,11 @@ export async function cleanUpLeases(
   actor: Actor,
 ): Promise<Outcome<LeaseReleaseResult>[]> {
   const leases = await readLeasesToCleanUp(tx, idsOf(releases));
-  const own = releases.flatMap((release) => leaseOf(release, leases) ?? []);
-  const ending = own.filter((found) => isWaiting(found) && !hasExternalEffects(found.provider));
+  const owned = releases.flatMap((release) => leaseOf(release, leases) ?? []);
+  const ending = owned.filter((found) => isWaiting(found) && !hasExternalEffects(found.provider));
   const ended = await endLeases(tx, ending.map(endingAfterCleanup), actor);
   const statuses = new Map(ended.map(({ id, status }) => [id, status]));
-  const forDriver = own.filter(isForDriver);
+  const forDriver = owned.filter(isForDriver);
   if (forDriver.length > 0) {
     const ids = forDriver.map(({ lease }) => lease.id);
     await reopenFailedCleanups(tx, ids);
@@ -50,8 +49,8 @@ export async function cleanUpLeases(
 }
 
 /**
- * Ends leases that their drivers have cleaned up after, as each was to end. One of which an acquisition was reported since
- * its cleanup began is to be cleaned up once more. Outcomes are in the order given.
+ * Ends leases that their drivers have cleaned up after, with the status that was decided for each. When an acquisition was
+ * reported since the cleanup began, the cleanup is repeated (no-leak). Outcomes are in the order given.
  */
 export async function finishCleanups(
   tx: Transaction,
@@ -68,7 +67,7 @@ export async function finishCleanups(
   });
 }
 
-/** Records why drivers could not clean up after leases, and ends those that nobody will try again as failed. */
+/** Records why cleanups failed, and ends leases without a further attempt as failed (always-explained). */
 export async function failCleanups(
   tx: Transaction,
   failures: readonly FailedCleanup[],
@@ -88,7 +87,7 @@ function idsOf(subjects: readonly LeaseSubject[]): string[] {
   return subjects.map((subject) => subject.leaseId);
 }
 
-/** The lease that the message is about; undefined for an unknown one, and for another company's (same-company). */
+/** The lease that the operation is about; undefined for an unknown one and for another company's (same-company). */
 function leaseOf(subject: LeaseSubject, leases: ReadonlyMap<string, LeaseToCleanUp>): LeaseToCleanUp | undefined {
   const found = leases.get(subject.leaseId);
   return found?.companyId === subject.companyId ? found : undefined;
@@ -110,16 +109,19 @@ function isBeingAcquired({ acquiringForMs }: LeaseToCleanUp): boolean {
   return acquiringForMs !== null && acquiringForMs > 0;
 }
 
-/** Whether an acquisition was begun or reported of which the cleanup may have missed something. */
+/** Whether an acquisition was begun or reported whose effects the cleanup may have missed. */
 function isAcquiredSince({ acquiringForMs }: LeaseToCleanUp): boolean {
   return acquiringForMs !== null;
 }
 
 function snoozed({ id }: GrantedLease): Outcome<never> {
-  return { kind: 'snoozed', reason: `lease ${id} may have been acquired meanwhile, or still be so` };
+  return {
+    kind: 'snoozed',
+    reason: `the driver may still be acquiring lease ${id}, or have acquired it during its cleanup`,
+  };
 }
 
-/** A lease that failed before its cleanup says so still (always-explained). */
+/** A lease that failed before its cleanup keeps its reason (always-explained). */
 function endingAfterCleanup({ lease, endingStatus, endingReason }: LeaseToCleanUp): LeaseEnding {
   const failureReason = endingStatus === null ? lease.failureReason : endingReason;
   const isFailed = failureReason !== null && failureReason !== '';

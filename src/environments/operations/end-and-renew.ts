@@ -15,8 +15,8 @@ import { done, rejectionOfRun, rejectionOfUnknownCompany } from './operation.ts'
 import type { Outcome } from './operation.ts';
 
 /**
- * Ends each run that has finished and its leases with it, all of them with one set of statements. The companies'
- * locks must be held. Each run may be given once. Outcomes are in the order given.
+ * Ends each run that has finished, and its leases with it, with one set of statements (first-end-wins, no-leak). The
+ * companies' locks must be held. Each run may be given once. Outcomes are in the order given.
  */
 export async function finishRuns(
   tx: Transaction,
@@ -47,8 +47,8 @@ export async function finishRuns(
 }
 
 /**
- * Renews the leases of each run that is alive, all of them with one set of statements. The companies' locks must be
- * held. Each run may be given once. Outcomes are in the order given.
+ * Renews the leases of each run, with one set of statements. The companies' locks must be held. Each run may be given once.
+ * Outcomes are in the order given.
  */
 export async function renewRuns(
   tx: Transaction,

@@ -12,11 +12,11 @@ import type { HeldBy, LeasableEnvironments } from './operation.ts';
 export interface EnvironmentSelection {
   /** Undefined for the company's `Local`. */
   environmentId: string | undefined;
-  /** What decided; stands on the lease as `environmentSelection`, in its metadata. */
+  /** What decided; on the lease it is `environmentSelection` in its metadata. */
   decidedBy: { source: 'issue' | 'project' | 'agent' | 'company'; reason: string };
 }
 
-/** The first one named decides, the most specific one first; where none is named it is the company's `Local`. */
+/** The most specific environment that the run names; without any, the company's `Local`. */
 export function selectEnvironment({ environment = {} }: Pick<RunStarted, 'environment'>): EnvironmentSelection {
   const { issue, project, agent } = environment;
   if (issue !== undefined) {
@@ -52,7 +52,7 @@ export function rejectionOfEnvironment(
   return undefined;
 }
 
-/** Why a worker cannot lease the environment itself, as a service could that does its own provisioning. */
+/** Why a worker cannot lease the environment; undefined when it can. A service that provisions on its own could. */
 export function rejectionOfDriver(
   environment: FoundPlacement['environment'],
   { enabled, drivers }: LeasableEnvironments,
@@ -67,17 +67,17 @@ export function rejectionOfDriver(
   return { code: 'driver_unavailable', reason: `${what}, for which this worker has no driver` };
 }
 
-/** Whether a lease can be made now, decided from what was read under the company's lock. */
+/** Whether a lease can be granted now, decided from what was read under the company's lock. */
 export type Placement =
   | { kind: 'acquire'; lease: NewLease; superseded: WorkspaceHolder | undefined }
   | { kind: 'wait'; heldBy: HeldBy; superseded: WorkspaceHolder | undefined };
 
 /**
- * Decides by single-flight: the execution workspace must be free, or its holder past its time, and nobody may have
- * waited for it longer. Where a driver has to clean up after a holder, what is past its time is ended, and waited for
- * until that is done. Other policies than ephemeral, and leases without a workspace, are always placed.
+ * Decides by single-flight: the execution workspace must be free, or its holder superseded, which means expired or of an
+ * ended run, and no other run may have waited for it longer. A superseded holder with external effects is ended, and the
+ * run waits until it is cleaned up. Under other policies than ephemeral, and without a workspace, there is no wait.
  *
- * @param taken workspaces given away in the same set, with the run that each went to; the lease's own is added
+ * @param taken workspaces granted in the same set, with the run that each went to; the lease's own is added
  */
 export function placeLease(
   lease: NewLease,
@@ -108,7 +108,7 @@ export function placeLease(
   return { kind: 'acquire', lease, superseded: holder ?? undefined };
 }
 
-/** Why a run that would have to wait is refused instead: it has waited too long; undefined while it may still wait. */
+/** Why a run that would have to wait is rejected instead: it has waited too long; undefined while it may wait. */
 export function rejectionOfWait(
   heldBy: HeldBy,
   wait: FoundPlacement['wait'],
@@ -119,7 +119,7 @@ export function rejectionOfWait(
   return { code: 'workspace_held', reason };
 }
 
-/** Ends the leases of superseded holders: as their run's end says where it has ended, else as expired. */
+/** Ends the leases of superseded holders: by the end of their run where it has ended, else as expired. */
 export async function endSuperseded(tx: Transaction, holders: readonly WorkspaceHolder[], actor: Actor): Promise<void> {
   if (holders.length === 0) return;
   const ended = holders.filter((holder) => holder.runEnded);

@@ -25,28 +25,28 @@ import {
 } from './placement.ts';
 import type { Placement } from './placement.ts';
 
-/** What start operations need to know besides their payloads. */
+/** What starts depend on besides their payloads. */
 export interface StartContext {
   actor: Actor;
   companies: ReadonlyMap<string, CompanyStatus>;
   defaultTtlSeconds: number;
-  /** How long a run waits for its execution workspace before it is refused. */
+  /** How long a run waits for its execution workspace before it is rejected. */
   leaseWaitMs: number;
   leasable: LeasableEnvironments;
 }
 
-/** What earlier starts of the same set were given. */
+/** What earlier starts of the same set were granted. */
 interface Taken {
   /** Workspaces, with the run that each went to. */
   workspaces: Map<string, string | null>;
-  /** Retained leases that are taken over. */
+  /** Retained leases that were adopted. */
   retained: Set<string>;
 }
 
 /**
- * Grants a lease to each run that has started, all of them with one set of statements. Where a driver has to acquire it,
- * the lease is made pending, and the outcome says so. The companies' locks must be held. Each run may be given once.
- * Outcomes are in the order given.
+ * Grants a lease to each run that has started, with one set of statements for all of them. Where a driver has to acquire the
+ * lease, it is pending, and the outcome says so. The companies' locks must be held. Each run may be given once. Outcomes
+ * are in the order given.
  */
 export async function startRuns(
   tx: Transaction,
@@ -71,7 +71,7 @@ export async function startRuns(
   );
   const outcomes = await applyDecisions(tx, decisions, context.actor);
   await recordRejectedRuns(tx, starts, outcomes, context.actor);
-  await forgetSettled(tx, starts, placements, decisions);
+  await forgetSettledWaits(tx, starts, placements, decisions);
   return outcomes;
 }
 
@@ -90,7 +90,7 @@ function decide(
   const rejection =
     rejectionOfCompany(context.companies, start.companyId) ??
     rejectionOfRun(run, start) ??
-    // A lease the run has already is returned even where a new one would be refused by now (one-lease).
+    // The lease that the run has is returned even where a new one would be rejected (one-lease).
     (found.lease === null ? rejectionOfNewLease(start, found, context.leasable) : undefined);
   if (rejection !== undefined) return { kind: 'settled', outcome: { kind: 'rejected', rejection } };
   if (found.lease !== null) return decideByLease(found.lease, run!);
@@ -108,7 +108,7 @@ function decide(
   return { kind: 'prepare', lease, adopts: takeRetained(found, taken) };
 }
 
-/** What the run has had already is returned; what is still being acquired, by a job that died maybe, is gone on with. */
+/** An existing lease is the result of the start. A pending one, whose job may have died, is resumed. */
 function decideByLease(lease: GrantedLease, run: RecordedRun): StartDecision {
   const isRunning = run.status === 'running';
   if (lease.status === 'pending' && isRunning) return { kind: 'resume', lease };
@@ -146,8 +146,8 @@ function leaseFor(start: RunStarted, found: FoundPlacement, defaultTtlSeconds: n
   };
 }
 
-/** Whoever waited and is granted nothing loses its place; a lease that is granted ends the wait for it by itself. */
-async function forgetSettled(
+/** A run that waited and is settled without a lease no longer waits. A granted lease deletes its run's wait. */
+async function forgetSettledWaits(
   tx: Transaction,
   starts: readonly RunStarted[],
   placements: readonly FoundPlacement[],
@@ -178,17 +178,17 @@ async function recordRejectedRuns(
   if (rejections.length > 0) await recordRejections(tx, rejections, actor);
 }
 
-/** What is to be done about one start, decided from what was read under the companies' locks. */
+/** What to do about one start, decided from what was read under the companies' locks. */
 export type StartDecision =
   | { kind: 'settled'; outcome: Outcome<RunStartedResult> }
   | Extract<Placement, { kind: 'acquire' }>
-  /** A driver is to acquire it. */
+  /** A driver is to acquire the lease. */
   | { kind: 'prepare'; lease: NewLease; adopts: RetainedLease | null }
-  /** A driver was to acquire it, and has not done so yet. */
+  /** A driver was to acquire the lease, and has not done so yet. */
   | { kind: 'resume'; lease: GrantedLease }
   | (Extract<Placement, { kind: 'wait' }> & { start: RunStarted; environmentId: string });
 
-/** Does what was decided, all of it with one set of statements. Outcomes are in the order given. */
+/** Writes what was decided, with one set of statements. Outcomes are in the order given. */
 export async function applyDecisions(
   tx: Transaction,
   decisions: readonly StartDecision[],
@@ -214,7 +214,7 @@ export async function applyDecisions(
   });
 }
 
-/** The leases that drivers are to acquire, by run. */
+/** The pending leases by run, those to be resumed touched. */
 async function preparePending(
   tx: Transaction,
   decisions: readonly StartDecision[],
@@ -241,8 +241,8 @@ async function preparePending(
 }
 
 /**
- * Ends retained leases whose place goes to another run, so that nobody cleans up after them, and returns which they
- * were: a sweep can have ended one at the last moment, whose place is then no longer there to be had.
+ * Ends retained leases whose external resources another run adopts, so that nobody cleans up after them, and returns which
+ * they were: a sweep may have ended one in the meantime, and then there is nothing to adopt.
  */
 async function adopt(tx: Transaction, retained: readonly RetainedLease[], actor: Actor): Promise<Set<string>> {
   const ended = await endLeases(

@@ -13,7 +13,7 @@ import {
 } from '../../contracts/index.ts';
 import type { environmentLeases, environments } from '../../db/schema.ts';
 
-/** A place where runs execute. */
+/** A place where runs execute: the company's `Local`, or another one by its driver. */
 export type Environment = typeof environments.$inferSelect;
 
 /** The record that one run holds one environment. */
@@ -25,7 +25,7 @@ export const environmentFiltersSchema = z.strictObject({
 });
 export type EnvironmentFilters = z.input<typeof environmentFiltersSchema>;
 
-/** A new environment. `local` ones are made by `ensureLocalEnvironment`, or here once a company. */
+/** A new environment. A company's only `local` one is created by `ensureLocalEnvironment`, or here. */
 export const newEnvironmentSchema = z.strictObject({
   name: storableText(MAXIMUM_NAME_LENGTH),
   description: storableText(MAXIMUM_REASON_LENGTH).nullish(),
@@ -35,7 +35,7 @@ export const newEnvironmentSchema = z.strictObject({
 });
 export type NewEnvironment = z.input<typeof newEnvironmentSchema>;
 
-/** What may change of an environment. Its driver and company may not: leases were granted for them. */
+/** Changes of an environment. Its driver and company cannot change: leases were granted for them. */
 export const environmentChangesSchema = z.strictObject({
   name: storableText(MAXIMUM_NAME_LENGTH).optional(),
   description: storableText(MAXIMUM_REASON_LENGTH).nullish(),
@@ -45,7 +45,7 @@ export const environmentChangesSchema = z.strictObject({
 });
 export type EnvironmentChanges = z.input<typeof environmentChangesSchema>;
 
-/** What a service asks for that acquires a lease itself. `expiresAt` defaults to now + the default ttl. */
+/** A lease that a service acquires on its own. `expiresAt` defaults to now + the default ttl. */
 export const leaseRequestSchema = z.strictObject({
   companyId: idSchema,
   environmentId: idSchema,
@@ -65,7 +65,7 @@ export const fencingTokenSchema = z.int().positive();
 export const leaseFiltersSchema = z.strictObject({ status: z.enum(LEASE_STATUSES).optional() });
 export type LeaseFilters = z.input<typeof leaseFiltersSchema>;
 
-/** What a service may end a lease as; `expired` only once it has lapsed. */
+/** What a service may end a lease as; `expired` only past its `expires_at`. */
 export const RELEASE_STATUSES = ['released', 'failed', 'expired', 'retained'] as const;
 export const releaseStatusSchema = z.enum(RELEASE_STATUSES);
 export type ReleaseStatus = z.infer<typeof releaseStatusSchema>;
