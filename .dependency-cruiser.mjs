@@ -17,7 +17,6 @@ const MAY_IMPORT = {
   embedded: [],
   api: ['console', 'queues', 'db'],
   console: ['queues'],
-  dashboard: ['queues', 'db'],
 };
 
 const directions = Object.entries(MAY_IMPORT).map(([folder, allowed]) => {

@@ -1,6 +1,6 @@
 import { Command, InvalidArgumentError, Option } from 'commander';
-import { readCredentials } from '../dashboard/credentials.ts';
-import type { RunningDashboard } from '../dashboard/server.ts';
+import { readCredentials } from '../api/auth.ts';
+import type { RunningServer } from '../api/server.ts';
 import { createLogger, logLevelOption } from './log.ts';
 import {
   checkedDatabaseUrl,
@@ -50,8 +50,8 @@ async function runDashboard(flags: DashboardFlags): Promise<void> {
   const logger = createLogger(flags.logLevel);
   const stopping = firstShutdownSignal();
   // Loaded here: it takes as long as a third of the start of any other command.
-  const { startDashboard } = await import('../dashboard/server.ts');
-  const dashboard = await startDashboard({
+  const { startServer } = await import('../api/server.ts');
+  const server = await startServer({
     host: flags.host,
     port: flags.port,
     databaseUrl: checkedDatabaseUrl(flags.databaseUrl),
@@ -60,18 +60,18 @@ async function runDashboard(flags: DashboardFlags): Promise<void> {
     credentials: readCredentials(process.env),
     logger,
   });
-  process.stdout.write(`${dashboard.url}\n`);
+  process.stdout.write(`${server.url}\n`);
   logger.info({ signal: await stopping }, 'dashboard stops');
-  await closeWithin(dashboard, CLOSE_DEADLINE_MS);
+  await closeWithin(server, CLOSE_DEADLINE_MS);
 }
 
-async function closeWithin(dashboard: RunningDashboard, milliseconds: number): Promise<void> {
+async function closeWithin(server: RunningServer, milliseconds: number): Promise<void> {
   const deadline = setTimeout(() => {
     process.stderr.write(`error: the dashboard did not close within ${milliseconds} ms\n`);
     process.exit(1);
   }, milliseconds);
   try {
-    await dashboard.close();
+    await server.close();
   } finally {
     clearTimeout(deadline);
   }

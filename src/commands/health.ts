@@ -1,5 +1,5 @@
 import { Command } from 'commander';
-import { checkReadiness } from '../dashboard/readiness.ts';
+import { checkReadiness } from '../api/health.ts';
 import { checkedDatabaseUrl, checkedQueueUrl, databaseUrlOption, queueUrlOption } from './settings.ts';
 
 /** `lessor health`: for the healthchecks of containers. */

@@ -1,6 +1,6 @@
 import type { Backend } from '../support/queues.ts';
 
-/** What a dashboard is given to look at. */
+/** The stores of a server under test. */
 export interface Stores {
   databaseUrl: string;
   queueUrl: string;

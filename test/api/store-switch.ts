@@ -2,18 +2,18 @@ import { once } from 'node:events';
 import { connect, createServer } from 'node:net';
 import type { Server, Socket } from 'node:net';
 
-/** Stands between a client and a store, so that the store can be away for one test only. */
+/** A proxy in front of a store, which makes the store unreachable for one test. */
 export interface StoreSwitch {
-  /** The store's URL, by way of the switch. */
+  /** The URL of the store through the proxy. */
   readonly url: string;
-  /** Cuts all connections and refuses new ones. */
+  /** Destroys all connections; new ones fail with ECONNREFUSED. */
   off(): Promise<void>;
   on(): Promise<void>;
-  /** Accepts connections, and then says nothing: a store behind a network that drops packets. */
+  /** Accepts connections and never answers, as behind a network that drops packets. */
   hang(): Promise<void>;
 }
 
-/** Starts switched on. */
+/** Starts a proxy that is on. */
 export async function switchFor(storeUrl: string): Promise<StoreSwitch> {
   const target = new URL(storeUrl);
   const defaultPort = target.protocol.startsWith('redis') ? 6379 : 5432;

@@ -2,27 +2,27 @@ import { once } from 'node:events';
 import { UnrecoverableError } from 'bullmq';
 import { pino } from 'pino';
 import { onTestFinished } from 'vitest';
-import { createDashboard } from '../../src/dashboard/app.ts';
-import type { DashboardOptions } from '../../src/dashboard/app.ts';
+import { buildServer } from '../../src/api/server.ts';
+import type { ServerOptions } from '../../src/api/server.ts';
 import { openQueues } from '../../src/queues/queues.ts';
-import { startDashboard } from '../../src/dashboard/server.ts';
-import type { DashboardServerOptions } from '../../src/dashboard/server.ts';
+import { startServer } from '../../src/api/server.ts';
+import type { ListenOptions } from '../../src/api/server.ts';
 import type { Stores } from './stores.ts';
 
 const logger = pino({ level: 'silent' });
 
-/** Builds the dashboard as the server does, and closes it after the test. */
-export async function buildDashboard(options: Omit<DashboardOptions, 'logger'>) {
-  const app = await createDashboard({ logger, ...options });
+/** Builds the server without listening, and closes it after the test. */
+export async function openServer(options: Omit<ServerOptions, 'logger'>) {
+  const app = await buildServer({ logger, ...options });
   onTestFinished(() => app.close());
   return app;
 }
 
-/** Serves the dashboard on any free port, and closes it after the test. */
-export async function serveDashboard(options: Omit<DashboardServerOptions, 'logger' | 'host' | 'port'>) {
-  const dashboard = await startDashboard({ host: '127.0.0.1', port: 0, logger, ...options });
-  onTestFinished(() => dashboard.close());
-  return dashboard;
+/** Starts the server on any free port, and closes it after the test. */
+export async function listenOnLoopback(options: Omit<ListenOptions, 'logger' | 'host' | 'port'>) {
+  const server = await startServer({ host: '127.0.0.1', port: 0, logger, ...options });
+  onTestFinished(() => server.close());
+  return server;
 }
 
 /** Why the job of {@link runTwoJobs} failed. */

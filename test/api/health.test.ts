@@ -1,14 +1,14 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { checkReadiness } from '../../src/dashboard/readiness.ts';
+import { checkReadiness } from '../../src/api/health.ts';
 import { describeOnEachBackend } from '../support/queues.ts';
-import { buildDashboard } from './fixture.ts';
+import { openServer } from './fixture.ts';
 import { switchFor } from './store-switch.ts';
 import type { StoreSwitch } from './store-switch.ts';
 import { storesOf } from './stores.ts';
 
 const READY = { status: 'ready', postgres: 'up', queue: 'up' };
 
-describeOnEachBackend('health', (backend) => {
+describeOnEachBackend('readiness of the queue', (backend) => {
   const stores = storesOf(backend);
   let queueStore: StoreSwitch;
   beforeAll(async () => {
@@ -16,16 +16,16 @@ describeOnEachBackend('health', (backend) => {
   });
   afterAll(() => queueStore.off());
 
-  it('is ready while both stores answer, again once the queue has recovered, and live all along', async () => {
+  it('is unavailable while the queue is unreachable and ready afterwards, and liveness is unaffected', async () => {
     await queueStore.on();
-    const app = await buildDashboard({ ...stores, queueUrl: queueStore.url });
+    const app = await openServer({ ...stores, queueUrl: queueStore.url });
     const ready = await app.inject('/health/ready');
     expect([ready.statusCode, ready.json()]).toEqual([200, READY]);
 
     await queueStore.off();
-    const away = await app.inject('/health/ready');
-    expect(away.statusCode).toBe(503);
-    expect(away.json()).toEqual({
+    const unavailable = await app.inject('/health/ready');
+    expect(unavailable.statusCode).toBe(503);
+    expect(unavailable.json()).toEqual({
       status: 'unavailable',
       postgres: 'up',
       queue: 'down',
@@ -38,7 +38,7 @@ describeOnEachBackend('health', (backend) => {
     expect([recovered.statusCode, recovered.json()]).toEqual([200, READY]);
   });
 
-  it('does not wait for a queue that accepts connections and says nothing', async () => {
+  it('is unavailable within the timeout when the queue accepts connections and never answers', async () => {
     await queueStore.hang();
     const started = performance.now();
     const readiness = await checkReadiness({ ...stores, queueUrl: queueStore.url, timeoutMs: 300 });
@@ -50,7 +50,7 @@ describeOnEachBackend('health', (backend) => {
 describeOnEachBackend('readiness of Postgres', (backend) => {
   const stores = storesOf(backend);
 
-  it('says that Postgres is away, and why', async ({ onTestFinished }) => {
+  it('is unavailable with a reason while Postgres is unreachable or never answers', async ({ onTestFinished }) => {
     const postgres = await switchFor(stores.databaseUrl);
     onTestFinished(() => postgres.off());
     await postgres.off();
@@ -68,7 +68,7 @@ describeOnEachBackend('readiness of Postgres', (backend) => {
     expect(readiness.reasons).toEqual({ postgres: 'no answer within 300 ms' });
   });
 
-  it('keeps passwords to itself', async () => {
+  it('shows no password in its reasons', async () => {
     const secret = 'hunter2-of-the-store';
     const withPassword = (url: string) => Object.assign(new URL(url), { username: 'nobody', password: secret }).href;
     const readiness = await checkReadiness({

@@ -2,33 +2,33 @@ import { existsSync } from 'node:fs';
 import { chromium } from 'playwright-core';
 import { beforeAll, expect, it } from 'vitest';
 import { describeOnEachBackend } from '../support/queues.ts';
-import { FAILED_REASON, runTwoJobs, serveDashboard } from './fixture.ts';
-import { storesOf } from './stores.ts';
+import { FAILED_REASON, runTwoJobs, listenOnLoopback } from '../api/fixture.ts';
+import { storesOf } from '../api/stores.ts';
 
-const USUAL_PATHS = [
+const BROWSER_PATHS = [
   '/usr/bin/chromium',
   '/usr/bin/chromium-browser',
   '/usr/bin/google-chrome',
   '/Applications/Google Chrome.app/Contents/MacOS/Google Chrome',
 ];
 
-const executablePath = process.env['CHROMIUM_PATH'] ?? USUAL_PATHS.find((usual) => existsSync(usual));
+const executablePath = process.env['CHROMIUM_PATH'] ?? BROWSER_PATHS.find((path) => existsSync(path));
 
-/** Ends the test where there is no browser, except in CI, which must have one. */
+/** Skips the test where there is no browser, except in CI, which must have one. */
 function browserPath(skip: (reason: string) => never): string {
   if (executablePath !== undefined) return executablePath;
   if (process.env['CI'] === 'true') throw new Error('CI must try the board in a browser; set CHROMIUM_PATH');
   return skip('no Chromium on this machine; set CHROMIUM_PATH to try the board in one');
 }
 
-describeOnEachBackend('the board in a browser', (backend) => {
+describeOnEachBackend('the console in a browser', (backend) => {
   const stores = storesOf(backend);
   beforeAll(() => runTwoJobs(stores));
 
-  it('shows an operator why a job failed', { timeout: 60_000 }, async ({ skip, onTestFinished }) => {
+  it('shows why a job failed', { timeout: 60_000 }, async ({ skip, onTestFinished }) => {
     const path = browserPath(skip);
     const credentials = { username: 'operator', password: 'correct horse' };
-    const { url } = await serveDashboard({ ...stores, credentials });
+    const { url } = await listenOnLoopback({ ...stores, credentials });
 
     // Chromium's own sandbox wants a user other than root and namespaces that containers often lack.
     const browser = await chromium.launch({ executablePath: path, args: ['--no-sandbox'] });
