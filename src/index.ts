@@ -24,7 +24,7 @@ export type {
   ProbeReport,
   ReleaseRequest,
 } from './environments/drivers/driver.ts';
-export type { DriverConfigSchema } from './environments/drivers/config-schemas.ts';
+export type { DriverConfigSchema } from './environments/drivers/driver.ts';
 export { createSshDriver, type SshDriverOptions } from './environments/drivers/ssh-driver.ts';
 export {
   environmentService,
@@ -50,7 +50,7 @@ export type {
   ExecutionDriver,
   ExecutionOptions,
   PrepareReport,
-  ProcessEnd,
+  ProcessExit,
   RestoreConflict,
   RestoreReport,
   SkippedPath,
@@ -63,15 +63,15 @@ export {
   type ExecutionPhase,
   type ExecutionResult,
 } from './execution/execute-in-environment.ts';
-export { InvalidCommandError } from './execution/invalid-command.ts';
+export { InvalidCommandError } from './execution/driver.ts';
 export { createLocalExecutionDriver, type LocalExecutionDriverOptions } from './execution/local-driver.ts';
-export { CommandNotStartedError } from './execution/local-process.ts';
+export { CommandNotStartedError } from './execution/local-driver.ts';
 export {
   UnknownExecutionDriverError,
   executionDrivers,
   openExecution,
   type OpenExecutionOptions,
-} from './execution/open-execution.ts';
+} from './execution/execute-in-environment.ts';
 export { createSshExecutionDriver, type SshExecutionDriverOptions } from './execution/ssh/ssh-driver.ts';
 export { createOutbox, type Outbox, type OutboxOptions } from './outbox/outbox.ts';
 export { createWorker, type Worker, type WorkerOptions } from './consumers/worker.ts';

@@ -5,13 +5,13 @@ import type {
   Execution,
   ExecutionDriver,
   PrepareReport,
-  ProcessEnd,
+  ProcessExit,
   RestoreReport,
   TransferProgress,
 } from '../execution/driver.ts';
 import { executeInEnvironment } from '../execution/execute-in-environment.ts';
 import type { ExecutionPhase } from '../execution/execute-in-environment.ts';
-import { exitCodeOf } from '../execution/local-process.ts';
+import { exitCodeOf } from '../execution/local-driver.ts';
 import type { HeartbeatProducer, RunStart } from '../producers/producer.ts';
 import { withLease } from '../producers/with-lease.ts';
 import type { RunOutcome } from '../producers/with-lease.ts';
@@ -64,7 +64,7 @@ class InterruptedError extends Error {
 
 /** The command came to its end, but Lessor could not tell: its lease stays until it lapses. */
 class EndNotPublishedError extends LessorError {
-  constructor(end: ProcessEnd, cause: QueueUnreachableError) {
+  constructor(end: ProcessExit, cause: QueueUnreachableError) {
     const ended = end.signal === null ? `exited with code ${end.code}` : `was ended by ${end.signal}`;
     super('queue_unreachable', `the command ${ended}, but that could not be published: ${cause.message}`, { cause });
   }
@@ -79,7 +79,7 @@ export class CommandRun {
   #phase: 'waiting' | ExecutionPhase | 'ended' = 'waiting';
   #isHurried = false;
   #execution: Execution | undefined;
-  #end: ProcessEnd | undefined;
+  #end: ProcessExit | undefined;
   #received: NodeJS.Signals | undefined;
 
   constructor(producer: HeartbeatProducer, options: CommandRunOptions) {
@@ -109,11 +109,11 @@ export class CommandRun {
     }
   }
 
-  async #executeUnder(lease: GrantedLease, signal: AbortSignal): Promise<ProcessEnd> {
+  async #executeUnder(lease: GrantedLease, signal: AbortSignal): Promise<ProcessExit> {
     const { command, env, workspaceDirectory, drivers, killAfterMs, observer } = this.#options;
     observer.onLease(lease);
     try {
-      const { end, restored } = await executeInEnvironment(lease, {
+      const { exit, restored } = await executeInEnvironment(lease, {
         command,
         env,
         workspaceDirectory,
@@ -126,9 +126,9 @@ export class CommandRun {
         onPrepared: (report) => observer.onPrepared(report),
         onProgress: (progress) => observer.onProgress(progress),
       });
-      this.#end = end;
+      this.#end = exit;
       if (restored !== null) observer.onRestored(restored);
-      return end;
+      return exit;
     } finally {
       this.#phase = 'ended';
     }
@@ -161,7 +161,7 @@ export class CommandRun {
     }
   };
 
-  #outcomeOf(end: ProcessEnd): RunOutcome {
+  #outcomeOf(end: ProcessExit): RunOutcome {
     if (this.#received !== undefined) return { status: 'cancelled' };
     if (end.signal !== null) {
       const isCrash = CRASH_SIGNALS.includes(end.signal);

@@ -4,7 +4,7 @@ import { LessorError } from '../contracts/index.ts';
 import { kindOfSqlError } from '../db/sql-errors.ts';
 import { EmbeddedPostgresError } from '../embedded/index.ts';
 import { SshServerError } from '../embedded/ssh-server/index.ts';
-import { CommandNotStartedError } from '../execution/local-process.ts';
+import { CommandNotStartedError } from '../execution/local-driver.ts';
 
 /** Exit code for something called wrongly, as most commands have it. */
 const EXIT_MISUSE = 2;

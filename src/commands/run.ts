@@ -2,9 +2,9 @@ import { randomUUID } from 'node:crypto';
 import { Command, Option } from 'commander';
 import { LEASE_POLICIES } from '../contracts/index.ts';
 import type { LeasePolicy } from '../contracts/index.ts';
-import { checkCommand } from '../execution/invalid-command.ts';
-import { executionDrivers } from '../execution/open-execution.ts';
-import { realWorkspaceDirectory } from '../execution/workspace-directory.ts';
+import { checkCommand } from '../execution/driver.ts';
+import { executionDrivers } from '../execution/execute-in-environment.ts';
+import { resolveWorkspaceDirectory } from '../execution/workspace/local-tree.ts';
 import { createHeartbeatProducer } from '../producers/producer.ts';
 import { CommandRun } from './command-run.ts';
 import { readVariables } from './named-variables.ts';
@@ -106,7 +106,7 @@ async function runUnderLease(command: [string, ...string[]], flags: RunFlags): P
   const env = readVariables(flags.env, process.env);
   checkCommand({ argv: command, env });
   const workspaceDirectory =
-    flags.workspaceDir === undefined ? undefined : await realWorkspaceDirectory(flags.workspaceDir);
+    flags.workspaceDir === undefined ? undefined : await resolveWorkspaceDirectory(flags.workspaceDir);
   const drivers = executionDrivers(process.env);
   const producer = createHeartbeatProducer({
     queueUrl: checkedQueueUrl(flags.queueUrl),

@@ -1,88 +1,88 @@
 import type { Readable, Writable } from 'node:stream';
 import type { Command } from './driver.ts';
 
-/** A process whose standard streams are to be carried, be it a child of this one or on a host. */
-export interface StreamedProcess {
+/** A local or remote process, as far as its standard streams and its end are concerned. */
+export interface ProcessStreams {
   /** Null where the process shares a stream with this one. */
   stdin: Writable | null;
   stdout: Readable | null;
   stderr: Readable | null;
-  /** `exit` tells that the process has ended, `close` that there is no more output either. */
+  /** `exit` is emitted when the process has ended, `close` when its output has ended as well. */
   on(event: 'exit' | 'close', listener: (code?: number | null, signal?: string | null) => void): unknown;
 }
 
-/** What is told of a process's end: neither, where a host closed the session without a word. */
-export interface ToldEnd {
+/** How a process ended, as reported: both null when a host closed the session without a report. */
+export interface ReportedExit {
   code: number | null;
   signal: string | null;
 }
 
-/** What has to be done from outside. */
-export interface StreamsOptions {
-  /** The end, where it was told before anybody could listen. */
-  end?: ToldEnd | undefined;
-  /** One of the outputs cannot be written to any more. */
-  onReaderGone(): void;
-  /** Whatever the process left running is let go, with the output that it holds open. */
-  letGo(): void;
+/** Options of {@link CommandStreams}. */
+export interface CommandStreamsOptions {
+  /** The exit, when it was reported before anybody could listen. */
+  exit?: ReportedExit | undefined;
+  /** Called when one of the outputs can no longer be written to. */
+  onReaderClosed(): void;
+  /** Closes the outputs that processes left by the command hold open. */
+  detach(): void;
 }
 
 /**
- * How long after its end a process's output is waited for while nothing comes. It takes that long only when something
- * that the process left running holds its output open.
+ * After its exit a process's output counts as ended when nothing arrives for so long. That much time passes only when a
+ * process left by the command holds the output open.
  */
-const QUIET_MS = 2_000;
-const LOOK_EVERY_MS = 100;
+const OUTPUT_QUIET_MS = 2_000;
+const POLL_INTERVAL_MS = 100;
 
-/** Carries the standard streams of a process. A reader that is slow slows the process down. */
+/** Pipes the standard streams of a process. A slow reader slows the process down. */
 export class CommandStreams {
-  /** Resolves when the process has ended and all of its output was handed on. */
-  readonly ended: Promise<ToldEnd>;
+  /** Resolves when the process has exited and all of its output was written. */
+  readonly exited: Promise<ReportedExit>;
   readonly #stdin: Readable | undefined;
   readonly #input: Writable | null;
   readonly #outputs: { from: Readable; to: Writable }[] = [];
   readonly #dropped = new Set<Readable>();
-  readonly #options: StreamsOptions;
-  #heardAt = performance.now();
-  #quietCheck: NodeJS.Timeout | undefined;
-  #tellEnd!: (end: ToldEnd) => void;
+  readonly #options: CommandStreamsOptions;
+  #lastOutputAt = performance.now();
+  #quietTimer: NodeJS.Timeout | undefined;
+  #resolveExited!: (exit: ReportedExit) => void;
 
   constructor(
-    streamed: StreamedProcess,
+    streams: ProcessStreams,
     { stdin, stdout, stderr }: Pick<Command, 'stdin' | 'stdout' | 'stderr'>,
-    options: StreamsOptions,
+    options: CommandStreamsOptions,
   ) {
     this.#options = options;
     this.#stdin = stdin;
-    this.#input = streamed.stdin;
-    if (streamed.stdout !== null) this.#outputs.push({ from: streamed.stdout, to: stdout });
-    if (streamed.stderr !== null) this.#outputs.push({ from: streamed.stderr, to: stderr });
-    this.ended = new Promise((resolve) => (this.#tellEnd = resolve));
+    this.#input = streams.stdin;
+    if (streams.stdout !== null) this.#outputs.push({ from: streams.stdout, to: stdout });
+    if (streams.stderr !== null) this.#outputs.push({ from: streams.stderr, to: stderr });
+    this.exited = new Promise((resolve) => (this.#resolveExited = resolve));
     this.#connectInput();
     for (const output of this.#outputs) this.#connectOutput(output);
-    streamed.on('close', (code, signal) => this.#finish(toldEnd(code, signal)));
-    streamed.on('exit', (code, signal) => this.#awaitQuiet(toldEnd(code, signal)));
-    if (options.end !== undefined) this.#awaitQuiet(options.end);
+    streams.on('close', (code, signal) => this.#finish(reportedExit(code, signal)));
+    streams.on('exit', (code, signal) => this.#awaitQuiet(reportedExit(code, signal)));
+    if (options.exit !== undefined) this.#awaitQuiet(options.exit);
   }
 
-  /** Lets go of a process that is waited for no longer. */
+  /** Stops piping, for a process that nobody waits for any more. */
   abandon(): void {
-    clearInterval(this.#quietCheck);
+    clearInterval(this.#quietTimer);
     this.#disconnect();
     for (const { from } of this.#outputs) from.resume();
-    this.#options.letGo();
+    this.#options.detach();
   }
 
   #connectInput(): void {
     if (this.#input === null) return;
-    // A process that has ended, or closed its stdin, takes no more. That is no error of anybody.
+    // A process that has ended or closed its stdin takes no more input, which is not an error.
     this.#input.on('error', this.#disconnectInput);
     if (this.#stdin === undefined || this.#stdin.destroyed) this.#input.end();
     else this.#stdin.on('error', this.#endInput).pipe(this.#input);
   }
 
   #connectOutput({ from, to }: { from: Readable; to: Writable }): void {
-    from.on('data', () => (this.#heardAt = performance.now()));
+    from.on('data', () => (this.#lastOutputAt = performance.now()));
     from.pipe(to.on('error', this.#dropOutput).on('close', this.#dropOutput), { end: false });
     if (to.destroyed) this.#dropOutput();
   }
@@ -95,31 +95,31 @@ export class CommandStreams {
     if (this.#input !== null) this.#stdin?.off('error', this.#endInput).unpipe(this.#input);
   };
 
-  /** The rest of an output that nobody reads is thrown away, as the other one may still be read. */
+  /** Discards the rest of an output without a reader, since the other one may still be read. */
   readonly #dropOutput = (): void => {
     for (const { from, to } of this.#outputs) {
       if (to.writable || this.#dropped.has(from)) continue;
       this.#dropped.add(from);
       from.unpipe(to).resume();
-      this.#options.onReaderGone();
+      this.#options.onReaderClosed();
     }
   };
 
-  #awaitQuiet(end: ToldEnd): void {
+  #awaitQuiet(exit: ReportedExit): void {
     this.#disconnectInput();
-    this.#heardAt = performance.now();
-    this.#quietCheck ??= setInterval(() => {
-      if (this.#outputs.some(({ to }) => to.writableNeedDrain)) this.#heardAt = performance.now();
-      if (performance.now() - this.#heardAt < QUIET_MS) return;
+    this.#lastOutputAt = performance.now();
+    this.#quietTimer ??= setInterval(() => {
+      if (this.#outputs.some(({ to }) => to.writableNeedDrain)) this.#lastOutputAt = performance.now();
+      if (performance.now() - this.#lastOutputAt < OUTPUT_QUIET_MS) return;
       this.abandon();
-      this.#tellEnd(end);
-    }, LOOK_EVERY_MS);
+      this.#resolveExited(exit);
+    }, POLL_INTERVAL_MS);
   }
 
-  #finish(end: ToldEnd): void {
-    clearInterval(this.#quietCheck);
+  #finish(exit: ReportedExit): void {
+    clearInterval(this.#quietTimer);
     this.#disconnect();
-    this.#tellEnd(end);
+    this.#resolveExited(exit);
   }
 
   #disconnect(): void {
@@ -131,6 +131,6 @@ export class CommandStreams {
   }
 }
 
-function toldEnd(code: number | null | undefined, signal: string | null | undefined): ToldEnd {
+function reportedExit(code: number | null | undefined, signal: string | null | undefined): ReportedExit {
   return { code: code ?? null, signal: signal ?? null };
 }

@@ -1,9 +1,8 @@
 import type { TransferProgress } from './driver.ts';
 
-/** Between two reports of progress. */
-const REPORT_EVERY_MS = 100;
+const REPORT_INTERVAL_MS = 100;
 
-/** Counts what is transferred, and reports it now and then. */
+/** Counts transferred files and bytes, and reports them at most every 100 ms. */
 export class TransferMeter {
   readonly #progress: TransferProgress;
   readonly #report: (progress: TransferProgress) => void;
@@ -15,28 +14,28 @@ export class TransferMeter {
   ) {
     this.#progress = { ...totals, files: 0, bytes: 0 };
     this.#report = report ?? (() => undefined);
-    this.#tell();
+    this.#reportThrottled();
   }
 
   addBytes(count: number): void {
     this.#progress.bytes += count;
-    this.#tell();
+    this.#reportThrottled();
   }
 
   addFile(): void {
     this.#progress.files += 1;
-    this.#tell();
+    this.#reportThrottled();
   }
 
-  /** Reports how it stands in the end. */
+  /** Reports the final counts. */
   finish(): void {
     this.#reportedAt = -Infinity;
-    this.#tell();
+    this.#reportThrottled();
   }
 
-  #tell(): void {
+  #reportThrottled(): void {
     const now = performance.now();
-    if (now - this.#reportedAt < REPORT_EVERY_MS) return;
+    if (now - this.#reportedAt < REPORT_INTERVAL_MS) return;
     this.#reportedAt = now;
     this.#report({ ...this.#progress });
   }

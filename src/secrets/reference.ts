@@ -1,14 +1,14 @@
 import { z } from 'zod';
 import { isStorableText } from '../contracts/index.ts';
 
-/** Where a secret is to be had, as it stands in a config: `env:NAME`, `file:/absolute/path` or `sealed:v1:…`. */
+/** Where a secret is read from, as a config has it: `env:NAME`, `file:/absolute/path` or `sealed:v1:…`. */
 export type SecretReference = string;
 
-/** A reference taken apart. */
+/** A parsed reference. */
 export type ParsedReference =
   { kind: 'env'; name: string } | { kind: 'file'; path: string } | { kind: 'sealed'; sealed: string };
 
-/** Longest reference: a sealed one carries the whole secret. In UTF-16 code units. */
+/** Limit of a reference, in UTF-16 code units: a sealed one carries the whole secret. */
 const MAXIMUM_REFERENCE_LENGTH = 16_384;
 
 // eslint-disable-next-line no-control-regex
@@ -17,8 +17,8 @@ const VARIABLE = /^env:([A-Za-z_][A-Za-z0-9_]*)$/;
 const SEALED = /^(sealed:v1:[A-Za-z0-9_-]+)$/;
 
 /**
- * A reference to a secret, never the secret itself. Its message does not repeat what was given, since that may be a
- * private key that somebody pasted.
+ * A reference to a secret, never the secret itself. Its error does not repeat the input, which may be a pasted private
+ * key.
  */
 export const secretReferenceSchema = z
   .string({ error: 'must be a reference to a secret, in text' })
@@ -27,9 +27,9 @@ export const secretReferenceSchema = z
       'must be a reference to a secret, not the secret itself: env:NAME, file:/absolute/path, ' +
       'or sealed:v1:…, which is sealed under LESSOR_SECRET_KEY',
   })
-  .describe('where the secret is to be had: env:NAME, file:/absolute/path or sealed:v1:…');
+  .describe('where the secret is read from: env:NAME, file:/absolute/path or sealed:v1:…');
 
-/** Takes a reference apart; null when it is none. */
+/** Parses a reference; null when it is none. */
 export function parseReference(reference: SecretReference): ParsedReference | null {
   const name = VARIABLE.exec(reference)?.[1];
   if (name !== undefined) return { kind: 'env', name };
@@ -39,7 +39,7 @@ export function parseReference(reference: SecretReference): ParsedReference | nu
   return sealed === undefined ? null : { kind: 'sealed', sealed };
 }
 
-/** Names a reference in a message: its kind, and the name or path that it consists of. */
+/** How messages name a reference: its kind, and its name or path. */
 export function describeReference(reference: SecretReference): string {
   const parsed = parseReference(reference);
   if (parsed?.kind === 'env') return `the environment variable ${parsed.name}`;

@@ -2,9 +2,9 @@ import { readFile, stat } from 'node:fs/promises';
 import { EnvironmentFailedError } from '../contracts/index.ts';
 import { describeReference, parseReference } from './reference.ts';
 import type { SecretReference } from './reference.ts';
-import { openSealed, parseSecretKey } from './sealing.ts';
+import { parseSecretKey, unsealSecret } from './sealing.ts';
 
-/** Gets secrets that configs refer to. */
+/** Reads the secrets that configs refer to. */
 export interface SecretResolver {
   /**
    * Resolves to the secret itself.
@@ -13,18 +13,21 @@ export interface SecretResolver {
   resolve(reference: SecretReference): Promise<string>;
 }
 
-/** What secrets are got from. */
+/** Where secrets are read from. */
 export interface SecretSources {
-  /** Variables that `env:NAME` can name. */
+  /** The variables of `env:NAME`. */
   env: Readonly<Record<string, string | undefined>>;
-  /** Opens what is sealed; 32 bytes as base64 or as hexadecimal digits. */
+  /** The key of sealed secrets: 32 bytes as base64 or as hexadecimal digits. */
   secretKey: string | undefined;
 }
 
-/** Largest file that is taken for a secret, in bytes: a private key has a few thousand. */
+/** Limit of a secret's file, in bytes: a private key has a few thousand. */
 const MAXIMUM_FILE_BYTES = 64 * 1024;
 
-/** @throws {InvalidConfigurationError} when there is a key for sealed secrets which is none */
+/**
+ * Creates a resolver of secret references.
+ * @throws {InvalidConfigurationError} when `secretKey` is set and is not a key
+ */
 export function createSecretResolver({ env, secretKey }: SecretSources): SecretResolver {
   const key = secretKey === undefined || secretKey === '' ? undefined : parseSecretKey(secretKey);
 
@@ -37,7 +40,7 @@ export function createSecretResolver({ env, secretKey }: SecretSources): SecretR
       if (parsed.kind === 'env') return readVariable(env, parsed.name);
       if (parsed.kind === 'file') return readSecretFile(parsed.path);
       if (key === undefined) throw unavailable(reference, 'LESSOR_SECRET_KEY is not set here');
-      return openSealed(parsed.sealed, key);
+      return unsealSecret(parsed.sealed, key);
     },
   };
 }
@@ -66,7 +69,7 @@ async function readSecretFile(path: string): Promise<string> {
   return content;
 }
 
-/** Reading anything but a regular file could wait for ever. */
+/** Reading anything but a regular file, such as a pipe, can block indefinitely. */
 async function regularFile(path: string) {
   const stats = await stat(path);
   if (!stats.isFile()) throw unavailable(`file:${path}`, 'it is not a regular file');

@@ -10,10 +10,10 @@ const TAG_BYTES = 16;
 const HEADER_BYTES = KEY_ID_BYTES + NONCE_BYTES + TAG_BYTES;
 
 /**
- * Seals a secret with AES-256-GCM, so that it can be stored in a config.
+ * Encrypts a secret with AES-256-GCM, so that it can be stored in a config.
  *
- * What is sealed holds, in this order: an id of the key, by which a wrong key is told from a changed secret; the nonce;
- * the tag; the ciphertext. The prefix and the id are authenticated as well.
+ * The bytes are, in this order: an id of the key, which tells a wrong key from a changed secret; the nonce; the tag; the
+ * ciphertext. The prefix and the id are authenticated as well.
  *
  * @param secretKey 32 bytes as base64 or as hexadecimal digits
  * @throws {InvalidConfigurationError} when the key is not that
@@ -23,19 +23,19 @@ export function sealSecret(clear: string, secretKey: string): SecretReference {
   const keyId = keyIdOf(key);
   const nonce = randomBytes(NONCE_BYTES);
   const cipher = createCipheriv('aes-256-gcm', key, nonce, { authTagLength: TAG_BYTES });
-  cipher.setAAD(authenticatedWith(keyId));
+  cipher.setAAD(additionalDataFor(keyId));
   const ciphertext = Buffer.concat([cipher.update(clear, 'utf8'), cipher.final()]);
   return PREFIX + Buffer.concat([keyId, nonce, cipher.getAuthTag(), ciphertext]).toString('base64url');
 }
 
 /**
- * Opens what {@link sealSecret} sealed.
+ * Decrypts what {@link sealSecret} sealed.
  * @throws {EnvironmentFailedError} `secret_unavailable`: sealed under another key, or changed since
  */
-export function openSealed(sealed: SecretReference, key: Buffer): string {
+export function unsealSecret(sealed: SecretReference, key: Buffer): string {
   const encoded = sealed.slice(PREFIX.length);
   const bytes = Buffer.from(encoded, 'base64url');
-  // Node passes over what is not base64url; only the one spelling that sealing makes is taken.
+  // Node ignores characters that are not base64url; only the spelling that sealing produces is accepted.
   if (bytes.length <= HEADER_BYTES || bytes.toString('base64url') !== encoded) {
     throw unavailable('it is not as it was sealed: part of it is missing, or was added; seal the secret again');
   }
@@ -47,7 +47,7 @@ export function openSealed(sealed: SecretReference, key: Buffer): string {
   }
   const nonce = bytes.subarray(KEY_ID_BYTES, KEY_ID_BYTES + NONCE_BYTES);
   const decipher = createDecipheriv('aes-256-gcm', key, nonce, { authTagLength: TAG_BYTES });
-  decipher.setAAD(authenticatedWith(keyId));
+  decipher.setAAD(additionalDataFor(keyId));
   decipher.setAuthTag(bytes.subarray(HEADER_BYTES - TAG_BYTES, HEADER_BYTES));
   try {
     return Buffer.concat([decipher.update(bytes.subarray(HEADER_BYTES)), decipher.final()]).toString('utf8');
@@ -70,7 +70,7 @@ export function parseSecretKey(text: string): Buffer {
   );
 }
 
-/** Tells keys apart without telling anything of them. */
+/** Identifies a key without revealing anything of it. */
 function keyIdOf(key: Buffer): Buffer {
   return createHmac('sha256', key)
     .update('id of a key for sealed secrets of Lessor')
@@ -78,7 +78,7 @@ function keyIdOf(key: Buffer): Buffer {
     .subarray(0, KEY_ID_BYTES);
 }
 
-function authenticatedWith(keyId: Buffer): Buffer {
+function additionalDataFor(keyId: Buffer): Buffer {
   return Buffer.concat([Buffer.from(PREFIX), keyId]);
 }
 

@@ -4,10 +4,10 @@ import { InvalidConfigurationError, storableText } from '../contracts/index.ts';
 import { secretReferenceSchema } from '../secrets/reference.ts';
 import { parseKnownHosts } from './known-hosts.ts';
 
-/** Largest `knownHosts` of a config, in bytes of UTF-8. */
+/** Limit of `knownHosts`, in bytes of UTF-8. */
 const MAXIMUM_KNOWN_HOSTS_BYTES = 8 * 1024;
 
-/** Longest path of a workspace, in UTF-16 code units: what is made below it must fit into a path as well. */
+/** Limit of the workspace path, in UTF-16 code units: paths below it must fit into the 4,096 bytes of PATH_MAX. */
 const MAXIMUM_WORKSPACE_PATH_LENGTH = 1024;
 
 const hostSchema = z
@@ -20,7 +20,7 @@ const hostSchema = z
 
 const usernameSchema = storableText(128).regex(/^[^\p{Cc}]+$/u, { error: 'contains a control character' });
 
-/** An absolute path on the host. What comes out is normalized: no repeated slashes, none at the end. */
+/** An absolute path on the host, normalized: no repeated slashes, none at the end. */
 const workspacePathSchema = storableText(MAXIMUM_WORKSPACE_PATH_LENGTH)
   .startsWith('/', { error: 'must be an absolute path, which begins with a slash' })
   .regex(/^[^\p{Cc}\\]+$/u, { error: 'contains a control character or a backslash' })
@@ -39,7 +39,7 @@ const knownHostsSchema = z
   })
   .describe(`keys of the host in the format of OpenSSH's known_hosts, at most ${MAXIMUM_KNOWN_HOSTS_BYTES} bytes`);
 
-/** Config of an environment that is reached over SSH. */
+/** The config of an SSH environment. */
 export const sshConfigSchema = z
   .strictObject({
     host: hostSchema,
@@ -63,6 +63,11 @@ export const sshConfigSchema = z
     });
   });
 export type SshConfig = z.output<typeof sshConfigSchema>;
+
+/** How messages name a host: `host:port`. */
+export function addressOf({ host, port }: Pick<SshConfig, 'host' | 'port'>): string {
+  return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
+}
 
 function problemOfKnownHosts(text: string): string | undefined {
   const bytes = Buffer.byteLength(text);

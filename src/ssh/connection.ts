@@ -2,27 +2,27 @@ import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import type { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
+import pLimit from 'p-limit';
 import type { Client, ClientChannel, SFTPWrapper } from 'ssh2';
 import { EnvironmentFailedError } from '../contracts/index.ts';
+import { acquirePermit } from '../lib/concurrency.ts';
 import type { SecretResolver } from '../secrets/resolver.ts';
-import { addressOf } from './address.ts';
+import { addressOf } from './config.ts';
 import type { SshConfig } from './config.ts';
-import { dial } from './dial.ts';
-import type { Dialled } from './dial.ts';
-import { HostKeyCheck } from './host-key-check.ts';
-import { readPrivateKey } from './private-key.ts';
-import { SCRIPT_COMMAND, betweenMarks, readChannel, wrapScript } from './script.ts';
+import { dial, readPrivateKey } from './dial.ts';
+import type { AuthenticatedClient } from './dial.ts';
+import { HostKeyVerifier } from './host-key-verifier.ts';
+import { SCRIPT_COMMAND, betweenMarkers, frameScript, readChannel } from './script.ts';
 import type { ChannelOutput, ScriptResult } from './script.ts';
-import { SessionSlots } from './session-slots.ts';
 
-/** How a connection is made. */
+/** How a connection is opened. */
 export interface ConnectOptions {
   secrets: SecretResolver;
-  /** Ends the attempt; a connection that stands is not touched by it. */
+  /** Aborts the attempt; an open connection is not affected. */
   signal: AbortSignal;
-  /** For reaching the host and logging in, in milliseconds. Default 10 seconds. */
+  /** Limit for reaching the host and logging in, in milliseconds. Default 10 seconds. */
   timeoutMs?: number;
-  /** Between two questions whether the host is still there, in milliseconds. Default 2 seconds. */
+  /** Interval of keepalive requests, in milliseconds. Default 2 seconds. */
   keepAliveIntervalMs?: number;
 }
 
@@ -31,53 +31,53 @@ export interface ScriptOptions {
   signal: AbortSignal;
   /** `$1`, `$2` and so on of the script. */
   arguments?: readonly string[];
-  /** Of stdout and stderr together. Default 1 MiB. */
+  /** Limit of stdout and stderr together. Default 1 MiB. */
   maximumOutputBytes?: number;
 }
 
 const CONNECT_TIMEOUT_MS = 10_000;
 const KEEP_ALIVE_INTERVAL_MS = 2_000;
 
-/** After so many intervals without a single byte from the host it is taken for dead: 6 to 8 seconds. */
-const SILENT_INTERVALS = 3;
+/** A host that sends no byte for so many intervals is considered dead: after 6 to 8 seconds. */
+const MAX_SILENT_INTERVALS = 3;
 
-/** An sshd allows ten sessions a connection, unless told otherwise: one is for SFTP, one for a session that lingers. */
-const SESSIONS = 8;
+/** OpenSSH's MaxSessions is 10 by default: one is for SFTP, one for a closed session that sshd still counts. */
+const MAX_CONCURRENT_SESSIONS = 8;
 
-/** An sshd that refuses a session may be still busy with one that was closed; it is asked again for so long. */
-const REFUSED_SESSION_MS = 5_000;
-const REFUSED_SESSION_PAUSE_MS = 100;
+/** A rejected session is retried for so long, since sshd can still be closing an earlier one. */
+const SESSION_RETRY_TIMEOUT_MS = 5_000;
+const SESSION_RETRY_DELAY_MS = 100;
 
-/** How long a host may take over a goodbye before it is cut off. */
-const GOODBYE_MS = 500;
+/** Limit for a graceful close; then the socket is destroyed. */
+const CLOSE_TIMEOUT_MS = 500;
 
 const MAXIMUM_OUTPUT_BYTES = 1024 * 1024;
 
-/** How much of what a host says is repeated in a message. */
+/** How much of a host's output a message repeats. */
 const MAXIMUM_LINE_LENGTH = 200;
 
-/** A connection to a host, on which a user is logged in. */
+/** A connection to a host with a logged-in user. */
 export class SshConnection {
-  /** Settles when the connection is over: resolves to why it was lost, or to undefined after {@link close}. */
+  /** Resolves when the connection ends: to the reason it was lost, or to undefined after {@link close}. */
   readonly closed: Promise<EnvironmentFailedError | undefined>;
-  /** What was found of the host's key, in words. */
-  readonly hostKeyFinding: string;
+  /** The host's key and how it was verified, for people. */
+  readonly hostKeySummary: string;
   readonly #config: SshConfig;
   readonly #client: Client;
   readonly #socket: Socket;
-  readonly #slots = new SessionSlots(SESSIONS);
-  #silence: NodeJS.Timeout | undefined;
+  readonly #sessions = pLimit({ concurrency: MAX_CONCURRENT_SESSIONS, rejectOnClear: true });
+  #silenceTimer: NodeJS.Timeout | undefined;
   #sftp: Promise<SFTPWrapper> | undefined;
-  /** Why nothing can be done on it any more. */
-  #end: EnvironmentFailedError | undefined;
-  #tellClosed!: (loss: EnvironmentFailedError | undefined) => void;
+  /** Why the connection can no longer be used. */
+  #endReason: EnvironmentFailedError | undefined;
+  #resolveClosed!: (loss: EnvironmentFailedError | undefined) => void;
 
-  private constructor(config: SshConfig, { client, socket }: Dialled, hostKeyFinding: string) {
+  private constructor(config: SshConfig, { client, socket }: AuthenticatedClient, hostKeySummary: string) {
     this.#config = config;
     this.#client = client;
     this.#socket = socket;
-    this.hostKeyFinding = hostKeyFinding;
-    this.closed = new Promise((resolve) => (this.#tellClosed = resolve));
+    this.hostKeySummary = hostKeySummary;
+    this.closed = new Promise((resolve) => (this.#resolveClosed = resolve));
   }
 
   /**
@@ -89,61 +89,64 @@ export class SshConnection {
     const { keepAliveIntervalMs = KEEP_ALIVE_INTERVAL_MS, timeoutMs = CONNECT_TIMEOUT_MS, signal } = options;
     signal.throwIfAborted();
     const privateKey = await readPrivateKey(config.privateKey, options.secrets);
-    const hostKeyCheck = new HostKeyCheck(config);
-    const dialled = await dial(config, { privateKey, hostKeyCheck, signal, timeoutMs, keepAliveIntervalMs });
-    const connection = new SshConnection(config, dialled, hostKeyCheck.finding);
+    const hostKey = new HostKeyVerifier(config);
+    const authenticated = await dial(config, { privateKey, hostKey, signal, timeoutMs, keepAliveIntervalMs });
+    const connection = new SshConnection(config, authenticated, hostKey.summary);
     connection.#watch(keepAliveIntervalMs);
     return connection;
   }
 
   /** False once it was closed or lost. */
   get isOpen(): boolean {
-    return this.#end === undefined;
+    return this.#endReason === undefined;
   }
 
   /**
-   * Runs a command line by the user's login shell, as soon as fewer than eight others run. Both outputs of the channel
-   * have to be read to their ends, or its place is not given to the next in line. How the command ended is told by the
-   * channel's `close(code, signal)`: `exit` may come before anybody listens. When the connection is lost, writing to
-   * the channel is never answered: watch {@link closed} meanwhile.
+   * Runs a command line in the user's login shell, as soon as fewer than eight others run. Both outputs of the channel
+   * must be read to their ends, or its session stays occupied. The channel's `close(code, signal)` reports how the
+   * command ended: `exit` can precede the first listener. When the connection is lost, a write to the channel never
+   * completes: watch {@link closed} meanwhile.
    * @throws {EnvironmentFailedError} environment_unreachable when the connection is lost, driver_failed when the host
-   * refuses; or the reason of the signal
+   * rejects the session; or the reason of the signal
    */
   async exec(command: string, { signal }: { signal?: AbortSignal } = {}): Promise<ClientChannel> {
-    this.#throwIfOver();
-    const giveBack = await this.#slots.take(signal);
+    this.#throwIfEnded();
+    const release = await acquirePermit(this.#sessions, signal).catch((error: unknown) => {
+      this.#throwIfEnded();
+      throw error;
+    });
     try {
       const channel = await this.#openSession(command, signal);
-      channel.once('close', giveBack);
+      channel.once('close', release);
       return channel;
     } catch (error) {
-      giveBack();
+      release();
       throw error;
     }
   }
 
   /**
-   * Runs a POSIX shell script, which reaches `sh` over its stdin, so that no login shell parses any of it. Nothing of
-   * it runs unless all of it arrived. What a login shell prints by itself is left out of the output.
+   * Runs a POSIX shell script. `sh` reads it from stdin, so that no login shell parses any of it, and nothing of it runs
+   * before all of it has arrived. What a login shell prints on its own is not part of the output.
    * @throws {EnvironmentFailedError} environment_unreachable when the connection is lost, driver_failed when `sh` does
    * not run or prints too much; or the reason of the signal
    */
   async runScript(script: string, options: ScriptOptions): Promise<ScriptResult> {
-    const mark = `lessor-${randomUUID()}`;
-    const text = wrapScript(script, options.arguments ?? [], mark);
+    const marker = `lessor-${randomUUID()}`;
+    const input = await frameScript(script, options.arguments ?? [], marker);
     const channel = await this.exec(SCRIPT_COMMAND, { signal: options.signal });
-    // A login shell that refuses to serve may be gone already.
-    if (!channel.writableEnded) channel.end(text);
+    // A login shell that serves nobody can have exited already.
+    if (!channel.writableEnded) channel.end(input);
     const output = await readChannel(channel, options.maximumOutputBytes ?? MAXIMUM_OUTPUT_BYTES, options.signal);
-    this.#throwIfOver();
-    const stdout = betweenMarks(output.stdout, mark);
-    const stderr = betweenMarks(output.stderr, mark);
-    if (stdout === undefined || stderr === undefined) throw this.#notRun(output);
+    this.#throwIfEnded();
+    const stdout = betweenMarkers(output.stdout, marker);
+    const stderr = betweenMarkers(output.stderr, marker);
+    if (stdout === undefined || stderr === undefined) throw this.#scriptNotRun(output);
     return { code: output.code, signal: output.signal, stdout, stderr };
   }
 
   /**
-   * The SFTP session of the connection, opened when it is first asked for.
+   * The SFTP session of the connection, opened on first use.
    * @throws {EnvironmentFailedError} environment_unreachable when the connection is lost, driver_failed when the host
    * has no SFTP
    */
@@ -152,17 +155,17 @@ export class SshConnection {
     return this.#sftp;
   }
 
-  /** Closes the connection, and with it all that runs on it. Does nothing where it is over already. */
+  /** Closes the connection and everything that runs on it. Does nothing when it has ended already. */
   async close(): Promise<void> {
     if (!this.isOpen) return;
     this.#finish(this.#lost('it was closed on this side'), undefined);
     this.#client.end();
     const closed = this.#socket.closed ? Promise.resolve() : once(this.#socket, 'close');
-    await Promise.race([closed, sleep(GOODBYE_MS, undefined, { ref: false })]);
+    await Promise.race([closed, sleep(CLOSE_TIMEOUT_MS, undefined, { ref: false })]);
     this.#socket.destroy();
   }
 
-  /** Notices the end of the connection, also the one that nobody announces. */
+  /** Detects the end of the connection, silent ones included. */
   #watch(intervalMs: number): void {
     const lose = (detail: string) => {
       const loss = this.#lost(detail);
@@ -174,39 +177,39 @@ export class SshConnection {
     this.#client.on('close', () => lose('it was cut'));
     let bytes = this.#socket.bytesRead;
     let silentIntervals = 0;
-    // Counted in looks, not by a clock: a process that was halted itself has not listened meanwhile.
-    this.#silence = setInterval(() => {
+    // Counts ticks instead of reading a clock: a process that was itself stopped has not listened meanwhile.
+    this.#silenceTimer = setInterval(() => {
       silentIntervals = this.#socket.bytesRead === bytes ? silentIntervals + 1 : 0;
       bytes = this.#socket.bytesRead;
-      if (silentIntervals >= SILENT_INTERVALS)
-        lose(`the host was silent for ${(SILENT_INTERVALS * intervalMs) / 1000} s`);
+      if (silentIntervals >= MAX_SILENT_INTERVALS)
+        lose(`the host was silent for ${(MAX_SILENT_INTERVALS * intervalMs) / 1000} s`);
     }, intervalMs);
     if (this.#socket.destroyed) lose('it was cut');
   }
 
-  #finish(end: EnvironmentFailedError, loss: EnvironmentFailedError | undefined): void {
+  #finish(reason: EnvironmentFailedError, loss: EnvironmentFailedError | undefined): void {
     if (!this.isOpen) return;
-    this.#end = end;
-    clearInterval(this.#silence);
-    this.#slots.rejectWaiting(end);
-    this.#tellClosed(loss);
+    this.#endReason = reason;
+    clearInterval(this.#silenceTimer);
+    this.#sessions.clearQueue();
+    this.#resolveClosed(loss);
   }
 
   async #openSession(command: string, signal: AbortSignal | undefined): Promise<ClientChannel> {
-    const deadline = performance.now() + REFUSED_SESSION_MS;
+    const deadline = performance.now() + SESSION_RETRY_TIMEOUT_MS;
     for (;;) {
       try {
         return await this.#tryToOpenSession(command, signal);
       } catch (error) {
         signal?.throwIfAborted();
-        this.#throwIfOver();
-        const isRefused = error instanceof Error && 'reason' in error;
-        if (!isRefused) throw this.#failed('refuses to run commands; it has to allow them to this user', error);
+        this.#throwIfEnded();
+        const isSessionLimit = error instanceof Error && 'reason' in error;
+        if (!isSessionLimit) throw this.#failed('runs no commands; it has to allow them to this user', error);
         if (performance.now() >= deadline) {
-          throw this.#failed('refuses to open another session; raise MaxSessions in its sshd_config', error);
+          throw this.#failed('opens no more sessions; raise MaxSessions in its sshd_config', error);
         }
       }
-      await sleep(REFUSED_SESSION_PAUSE_MS, undefined, signal === undefined ? {} : { signal });
+      await sleep(SESSION_RETRY_DELAY_MS, undefined, signal === undefined ? {} : { signal });
     }
   }
 
@@ -226,7 +229,7 @@ export class SshConnection {
   async #openSftp(): Promise<SFTPWrapper> {
     const forget = () => (this.#sftp = undefined);
     try {
-      this.#throwIfOver();
+      this.#throwIfEnded();
       return await new Promise<SFTPWrapper>((resolve, reject) => {
         this.#client.sftp((error, sftp) => {
           if (error !== undefined) return reject(error);
@@ -237,13 +240,13 @@ export class SshConnection {
       });
     } catch (error) {
       forget();
-      this.#throwIfOver();
+      this.#throwIfEnded();
       throw this.#failed('has no SFTP; it needs `Subsystem sftp internal-sftp` in its sshd_config', error);
     }
   }
 
-  #throwIfOver(): void {
-    if (this.#end !== undefined) throw this.#end;
+  #throwIfEnded(): void {
+    if (this.#endReason !== undefined) throw this.#endReason;
   }
 
   #lost(detail: string): EnvironmentFailedError {
@@ -253,17 +256,16 @@ export class SshConnection {
     );
   }
 
-  #failed(detail: string, cause: unknown): EnvironmentFailedError {
+  #failed(detail: string, cause?: unknown): EnvironmentFailedError {
     return new EnvironmentFailedError('driver_failed', `${addressOf(this.#config)} ${detail}`, { cause });
   }
 
-  #notRun({ code, signal, stdout, stderr }: ChannelOutput): EnvironmentFailedError {
-    const said = firstLineOf(stderr) ?? firstLineOf(stdout) ?? 'nothing';
+  #scriptNotRun({ code, signal, stdout, stderr }: ChannelOutput): EnvironmentFailedError {
+    const printed = firstLineOf(stderr) ?? firstLineOf(stdout) ?? 'nothing';
     const ended = signal === null ? `exit code ${code ?? 'unknown'}` : `signal ${signal}`;
     return this.#failed(
-      `does not run \`sh\` for ${JSON.stringify(this.#config.username)} (${ended}, and it said: ${said}); ` +
+      `does not run \`sh\` for ${JSON.stringify(this.#config.username)} (${ended}, and it printed: ${printed}); ` +
         'the user needs a login shell, and sh on the PATH',
-      undefined,
     );
   }
 }

@@ -4,42 +4,60 @@ import ssh2 from 'ssh2';
 import type { Client, ParsedKey, PublicKeyAuthMethod } from 'ssh2';
 import { EnvironmentFailedError } from '../contracts/index.ts';
 import { describeReference } from '../secrets/reference.ts';
-import { addressOf } from './address.ts';
+import type { SecretReference } from '../secrets/reference.ts';
+import type { SecretResolver } from '../secrets/resolver.ts';
+import { addressOf } from './config.ts';
 import type { SshConfig } from './config.ts';
-import type { HostKeyCheck } from './host-key-check.ts';
+import type { HostKeyVerifier } from './host-key-verifier.ts';
 import { fingerprintOf } from './known-hosts.ts';
 
-/** What a connection is made with. */
+/** How a host is dialed. */
 export interface DialOptions {
   privateKey: ParsedKey;
-  hostKeyCheck: HostKeyCheck;
+  hostKey: HostKeyVerifier;
   signal: AbortSignal;
-  /** Until the host has let the user in, in milliseconds. */
+  /** Limit until the user is logged in, in milliseconds. */
   timeoutMs: number;
-  /** Between two questions whether the host is still there, in milliseconds. */
+  /** Interval of keepalive requests, in milliseconds. */
   keepAliveIntervalMs: number;
 }
 
-/** A connection on which the user is logged in. */
-export interface Dialled {
+/** A connection with a logged-in user. */
+export interface AuthenticatedClient {
   client: Client;
   socket: Socket;
 }
 
-/** How far a connection is. */
-type Stage = 'reach' | 'negotiate' | 'log in';
+/** The step that a connection attempt is at. */
+type Stage = 'connect' | 'handshake' | 'authenticate';
 
-/** What ssh2 says where an error comes from. */
+/** An error of ssh2, which says where it comes from. */
 type ClientError = Error & { level?: string; code?: unknown };
+
+/**
+ * Gets and parses the private key that a config refers to.
+ * @throws {EnvironmentFailedError} `secret_unavailable`, without any of what stands in place of a key
+ */
+export async function readPrivateKey(reference: SecretReference, secrets: SecretResolver): Promise<ParsedKey> {
+  const text = await secrets.resolve(reference);
+  const key = ssh2.utils.parseKey(text);
+  if (!(key instanceof Error) && key.isPrivateKey()) return key;
+  // The parser's messages can repeat parts of its input, so none is passed on.
+  const isEncrypted = key instanceof Error && /encrypted|passphrase/i.test(key.message);
+  const detail = isEncrypted
+    ? 'is protected by a passphrase, which nobody is there to type in; `ssh-keygen -p` removes it'
+    : 'is not a private key in the format of OpenSSH, PEM or PuTTY';
+  throw new EnvironmentFailedError('secret_unavailable', `what ${describeReference(reference)} holds ${detail}`);
+}
 
 /**
  * Connects to a host and logs in.
  * @throws {EnvironmentFailedError} environment_unreachable, host_key_rejected or authentication_failed; or the reason of the signal
  */
-export function dial(config: SshConfig, options: DialOptions): Promise<Dialled> {
-  const { signal, timeoutMs, hostKeyCheck } = options;
+export function dial(config: SshConfig, options: DialOptions): Promise<AuthenticatedClient> {
+  const { signal, timeoutMs, hostKey } = options;
   return new Promise((resolve, reject) => {
-    let stage: Stage = 'reach';
+    let stage: Stage = 'connect';
     const client = new ssh2.Client();
     const socket = connect({ host: config.host, port: config.port, noDelay: true });
     const settle = (outcome: () => void) => {
@@ -54,13 +72,11 @@ export function dial(config: SshConfig, options: DialOptions): Promise<Dialled> 
     const onAbort = () => fail(signal.reason as Error);
     const timer = setTimeout(() => fail(timedOut(config, stage, timeoutMs)), timeoutMs);
 
-    client.on('connect', () => (stage = 'negotiate'));
-    client.on('handshake', () => (stage = 'log in'));
+    client.on('connect', () => (stage = 'handshake'));
+    client.on('handshake', () => (stage = 'authenticate'));
     client.on('ready', () => settle(() => resolve({ client, socket })));
-    // Stays, as errors may come at any time and each would otherwise end the process.
-    client.on('error', (error: ClientError) =>
-      fail(hostKeyCheck.rejection ?? failureOf(error, config, stage, options)),
-    );
+    // Never removed: an error can come at any time, and an unhandled one would end the process.
+    client.on('error', (error: ClientError) => fail(hostKey.rejection ?? failureOf(error, config, stage, options)));
     client.on('close', () => fail(unreachable(config, stage, 'the connection was closed')));
     if (signal.aborted) return onAbort();
     signal.addEventListener('abort', onAbort, { once: true });
@@ -69,24 +85,24 @@ export function dial(config: SshConfig, options: DialOptions): Promise<Dialled> 
       sock: socket,
       username: config.username,
       authHandler: [login],
-      hostVerifier: (key: Buffer) => hostKeyCheck.accepts(key),
-      algorithms: { serverHostKey: hostKeyCheck.algorithms },
-      // The time limit above covers it all.
+      hostVerifier: (key: Buffer) => hostKey.accepts(key),
+      algorithms: { serverHostKey: hostKey.algorithms },
+      // `timeoutMs` covers the whole attempt.
       readyTimeout: 0,
       keepaliveInterval: options.keepAliveIntervalMs,
-      // Whether the host is silent is judged by all that arrives, not by its answers to these alone.
+      // SshConnection judges silence by every byte that arrives, not by answers to keepalives alone.
       keepaliveCountMax: Number.POSITIVE_INFINITY,
     });
   });
 }
 
 function failureOf(error: ClientError, config: SshConfig, stage: Stage, options: DialOptions): EnvironmentFailedError {
-  const isRefused = error.level === 'client-authentication' || /authentication failures/i.test(error.message);
-  if (stage === 'log in' && isRefused) return refusedLogin(config, options.privateKey, error);
+  const isRejected = error.level === 'client-authentication' || /authentication failures/i.test(error.message);
+  if (stage === 'authenticate' && isRejected) return loginRejected(config, options.privateKey, error);
   return unreachable(config, stage, explain(error), error);
 }
 
-function refusedLogin(config: SshConfig, key: ParsedKey, cause: Error): EnvironmentFailedError {
+function loginRejected(config: SshConfig, key: ParsedKey, cause: Error): EnvironmentFailedError {
   const name = `${key.type} ${fingerprintOf(key.getPublicSSH())}`;
   return new EnvironmentFailedError(
     'authentication_failed',
@@ -102,16 +118,16 @@ function timedOut(config: SshConfig, stage: Stage, timeoutMs: number): Environme
 
 function unreachable(config: SshConfig, stage: Stage, detail: string, cause?: Error): EnvironmentFailedError {
   const advice = {
-    reach: 'check host and port, that the host is up, and that no firewall is between',
-    negotiate: 'check that it is an SSH server that listens on this port, and that it is not overloaded',
-    'log in': "look into the SSH server's log on the host",
+    connect: 'check host and port, that the host is up, and that no firewall is between',
+    handshake: 'check that it is an SSH server that listens on this port, and that it is not overloaded',
+    authenticate: "look into the SSH server's log on the host",
   }[stage];
-  const done = {
-    reach: 'cannot be reached',
-    negotiate: 'accepts connections, but does not agree on SSH',
-    'log in': 'does not complete the login',
+  const state = {
+    connect: 'cannot be reached',
+    handshake: 'accepts connections, but does not agree on SSH',
+    authenticate: 'does not complete the login',
   }[stage];
-  const message = `${addressOf(config)} ${done}: ${detail}; ${advice}`;
+  const message = `${addressOf(config)} ${state}: ${detail}; ${advice}`;
   return new EnvironmentFailedError('environment_unreachable', message, { cause });
 }
 
@@ -123,9 +139,9 @@ function explain(error: ClientError): string {
       return 'there is no host of this name';
     case 'EHOSTUNREACH':
     case 'ENETUNREACH':
-      return 'there is no way to the host';
+      return 'there is no route to the host';
     default:
-      // An error for several addresses has its reasons in a list only.
+      // The error of several addresses has its reasons only in its list.
       return error instanceof AggregateError ? error.errors.map(String).join('; ') : error.message;
   }
 }

@@ -1,7 +1,7 @@
 import { createHash, createHmac } from 'node:crypto';
 import { InvalidConfigurationError } from '../contracts/index.ts';
 
-/** A line of a known_hosts file: a key, and for which hosts it stands. */
+/** A line of a known_hosts file: a key and the hosts it belongs to. */
 export interface KnownHost {
   /** Patterns of host names, or one hashed name. */
   hosts: string;
@@ -16,14 +16,14 @@ export interface HostKey {
   blob: Buffer;
 }
 
-/** Whom a connection is made to. */
+/** The address that a connection is opened to. */
 export interface HostAddress {
   host: string;
   port: number;
 }
 
-/** What known_hosts says of a key that a host offered. */
-export interface HostKeyJudgement {
+/** The result of comparing an offered host key with known_hosts. */
+export interface HostKeyVerification {
   verdict: 'trusted' | 'unknown' | 'changed' | 'revoked';
   offered: HostKey;
   /** The keys that known_hosts has for the host; none when it is unknown. */
@@ -44,8 +44,12 @@ export function parseKnownHosts(text: string): KnownHost[] {
   });
 }
 
-/** Decides whether a host that offers a key is the one that known_hosts means. */
-export function judgeHostKey(knownHosts: readonly KnownHost[], address: HostAddress, blob: Buffer): HostKeyJudgement {
+/** Compares the key that a host offers with those that known_hosts has for its address. */
+export function verifyHostKey(
+  knownHosts: readonly KnownHost[],
+  address: HostAddress,
+  blob: Buffer,
+): HostKeyVerification {
   const offered = { type: keyTypeOf(blob) ?? 'unknown type', blob };
   const [name, withoutPort] = namesOf(address);
   const isOffered = ({ key }: KnownHost) => key.blob.equals(blob);
@@ -53,7 +57,8 @@ export function judgeHostKey(knownHosts: readonly KnownHost[], address: HostAddr
     (known) => known.isRevoked && isOffered(known) && (matches(known, name) || matches(known, withoutPort)),
   );
   const ofHost = keysFor(knownHosts, name);
-  // Like ssh, whose files often have a host without its port: the key is taken, but another one is not a changed one.
+  // As in ssh, a line without the port also vouches for the host's other ports, but does not make another key there a
+  // changed one.
   const ofPort = ofHost.length > 0 ? ofHost : keysFor(knownHosts, withoutPort).filter(isOffered);
   const expected = ofPort.map(({ key }) => key);
   if (isRevoked) return { verdict: 'revoked', offered, expected };
@@ -61,13 +66,13 @@ export function judgeHostKey(knownHosts: readonly KnownHost[], address: HostAddr
   return { verdict: ofPort.some(isOffered) ? 'trusted' : 'changed', offered, expected };
 }
 
-/** Types of the keys that known_hosts has for a host: only with one of these can the host prove itself. */
+/** Types of the keys that known_hosts has for a host. */
 export function knownKeyTypes(knownHosts: readonly KnownHost[], address: HostAddress): string[] {
   const types = namesOf(address).flatMap((name) => keysFor(knownHosts, name).map(({ key }) => key.type));
   return [...new Set(types)];
 }
 
-/** A fingerprint as ssh prints it: `SHA256:…`. */
+/** The fingerprint as ssh prints it: `SHA256:…`. */
 export function fingerprintOf(blob: Buffer): string {
   return `SHA256:${createHash('sha256').update(blob).digest('base64').replace(/=+$/, '')}`;
 }
@@ -76,7 +81,7 @@ function keysFor(knownHosts: readonly KnownHost[], name: string): KnownHost[] {
   return knownHosts.filter((known) => !known.isRevoked && matches(known, name));
 }
 
-/** How known_hosts names the host, and how it would on the usual port. */
+/** The host's name in known_hosts, and its name on the default port. */
 function namesOf({ host, port }: HostAddress): [string, string] {
   const name = host.toLowerCase();
   return [port === DEFAULT_PORT ? name : `[${name}]:${port}`, name];
@@ -88,7 +93,7 @@ function matches({ hosts }: KnownHost, name: string): boolean {
   for (const pattern of hosts.toLowerCase().split(',')) {
     const isNegated = pattern.startsWith('!');
     if (!matchesPattern(isNegated ? pattern.slice(1) : pattern, name)) continue;
-    // A name that is excluded is excluded from the whole line.
+    // A negated pattern excludes the name from the whole line.
     if (isNegated) return false;
     isMatched = true;
   }
@@ -100,7 +105,10 @@ function matchesHash(hashed: string, name: string): boolean {
   return createHmac('sha1', Buffer.from(salt, 'base64')).update(name).digest().equals(Buffer.from(hash, 'base64'));
 }
 
-/** `*` stands for any characters, `?` for one; all else, brackets too, for itself. Never slower than the two lengths. */
+/**
+ * `*` matches any characters, `?` one; everything else, brackets included, itself. Takes at most pattern × name steps:
+ * a regular expression would backtrack exponentially on hostile patterns.
+ */
 function matchesPattern(pattern: string, name: string): boolean {
   let [at, star, resumeAt] = [0, -1, 0];
   let index = 0;
@@ -112,7 +120,7 @@ function matchesPattern(pattern: string, name: string): boolean {
       at += 1;
       index += 1;
     } else if (star !== -1) {
-      // The last star takes one character more.
+      // The last star consumes one more character.
       at = star + 1;
       resumeAt += 1;
       index = resumeAt;
@@ -143,10 +151,10 @@ function parseLine(line: string, number: number): KnownHost {
   return { hosts, key: { type, blob }, isRevoked: marker === '@revoked' };
 }
 
-/** The type that a key says it is of; undefined for what is no key. */
+/** The type that a key blob names; undefined for a malformed one. */
 function keyTypeOf(blob: Buffer): string | undefined {
   if (blob.length < 4) return undefined;
   const length = blob.readUInt32BE(0);
-  // Behind the type comes the key itself.
+  // The key itself follows the type.
   return length === 0 || length > 64 || blob.length <= 4 + length ? undefined : blob.toString('latin1', 4, 4 + length);
 }

@@ -1,8 +1,8 @@
+import { readFile } from 'node:fs/promises';
 import type { ClientChannel } from 'ssh2';
 import { EnvironmentFailedError } from '../contracts/index.ts';
-import { quote } from './shell.ts';
 
-/** What came of a script. */
+/** The result of a script. */
 export interface ScriptResult {
   /** Null when a signal ended it. */
   code: number | null;
@@ -14,29 +14,49 @@ export interface ScriptResult {
 /** The command that reads a script: the same words to every login shell, be it bash, fish or csh. */
 export const SCRIPT_COMMAND = 'sh -s';
 
+const FRAMED_SCRIPT = new URL('./framed-script.sh', import.meta.url);
+
 /**
- * Makes of a script what is written to {@link SCRIPT_COMMAND}. Nothing of it is executed before all of it has arrived,
- * and what it prints stands between two marks, since login shells may print as well.
+ * Reads shell programs of this package and joins them in this order: a later one can call functions that an earlier one
+ * defines. They are read on each use, so that importing the package opens no file.
  */
-export function wrapScript(script: string, args: readonly string[], mark: string): string {
-  // In two parts, so that a mark is never what merely echoes the script.
-  const parts = `${quote(mark.slice(0, 7))} ${quote(mark.slice(7))}`;
-  const printMark = `printf %s%s ${parts}; printf %s%s ${parts} >&2`;
+export async function readShellPrograms(...files: URL[]): Promise<string> {
+  const programs = await Promise.all(files.map((file) => readFile(file, 'utf8')));
+  return programs.join('\n');
+}
+
+/**
+ * Quotes text for a POSIX shell: it becomes one word of exactly these characters.
+ * @throws {EnvironmentFailedError} `driver_failed` for text with a NUL, which no process can be given
+ */
+export function quote(text: string): string {
+  if (text.includes('\0')) {
+    throw new EnvironmentFailedError(
+      'driver_failed',
+      'text with a NUL character cannot be given to a process; remove it',
+    );
+  }
+  return `'${text.replaceAll("'", String.raw`'\''`)}'`;
+}
+
+/**
+ * Makes the input for {@link SCRIPT_COMMAND} of a script. Nothing of it runs before all of it has arrived, and its output
+ * stands between two markers, since login shells can print as well.
+ */
+export async function frameScript(script: string, args: readonly string[], marker: string): Promise<string> {
+  const words = [marker.slice(0, 7), marker.slice(7), ...args].map((word) => quote(word));
   return `lessor_script() {
 ${script}
 }
+${await readShellPrograms(FRAMED_SCRIPT)}
 lessor_main() {
-${printMark}
-( lessor_script ${args.map((argument) => quote(argument)).join(' ')} ) </dev/null
-lessor_code=$?
-${printMark}
-exit "$lessor_code"
+lessor_run_framed ${words.join(' ')}
 }
 lessor_main
 `;
 }
 
-/** What a channel printed and how its command ended: both are null where that was not told. */
+/** The output of a channel and how its command ended: both null when the host did not report it. */
 export interface ChannelOutput {
   code: number | null;
   signal: string | null;
@@ -44,7 +64,7 @@ export interface ChannelOutput {
   stderr: Buffer;
 }
 
-/** Reads a channel to its end, as long as it prints no more than so many bytes. */
+/** Reads a channel to its end, and closes it when it prints more than `maximumBytes`. */
 export function readChannel(channel: ClientChannel, maximumBytes: number, signal: AbortSignal): Promise<ChannelOutput> {
   return new Promise((resolve, reject) => {
     const [stdout, stderr]: [Buffer[], Buffer[]] = [[], []];
@@ -53,7 +73,7 @@ export function readChannel(channel: ClientChannel, maximumBytes: number, signal
     const stop = (error: Error) => {
       reject(error);
       signal.removeEventListener('abort', onAbort);
-      // What still comes has to be read, or the channel would never be closed.
+      // A channel with unread output never closes.
       channel.removeAllListeners('data').resume();
       channel.stderr.removeAllListeners('data').resume();
       channel.close();
@@ -69,7 +89,7 @@ export function readChannel(channel: ClientChannel, maximumBytes: number, signal
     };
     channel.on('data', collectInto(stdout));
     channel.stderr.on('data', collectInto(stderr));
-    // Not `exit`, which may have come before anybody could listen.
+    // Not `exit`, which can precede the first listener.
     channel.on('close', (code?: number | null, signalName?: string) => {
       signal.removeEventListener('abort', onAbort);
       resolve({
@@ -84,9 +104,9 @@ export function readChannel(channel: ClientChannel, maximumBytes: number, signal
   });
 }
 
-/** What stands between the marks; undefined when the script did not get that far. */
-export function betweenMarks(output: Buffer, mark: string): string | undefined {
-  const start = output.indexOf(mark);
-  const end = output.lastIndexOf(mark);
-  return start === end ? undefined : output.toString('utf8', start + mark.length, end);
+/** The output between the markers; undefined when the script did not run to its end. */
+export function betweenMarkers(output: Buffer, marker: string): string | undefined {
+  const start = output.indexOf(marker);
+  const end = output.lastIndexOf(marker);
+  return start === end ? undefined : output.toString('utf8', start + marker.length, end);
 }

@@ -33,13 +33,13 @@ describeOnEachBackend('with both halves of the example in docs/drivers.md', (bac
       },
     });
     const command = ['sh', '-c', 'echo "$GREETING"; pwd; touch made-there'] as const;
-    const { end, place } = await withLease(openProducer(backend), company.run(), async (lease, signal) => {
+    const { exit, place } = await withLease(openProducer(backend), company.run(), async (lease, signal) => {
       const drivers = [directoryExecutionDriver];
       const env = { GREETING: 'hello from there' };
       const result = await executeInEnvironment(lease, { drivers, command, env, stdout, signal });
       return { ...result, place: lease.providerLeaseId! };
     });
-    expect(end).toEqual({ code: 0, signal: null });
+    expect(exit).toEqual({ code: 0, signal: null });
     expect(printed.join('')).toBe(`hello from there\n${place}\n`);
     await until(async () => (await company.places()).length === 0, { what: 'the directory being gone' });
   });

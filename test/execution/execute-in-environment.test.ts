@@ -8,8 +8,8 @@ import { LeaseLostError } from '../../src/contracts/index.ts';
 import type { GrantedLease } from '../../src/contracts/index.ts';
 import { executeInEnvironment, RestoreFailedError } from '../../src/execution/execute-in-environment.ts';
 import type { ExecuteOptions, ExecutionPhase } from '../../src/execution/execute-in-environment.ts';
-import { CommandNotStartedError } from '../../src/execution/local-process.ts';
-import { executionDrivers, UnknownExecutionDriverError } from '../../src/execution/open-execution.ts';
+import { CommandNotStartedError } from '../../src/execution/local-driver.ts';
+import { executionDrivers, UnknownExecutionDriverError } from '../../src/execution/execute-in-environment.ts';
 import { until } from '../../testing/until.ts';
 import { makeDirectory } from './directories.ts';
 import { Collector, describeOnEachSshServer, leaseOf } from './ssh/ssh-host.ts';
@@ -28,7 +28,7 @@ describeOnEachSshServer('a command in an SSH environment', (host) => {
       onPhase: (phase) => phases.push(phase),
     });
     expect(result).toEqual({
-      end: { code: 3, signal: null },
+      exit: { code: 3, signal: null },
       prepared: { files: 1, bytes: 3, skipped: [] },
       restored: { changed: ['a'], created: [], deleted: [], conflicts: [], skipped: [] },
     });
@@ -49,7 +49,7 @@ describeOnEachSshServer('a command in an SSH environment', (host) => {
   test('brings back what it did when the run is cancelled or timed out', async () => {
     const workspaceDirectory = await makeDirectory();
     const { result } = await executeUntilReady(await host.lease(), workspaceDirectory, new Error('timed out'));
-    expect(result).toMatchObject({ end: { signal: 'SIGTERM' }, restored: { created: ['done'] } });
+    expect(result).toMatchObject({ exit: { signal: 'SIGTERM' }, restored: { created: ['done'] } });
     expect(await readdir(workspaceDirectory)).toEqual(['done']);
   });
 
@@ -60,7 +60,7 @@ describeOnEachSshServer('a command in an SSH environment', (host) => {
       workspaceDirectory,
       new LeaseLostError('a lease', 'it lapsed'),
     );
-    expect(result).toMatchObject({ end: { signal: 'SIGTERM' }, restored: null });
+    expect(result).toMatchObject({ exit: { signal: 'SIGTERM' }, restored: null });
     expect(await readdir(workspaceDirectory)).toEqual([]);
   });
 
@@ -70,7 +70,7 @@ describeOnEachSshServer('a command in an SSH environment', (host) => {
     const failing = execute(lease, { command: ['sh', '-c', 'cd ..; rm -r workspace; exit 4'], workspaceDirectory });
     const error: unknown = await failing.catch((reason: unknown) => reason);
     expect(error).toBeInstanceOf(RestoreFailedError);
-    expect(error).toMatchObject({ code: 'workspace_unusable', end: { code: 4, signal: null } });
+    expect(error).toMatchObject({ code: 'workspace_unusable', exit: { code: 4, signal: null } });
     expect(String(error)).toContain(`@127.0.0.1:${host.server.port}:${join(lease.providerLeaseId, 'workspace')}`);
     expect(await readFile(join(workspaceDirectory, 'a'), 'utf8')).toBe('one');
   });
@@ -104,7 +104,7 @@ describe('a command on Local', () => {
       drivers: executionDrivers({ PATH: process.env['PATH'], BASE: 'base', OTHER: 'other', LESSOR_SECRET_KEY }),
     });
     expect(stdout).not.toContain(LESSOR_SECRET_KEY);
-    expect(result).toMatchObject({ end: { code: 3, signal: null }, restored: { changed: [] } });
+    expect(result).toMatchObject({ exit: { code: 3, signal: null }, restored: { changed: [] } });
     for (const line of [
       `${workspaceDirectory}\nfrom stdin\n`,
       'NAMED=yes\n',
@@ -120,7 +120,7 @@ describe('a command on Local', () => {
   test('writes as much as its reader takes, and is ended by SIGPIPE when there is none any more', async () => {
     const stdout = new PassThrough();
     stdout.once('data', () => stdout.destroy());
-    expect((await execute(local(), { command: ['yes'], stdout })).result.end).toEqual({
+    expect((await execute(local(), { command: ['yes'], stdout })).result.exit).toEqual({
       code: null,
       signal: 'SIGPIPE',
     });
@@ -132,7 +132,7 @@ describe('a command on Local', () => {
     });
     const [begun, pid] = stdout.split('\n');
     onTestFinished(() => void process.kill(Number(pid), 'SIGKILL'));
-    expect([begun, result.end]).toEqual(['begun', { code: 3, signal: null }]);
+    expect([begun, result.exit]).toEqual(['begun', { code: 3, signal: null }]);
   });
 
   test('is told apart from one that cannot be started, and from one that cannot be given what it holds', async () => {
@@ -147,7 +147,7 @@ describe('a command on Local', () => {
       command: ['sleep', '60'],
       onPhase: (phase, execution) => phase === 'executing' && setImmediate(() => void execution.send('SIGINT')),
     });
-    expect(result.end).toEqual({ code: null, signal: 'SIGINT' });
+    expect(result.exit).toEqual({ code: null, signal: 'SIGINT' });
   });
 
   test.for(['nowhere', 'a'])('needs a directory to work in: %s', async (name) => {

@@ -52,7 +52,7 @@ describe.each(hostKinds)('on %s', (kind) => {
       await connect({ knownHosts: undefined, strictHostKeyChecking: false });
       const changed = `[127.0.0.1]:${port} ${newPublicKey()}`;
       const connection = await connect({ knownHosts: changed, strictHostKeyChecking: false });
-      expect(connection.hostKeyFinding).toContain('unchecked');
+      expect(connection.hostKeySummary).toContain('unchecked');
     });
   });
 

@@ -5,9 +5,8 @@ import { mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promis
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { endProcessesFunction, recordProcess } from '../../src/ssh/end-processes.ts';
-import { LEASES_DIRECTORY } from '../../src/ssh/lease-directory.ts';
-import { quote } from '../../src/ssh/shell.ts';
+import { END_PROCESSES, LEASES_DIRECTORY, RECORD_PROCESS } from '../../src/ssh/lease-directory.ts';
+import { quote, readShellPrograms } from '../../src/ssh/script.ts';
 import { isInstalled, pathOf } from './programs.ts';
 import { startSleeper } from './sleepers.ts';
 
@@ -15,15 +14,15 @@ const shells = [['dash'], ['bash', '--posix'], ['busybox', 'ash'], ['mksh']].fil
   isInstalled(program!),
 );
 const NO_PROC = '/nonexistent';
-const lookingAt = [...(existsSync('/proc/self/environ') ? ['/proc'] : []), ...(isInstalled('ps') ? [NO_PROC] : [])];
+const sources = [...(existsSync('/proc/self/environ') ? ['/proc'] : []), ...(isInstalled('ps') ? [NO_PROC] : [])];
 
-/** An empty place, whose name gives shells something to trip over. */
-async function newPlace(): Promise<string> {
-  const directory = await mkdtemp(join(tmpdir(), 'lessor-place-'));
+/** An empty lease directory whose path needs quoting in shells. */
+async function newLeaseDirectory(): Promise<string> {
+  const directory = await mkdtemp(join(tmpdir(), 'lessor-lease-'));
   onTestFinished(() => rm(directory, { recursive: true }));
-  const place = join(directory, "it's a * $workspace ünïcode", LEASES_DIRECTORY, randomUUID());
-  await mkdir(join(place, 'commands'), { recursive: true });
-  return place;
+  const leaseDirectory = join(directory, "it's a * $workspace ünïcode", LEASES_DIRECTORY, randomUUID());
+  await mkdir(join(leaseDirectory, 'commands'), { recursive: true });
+  return leaseDirectory;
 }
 
 interface EndOptions {
@@ -32,9 +31,10 @@ interface EndOptions {
   env?: Record<string, string>;
 }
 
-/** Ends the processes of a place; resolves to the ids of those left, or to null when nobody is. */
-function endProcesses(place: string, { shell = ['sh'], proc = lookingAt[0]!, env = {} }: EndOptions = {}) {
-  const script = `${endProcessesFunction({ graceSeconds: 1, proc })}\nlessor_end_processes ${quote(place)}\n`;
+/** Ends the processes of a lease directory; resolves to the ids of those left, or to null when none is. */
+async function endProcesses(leaseDirectory: string, { shell = ['sh'], proc = sources[0]!, env = {} }: EndOptions = {}) {
+  const programs = await readShellPrograms(RECORD_PROCESS, END_PROCESSES);
+  const script = `${programs}\nlessor_end_processes ${quote(leaseDirectory)} 1 ${quote(proc)}\n`;
   const [program, ...args] = shell;
   return new Promise<string | null>((resolve, reject) => {
     const child = execFile(
@@ -51,105 +51,112 @@ function endProcesses(place: string, { shell = ['sh'], proc = lookingAt[0]!, env
   });
 }
 
-/** A process of the place that does nothing until it is told to go on. */
-async function startHalted(place: string) {
-  const sleeper = await startSleeper({ place });
+/** A stopped process of the lease directory. */
+async function startStopped(leaseDirectory: string) {
+  const sleeper = await startSleeper({ leaseDirectory });
   process.kill(sleeper.pid!, 'SIGSTOP');
   return sleeper;
 }
 
 const everywhere = shells
-  .flatMap((shell) => lookingAt.map((proc) => ({ shell, proc, name: shell.join(' ') })))
+  .flatMap((shell) => sources.map((proc) => ({ shell, proc, name: shell.join(' ') })))
   // BusyBox has a ps of its own that shows no environment, and runs only where there is a /proc.
   .filter(({ shell, proc }) => proc !== NO_PROC || shell[0] !== 'busybox');
 
-describe.each(everywhere)('in $name, looking at $proc,', ({ shell, proc }) => {
-  test('all that runs in a place is ended, wherever it hid, and nobody else', async () => {
-    const place = await newPlace();
-    const ofPlace = await Promise.all([
-      startSleeper({ place }),
-      startSleeper({ place, script: (command) => `${command} & wait` }),
-      startSleeper({ place, script: (command) => `cd /; (${command} </dev/null >/dev/null 2>&1 &)` }),
-      startSleeper({ place, script: (command) => `trap '' TERM HUP INT; exec ${command}` }),
-      startHalted(place),
-      startSleeper({ place, script: (command) => `env -i ${command} & wait` }),
+describe.each(everywhere)('in $name, with processes from $proc,', ({ shell, proc }) => {
+  test('every process of a lease directory is ended, whatever its session, and no other', async () => {
+    const leaseDirectory = await newLeaseDirectory();
+    const ofLease = await Promise.all([
+      startSleeper({ leaseDirectory }),
+      startSleeper({ leaseDirectory, script: (command) => `${command} & wait` }),
+      startSleeper({ leaseDirectory, script: (command) => `cd /; (${command} </dev/null >/dev/null 2>&1 &)` }),
+      startSleeper({ leaseDirectory, script: (command) => `trap '' TERM HUP INT; exec ${command}` }),
+      startStopped(leaseDirectory),
+      startSleeper({ leaseDirectory, script: (command) => `env -i ${command} & wait` }),
     ]);
     const others = await Promise.all([
       startSleeper(),
-      startSleeper({ place: `${place}x` }),
-      startSleeper({ place: join(place, 'x') }),
-      startSleeper({ place: place.slice(0, -1) }),
-      startSleeper({ place: join(dirname(place), randomUUID()) }),
-      startSleeper({ cwd: place }),
+      startSleeper({ leaseDirectory: `${leaseDirectory}x` }),
+      startSleeper({ leaseDirectory: join(leaseDirectory, 'x') }),
+      startSleeper({ leaseDirectory: leaseDirectory.slice(0, -1) }),
+      startSleeper({ leaseDirectory: join(dirname(leaseDirectory), randomUUID()) }),
+      startSleeper({ cwd: leaseDirectory }),
     ]);
-    expect(await endProcesses(place, { shell, proc })).toBeNull();
-    expect(ofPlace.filter(({ isAlive }) => isAlive)).toEqual([]);
+    expect(await endProcesses(leaseDirectory, { shell, proc })).toBeNull();
+    expect(ofLease.filter(({ isAlive }) => isAlive)).toEqual([]);
     expect(others.every(({ isAlive }) => isAlive)).toBe(true);
-    expect(await endProcesses(place, { shell, proc })).toBeNull();
+    expect(await endProcesses(leaseDirectory, { shell, proc })).toBeNull();
   });
 });
 
-describe.runIf(lookingAt.includes('/proc'))('looking at /proc', () => {
-  test('a server that wrote its title over its environment is known by its directory', async () => {
-    const place = await newPlace();
-    const overwritten = await startSleeper({ cwd: place, script: (command) => `exec env -i ${command}` });
-    const below = await startSleeper({ cwd: join(place, 'commands'), script: (command) => `exec env -i ${command}` });
+describe.runIf(sources.includes('/proc'))('with /proc', () => {
+  test('a server that overwrote its environment with its title is recognized by its working directory', async () => {
+    const leaseDirectory = await newLeaseDirectory();
+    const overwritten = await startSleeper({ cwd: leaseDirectory, script: (command) => `exec env -i ${command}` });
+    const below = await startSleeper({
+      cwd: join(leaseDirectory, 'commands'),
+      script: (command) => `exec env -i ${command}`,
+    });
     const elsewhere = await startSleeper({ cwd: '/', script: (command) => `exec env -i ${command}` });
-    expect(await endProcesses(place)).toBeNull();
+    expect(await endProcesses(leaseDirectory)).toBeNull();
     expect([overwritten.isAlive, below.isAlive, elsewhere.isAlive]).toEqual([false, false, true]);
   });
 
-  test('what names the place only in its arguments is left alone', async () => {
-    const place = await newPlace();
-    const other = await startSleeper({ script: (command) => `${command} & wait # LESSOR_LEASE_DIRECTORY=${place}` });
-    expect(await endProcesses(place)).toBeNull();
+  test('a process that names the lease directory only in its arguments is not ended', async () => {
+    const leaseDirectory = await newLeaseDirectory();
+    const other = await startSleeper({
+      script: (command) => `${command} & wait # LESSOR_LEASE_DIRECTORY=${leaseDirectory}`,
+    });
+    expect(await endProcesses(leaseDirectory)).toBeNull();
     expect(other.isAlive).toBe(true);
   });
 
-  test('the shell does not end itself, nor those that it descends from', async () => {
-    const place = await newPlace();
-    const sleeper = await startSleeper({ place });
-    expect(await endProcesses(place, { env: { LESSOR_LEASE_DIRECTORY: place } })).toBeNull();
+  test('the shell ends neither itself nor its ancestors', async () => {
+    const leaseDirectory = await newLeaseDirectory();
+    const sleeper = await startSleeper({ leaseDirectory });
+    expect(await endProcesses(leaseDirectory, { env: { LESSOR_LEASE_DIRECTORY: leaseDirectory } })).toBeNull();
     expect(sleeper.isAlive).toBe(false);
   });
 
-  test('a place that is not there any more is no hindrance', async () => {
-    const place = await newPlace();
-    const sleeper = await startSleeper({ place, cwd: place });
-    await rm(place, { recursive: true });
-    expect(await endProcesses(place)).toBeNull();
+  test('the processes of a removed lease directory are ended', async () => {
+    const leaseDirectory = await newLeaseDirectory();
+    const sleeper = await startSleeper({ leaseDirectory, cwd: leaseDirectory });
+    await rm(leaseDirectory, { recursive: true });
+    expect(await endProcesses(leaseDirectory)).toBeNull();
     expect(sleeper.isAlive).toBe(false);
   });
 });
 
-describe.runIf(isInstalled('ps'))('where there is no /proc', () => {
-  test('a command that recorded itself is ended with its group', async () => {
-    const place = await newPlace();
-    const path = join(place, 'commands', '1.pid');
-    const record = recordProcess(path, { proc: NO_PROC });
+describe.runIf(isInstalled('ps'))('without /proc', () => {
+  test('a recorded command is ended with its process group', async () => {
+    const leaseDirectory = await newLeaseDirectory();
+    const path = join(leaseDirectory, 'commands', '1.pid');
+    const record = `${await readShellPrograms(RECORD_PROCESS)}\nlessor_record_process ${quote(path)} ${quote(NO_PROC)}`;
     const sleeper = await startSleeper({ script: (command) => `${record}; exec env -i ${command}` });
     expect(Number((await readFile(path, 'utf8')).split('\n')[0])).toBe(sleeper.pid);
-    expect(await endProcesses(place, { proc: NO_PROC })).toBeNull();
+    expect(await endProcesses(leaseDirectory, { proc: NO_PROC })).toBeNull();
     expect(sleeper.isAlive).toBe(false);
   });
 
-  test('the failure says so when ps is missing as well', async () => {
-    const place = await newPlace();
+  test('a missing ps is reported', async () => {
+    const leaseDirectory = await newLeaseDirectory();
     const directory = await mkdtemp(join(tmpdir(), 'lessor-path-'));
     onTestFinished(() => rm(directory, { recursive: true }));
     for (const name of ['sh', 'grep', 'tr', 'sed', 'awk', 'date', 'sleep', 'basename']) {
       await symlink(pathOf(name)!, join(directory, name));
     }
-    expect(await endProcesses(place, { proc: NO_PROC, env: { PATH: directory } })).toContain('neither /proc nor a ps');
+    expect(await endProcesses(leaseDirectory, { proc: NO_PROC, env: { PATH: directory } })).toContain(
+      'neither /proc nor a ps',
+    );
   });
 
-  test('a process that was given the id of one that recorded itself is left alone', async () => {
-    const place = await newPlace();
+  test('a process that reuses the id of a recorded command is not ended', async () => {
+    const leaseDirectory = await newLeaseDirectory();
     const other = await startSleeper();
-    await writeFile(join(place, 'commands', '1.pid'), `${other.pid}\nMon Jan 1 00:00:00 2024\n`);
-    await writeFile(join(place, 'commands', '2.pid'), `${other.pid}\n`);
-    await writeFile(join(place, 'commands', '3.pid'), 'not a number\n');
-    expect(await endProcesses(place, { proc: NO_PROC })).toBeNull();
+    await writeFile(join(leaseDirectory, 'commands', '1.pid'), `${other.pid}\nMon Jan 1 00:00:00 2024\n`);
+    await writeFile(join(leaseDirectory, 'commands', '2.pid'), `${other.pid}\n`);
+    await writeFile(join(leaseDirectory, 'commands', '3.pid'), 'not a number\n');
+    expect(await endProcesses(leaseDirectory, { proc: NO_PROC })).toBeNull();
     expect(other.isAlive).toBe(true);
   });
 });

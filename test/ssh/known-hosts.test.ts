@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { InvalidConfigurationError } from '../../src/contracts/index.ts';
-import { fingerprintOf, judgeHostKey, knownKeyTypes, parseKnownHosts } from '../../src/ssh/known-hosts.ts';
+import { fingerprintOf, verifyHostKey, knownKeyTypes, parseKnownHosts } from '../../src/ssh/known-hosts.ts';
 import { newKeyPair } from './keys.ts';
 import { isInstalled } from './programs.ts';
 
@@ -16,7 +16,7 @@ const newKey = (type?: 'ecdsa-256') => {
 const [key, other, ecdsa] = [newKey(), newKey(), newKey('ecdsa-256')];
 
 const verdictOf = (text: string, host: string, port: number, blob: Buffer = key.blob) =>
-  judgeHostKey(parseKnownHosts(text), { host, port }, blob).verdict;
+  verifyHostKey(parseKnownHosts(text), { host, port }, blob).verdict;
 
 function hashed(name: string): string {
   const salt = randomBytes(20);
@@ -62,7 +62,7 @@ describe('a name stands for', () => {
 
 describe('a key', () => {
   test('that is another one than the known one is changed, with both told', () => {
-    const judgement = judgeHostKey(parseKnownHosts(`h ${key.line}`), { host: 'h', port: 22 }, other.blob);
+    const judgement = verifyHostKey(parseKnownHosts(`h ${key.line}`), { host: 'h', port: 22 }, other.blob);
     expect(judgement.verdict).toBe('changed');
     expect(judgement.offered.blob).toEqual(other.blob);
     expect(judgement.expected.map(({ blob }) => blob)).toEqual([key.blob]);

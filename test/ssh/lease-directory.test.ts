@@ -9,17 +9,17 @@ import {
 
 const config = { remoteWorkspacePath: '/srv/agents', workspaceMode: 'staged' as const };
 
-test('a place lies under the workspace path, named after its lease', () => {
+test('a directory lies under the workspace path, named after its lease', () => {
   const leaseId = randomUUID();
-  const place = leaseDirectoryOf(config, leaseId);
-  expect(place).toBe(`/srv/agents/.lessor/${leaseId}`);
-  expect(workspacePathOf(config, place)).toBe(`${place}/workspace`);
-  expect(workspacePathOf({ ...config, workspaceMode: 'in_place' }, place)).toBe('/srv/agents');
-  expect(commandsDirectoryOf(place)).toBe(`${place}/commands`);
-  expect(() => assertLeaseDirectory(config, place)).not.toThrow();
+  const directory = leaseDirectoryOf(config, leaseId);
+  expect(directory).toBe(`/srv/agents/.lessor/${leaseId}`);
+  expect(workspacePathOf(config, directory)).toBe(`${directory}/workspace`);
+  expect(workspacePathOf({ ...config, workspaceMode: 'in_place' }, directory)).toBe('/srv/agents');
+  expect(commandsDirectoryOf(directory)).toBe(`${directory}/commands`);
+  expect(() => assertLeaseDirectory(config, directory)).not.toThrow();
 });
 
-describe('what is no place of the environment is refused:', () => {
+describe('what is no directory of the environment is refused:', () => {
   const id = randomUUID();
   test.each([
     '/srv/agents',
@@ -37,8 +37,10 @@ describe('what is no place of the environment is refused:', () => {
     `/srv/agents/.lessor/${id}\n`,
     '/',
     '',
-  ])('%j', (place) => {
-    expect(() => assertLeaseDirectory(config, place)).toThrow(expect.objectContaining({ code: 'workspace_unusable' }));
+  ])('%j', (directory) => {
+    expect(() => assertLeaseDirectory(config, directory)).toThrow(
+      expect.objectContaining({ code: 'workspace_unusable' }),
+    );
   });
 
   test.each(['..', '', 'a/b', `${id}/..`])('that of the lease %j', (leaseId) => {

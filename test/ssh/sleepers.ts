@@ -35,14 +35,21 @@ export class Sleeper {
 export interface SleeperOptions {
   /** The shell script that begins it, given the command. By default it is the command itself. */
   script?: (command: string) => string;
-  place?: string;
+  leaseDirectory?: string;
   cwd?: string;
 }
 
 /** Begins a process in a session of its own, and waits until it sleeps. */
-export async function startSleeper({ script = (command) => `exec ${command}`, place, cwd }: SleeperOptions = {}) {
+export async function startSleeper({
+  script = (command) => `exec ${command}`,
+  leaseDirectory,
+  cwd,
+}: SleeperOptions = {}) {
   const sleeper = new Sleeper();
-  const env = { PATH: process.env['PATH'], ...(place === undefined ? {} : { [LEASE_DIRECTORY_VARIABLE]: place }) };
+  const env = {
+    PATH: process.env['PATH'],
+    ...(leaseDirectory === undefined ? {} : { [LEASE_DIRECTORY_VARIABLE]: leaseDirectory }),
+  };
   const child = spawn('sh', ['-c', script(sleeper.command)], {
     env,
     detached: true,

@@ -3,7 +3,7 @@ import { InvalidConfigurationError } from '../../contracts/index.ts';
 import type { SecretReference } from '../../secrets/reference.ts';
 import { createSecretResolver } from '../../secrets/resolver.ts';
 import { sealSecret } from '../../secrets/sealing.ts';
-import { readPrivateKey } from '../../ssh/private-key.ts';
+import { readPrivateKey } from '../../ssh/dial.ts';
 
 /**
  * Seals the private key that a file holds, once it has turned out to be one.

@@ -1,9 +1,9 @@
 import { Readable, Writable } from 'node:stream';
-import type { Command, Execution, ProcessEnd } from '../../execution/driver.ts';
+import type { Command, Execution, ProcessExit } from '../../execution/driver.ts';
 
 /** What came of a command. */
 export interface CommandResult {
-  end: ProcessEnd;
+  end: ProcessExit;
   stdout: string;
   stderr: string;
 }

@@ -1,80 +1,108 @@
 import type { z } from 'zod';
-import type { EnvironmentDriver, LeasePolicy } from '../../contracts/index.ts';
+import { metadataSchema, parse } from '../../contracts/index.ts';
+import type { EnvironmentDriver, LeasePolicy, Metadata } from '../../contracts/index.ts';
+import { sshConfigSchema } from '../../ssh/config.ts';
 
 /**
  * The control half of a driver with effects outside Postgres: it runs in workers. Its counterpart, which executes
  * commands, is the `ExecutionDriver` of `src/execution`.
  *
- * Every call is repeated after a crash, and may be made by another replica then: it must be idempotent, and must stop
- * soon after its signal is aborted. What goes wrong is thrown as an `EnvironmentFailedError`, whose message is stored on the
- * lease; any other error is reported as `driver_failed`.
+ * A call is repeated after a crash, possibly by another replica: it must be idempotent, and must stop soon after its
+ * signal is aborted. Failures are thrown as `EnvironmentFailedError`, whose message is stored on the lease; any other error
+ * is reported as `driver_failed`.
  */
 export interface ControlDriver<Config = unknown> {
   readonly name: EnvironmentDriver;
-  /** Strict, secrets in it only by reference or sealed: what it accepts is stored and handed to whoever holds a lease. */
+  /** Strict; secrets only by reference or sealed, since the config is stored and given to every holder of a lease. */
   readonly configSchema: z.ZodType<Config>;
-  /** Tells whether a lease could be acquired now, and what stands in the way. What fails is reported, not thrown. */
+  /** Checks whether a lease could be acquired now. Failed checks are reported, not thrown. */
   probe(environment: DriverEnvironment<Config>, call: DriverCall): Promise<ProbeReport>;
-  /** Prepares the place that a run is to have on the environment. */
+  /** Prepares what a run needs on the environment. */
   acquire(request: AcquireRequest<Config>, call: DriverCall): Promise<Acquisition>;
   /**
-   * Ends what the run has left running and removes what {@link ControlDriver.acquire} made, or the part of it that was
-   * made before a crash. Resolves as well when nothing is there any more.
+   * Ends what the run left running and removes what {@link ControlDriver.acquire} made, or the part of it that was made
+   * before a crash. Resolves also when nothing is left.
    */
   release(request: ReleaseRequest<Config>, call: DriverCall): Promise<void>;
   /** Closes connections that are kept between calls. */
   close?(): Promise<void>;
 }
 
-/** The environment that a driver is to act on. */
+/** The environment that a driver acts on. */
 export interface DriverEnvironment<Config> {
   id: string;
   companyId: string;
   config: Config;
 }
 
-/** What every call of a driver is given. */
+/** Context of every driver call. */
 export interface DriverCall {
-  /** Aborted when the call has taken too long, or the worker stops. */
+  /** Aborted when the call takes too long or the worker stops. */
   signal: AbortSignal;
 }
 
-/** A lease to be acquired. */
+/** A lease to acquire. */
 export interface AcquireRequest<Config> {
   environment: DriverEnvironment<Config>;
   leaseId: string;
   leasePolicy: LeasePolicy;
   executionWorkspaceId: string | null;
-  /** What an earlier lease of the same scope left for this one to take over; null when it starts from nothing. */
+  /** What an earlier lease of the same scope left for this one to reuse; null when it starts from nothing. */
   providerLeaseId: string | null;
 }
 
-/** What a driver acquired. */
+/** The result of an acquisition. */
 export interface Acquisition {
-  /** What the driver calls it, unique on the environment; a lease that takes it over later is given it. */
+  /** The driver's own id of it, unique on the environment; a later lease that reuses it is given this id. */
   providerLeaseId: string;
 }
 
-/** A lease to be cleaned up after. */
+/** A lease to clean up after. */
 export interface ReleaseRequest<Config> {
   environment: DriverEnvironment<Config>;
   leaseId: string;
-  /** Null when the lease ended before its acquisition was recorded: something may be there all the same. */
+  /** Null when the lease ended before its acquisition was recorded: something can exist all the same. */
   providerLeaseId: string | null;
 }
 
-/** What a probe found, step by step, up to the first one that failed. */
+/** The checks of a probe, up to the first one that failed. */
 export interface ProbeReport {
   checks: ProbeCheck[];
-  /** Of one round trip to the environment, in milliseconds; null when it was not reached. */
+  /** Duration of one round trip to the environment, in milliseconds; null when it was not reached. */
   latencyMs: number | null;
 }
 
-/** One step of a probe. */
+/** One check of a probe. */
 export interface ProbeCheck {
-  /** What was looked at, in a word or two. */
+  /** What was checked, in a word or two. */
   name: string;
   ok: boolean;
-  /** What was found, or what failed and what to do about it. */
+  /** The finding, or what failed and how to fix it. */
   detail: string;
+}
+
+/** The config schema of a driver's environments. */
+export type DriverConfigSchema = Pick<ControlDriver, 'name' | 'configSchema'>;
+
+/** Schemas of the drivers that come with Lessor. The config of `Local` belongs to its owner and is not validated. */
+const BUILT_IN_SCHEMAS: readonly DriverConfigSchema[] = [{ name: 'ssh', configSchema: sshConfigSchema }];
+
+/** Validates configs of environments before they are stored. */
+export class DriverConfigs {
+  readonly #schemas: ReadonlyMap<EnvironmentDriver, DriverConfigSchema['configSchema']>;
+
+  /** @param drivers of the service; one named `ssh` replaces Lessor's */
+  constructor(drivers: readonly DriverConfigSchema[] = []) {
+    this.#schemas = new Map([...BUILT_IN_SCHEMAS, ...drivers].map(({ name, configSchema }) => [name, configSchema]));
+  }
+
+  /**
+   * The config to store, with its defaults.
+   * @throws {InvalidPayloadError} that names each invalid field and repeats no value
+   */
+  parse(driver: EnvironmentDriver, config: Metadata): Metadata {
+    const schema = this.#schemas.get(driver);
+    if (schema === undefined) return config;
+    return parse(metadataSchema, parse(schema, config, `config of an environment of the kind ${driver}`), 'config');
+  }
 }

@@ -1,19 +1,19 @@
 import type { SecretResolver } from '../../secrets/resolver.ts';
 import { sshConfigSchema } from '../../ssh/config.ts';
 import type { SshConfig } from '../../ssh/config.ts';
-import { SshConnections } from '../../ssh/connections.ts';
+import { SshConnectionPool } from '../../ssh/connection-pool.ts';
 import { assertLeaseDirectory, leaseDirectoryOf } from '../../ssh/lease-directory.ts';
 import type { ControlDriver } from './driver.ts';
-import { makePlace, removePlace } from './ssh-lease-directory.ts';
+import { createLeaseDirectory, removeLeaseDirectory } from './ssh-lease-directory.ts';
 import { probeSsh } from './ssh-probe.ts';
 
-/** What the driver works with. */
+/** Options of the SSH control driver. */
 export interface SshDriverOptions {
-  /** Gets the private keys that configs refer to. */
+  /** Reads the private keys that configs refer to. */
   secrets: SecretResolver;
-  /** How long a connection that nobody uses is kept, in milliseconds. Default one minute. */
+  /** How long an unused connection is kept, in milliseconds. Default one minute. */
   idleMs?: number;
-  /** Between two questions whether a connected host is still there, in milliseconds. Default 2 seconds. */
+  /** Interval of keepalive requests on a connection, in milliseconds. Default 2 seconds. */
   keepAliveIntervalMs?: number;
   /** From SIGTERM to SIGKILL for what a run left running, in whole seconds. Default 5. */
   graceSeconds?: number;
@@ -22,12 +22,11 @@ export interface SshDriverOptions {
 const GRACE_SECONDS = 5;
 
 /**
- * The control half of the driver for hosts that are reached over SSH. A lease's `providerLeaseId` is the absolute path of
- * its place on the host.
+ * The control half of the driver for SSH hosts. A lease's `providerLeaseId` is the absolute path of its lease directory.
  */
 export function createSshDriver(options: SshDriverOptions): ControlDriver<SshConfig> & { close(): Promise<void> } {
   const { secrets, graceSeconds = GRACE_SECONDS, ...connectionOptions } = options;
-  const connections = new SshConnections({ secrets, ...connectionOptions });
+  const connections = new SshConnectionPool({ secrets, ...connectionOptions });
 
   return {
     name: 'ssh',
@@ -37,21 +36,21 @@ export function createSshDriver(options: SshDriverOptions): ControlDriver<SshCon
 
     async acquire({ environment, leaseId, providerLeaseId }, { signal }) {
       const { config } = environment;
-      const place = providerLeaseId ?? leaseDirectoryOf(config, leaseId);
-      assertLeaseDirectory(config, place);
-      const isTakenOver = providerLeaseId !== null;
+      const directory = providerLeaseId ?? leaseDirectoryOf(config, leaseId);
+      assertLeaseDirectory(config, directory);
+      const isReused = providerLeaseId !== null;
       await connections.use(environment, signal, (connection) =>
-        makePlace(connection, { config, place, isTakenOver, graceSeconds, signal }),
+        createLeaseDirectory(connection, { config, directory, isReused, graceSeconds, signal }),
       );
-      return { providerLeaseId: place };
+      return { providerLeaseId: directory };
     },
 
     async release({ environment, leaseId, providerLeaseId }, { signal }) {
       const { config } = environment;
-      const place = providerLeaseId ?? leaseDirectoryOf(config, leaseId);
-      assertLeaseDirectory(config, place);
+      const directory = providerLeaseId ?? leaseDirectoryOf(config, leaseId);
+      assertLeaseDirectory(config, directory);
       await connections.use(environment, signal, (connection) =>
-        removePlace(connection, { config, place, graceSeconds, signal }),
+        removeLeaseDirectory(connection, { config, directory, graceSeconds, signal }),
       );
     },
 

@@ -1,117 +1,78 @@
+import { randomUUID } from 'node:crypto';
+import { EnvironmentFailedError } from '../../contracts/index.ts';
+import { addressOf } from '../../ssh/config.ts';
 import type { SshConfig } from '../../ssh/config.ts';
 import type { SshConnection } from '../../ssh/connection.ts';
-import { endProcessesFunction } from '../../ssh/end-processes.ts';
-import { LEASES_DIRECTORY, assertLeaseDirectory } from '../../ssh/lease-directory.ts';
+import { END_PROCESSES, RECORD_PROCESS, assertLeaseDirectory } from '../../ssh/lease-directory.ts';
 import type { LeaseDirectory } from '../../ssh/lease-directory.ts';
-import { REFUSE_UNUSABLE_WORKSPACE, runWorkspaceScript } from './ssh-workspace-script.ts';
+import { readShellPrograms } from '../../ssh/script.ts';
 
-/** A place that is to be made or removed. */
-export interface PlaceRequest {
+/** A lease directory to create or remove. */
+export interface LeaseDirectoryRequest {
   config: SshConfig;
-  place: LeaseDirectory;
-  /** From SIGTERM to SIGKILL for what runs in the place, in whole seconds. */
+  directory: LeaseDirectory;
+  /** From SIGTERM to SIGKILL for the processes of the directory, in whole seconds. */
   graceSeconds: number;
   signal: AbortSignal;
 }
 
-const DEFINE_MAKE = String.raw`
-umask 077
-lessor_make() {
-  # What an earlier run has put in place of these is not followed.
-  for lessor_path in "$lessor_place" "$lessor_place/workspace" "$lessor_place/commands" "$lessor_place/.gitignore"; do
-    if [ -L "$lessor_path" ]; then rm -f -- "$lessor_path"; fi
-  done
-  lessor_tries=1
-  # A release that removes the directory of all places, since it is empty, may come between the two that are made here.
-  until lessor_error=$(mkdir -p -- "$lessor_place/commands" 2>&1); do
-    [ "$lessor_tries" -lt 10 ] || lessor_unusable "$lessor_place cannot be made: $lessor_error"
-    lessor_tries=$((lessor_tries + 1))
-    sleep 0.02 2>/dev/null || sleep 1
-  done
-  if [ "$lessor_mode" = staged ]; then
-    lessor_error=$(mkdir -p -- "$lessor_place/workspace" 2>&1) ||
-      lessor_unusable "$lessor_place/workspace cannot be made: $lessor_error"
-  fi
-  [ -f "$lessor_place/.gitignore" ] || printf '*\n' >"$lessor_place/.gitignore" ||
-    lessor_unusable "$lessor_place cannot be written to; is the disk full?"
-}
-`;
+const LEASE_DIRECTORY_PROGRAM = new URL('./ssh-lease-directory.sh', import.meta.url);
 
-const MAKE = `
-lessor_make
-`;
+/** The program's exit code when the workspace cannot be used. */
+const EXIT_UNUSABLE = 10;
 
 /**
- * Made once before the processes are ended, which takes a while: if it is gone after that, it was released meanwhile, as
- * the caller gave up, and must not be made again.
+ * Creates a lease directory, or reuses the one of an earlier lease with its files and ends what still runs in it.
+ * Repeating it is harmless.
+ * @throws {EnvironmentFailedError} workspace_unusable when the host has no such workspace, or nothing can be created in
+ * it; driver_failed when a process cannot be ended
  */
-const takeOver = (graceSeconds: number) => String.raw`
-lessor_make
-${endProcesses(graceSeconds)}
-[ -d "$lessor_place" ] || lessor_unusable "$lessor_place was removed while it was being taken over"
-lessor_make
-`;
-
-const REMOVE = String.raw`
-[ ! -L "$lessor_places" ] ||
-  lessor_unusable "$lessor_places is a symbolic link, which may lead anywhere; remove it, and the place that it hides"
-[ ! -d "$lessor_root" ] || [ -x "$lessor_root" ] ||
-  lessor_unusable "$lessor_root cannot be entered by the user who logs in; give it to that user"
-if [ -r /proc/self/mountinfo ]; then
-  while read -r lessor_id lessor_parent lessor_device lessor_source lessor_mount lessor_rest; do
-    case $lessor_mount in
-      *"/${LEASES_DIRECTORY}/$lessor_lease" | *"/${LEASES_DIRECTORY}/$lessor_lease/"*)
-        lessor_unusable "something is mounted on $lessor_mount, and would be emptied; unmount it" ;;
-    esac
-  done </proc/self/mountinfo
-fi
-if ! rm -rf -- "$lessor_place" 2>/dev/null; then
-  # Links are no directories, so nothing outside is touched.
-  find "$lessor_place" -type d ! -perm -700 -exec chmod u+rwx {} \; 2>/dev/null
-  lessor_error=$(rm -rf -- "$lessor_place" 2>&1 | head -n 3)
-fi
-if [ -e "$lessor_place" ] || [ -L "$lessor_place" ]; then
-  lessor_unusable "$lessor_place cannot be removed: $lessor_error"
-fi
-rmdir -- "$lessor_places" 2>/dev/null || :
-`;
-
-/**
- * Makes a place, or takes it over with its files when it is there already; what an earlier run left running in it is
- * ended. Repeating it is harmless.
- * @throws {EnvironmentFailedError} workspace_unusable when the host has no such workspace, or nothing can be made in it;
- * driver_failed when a process cannot be ended
- */
-export async function makePlace(
+export async function createLeaseDirectory(
   connection: SshConnection,
-  request: PlaceRequest & { isTakenOver: boolean },
+  request: LeaseDirectoryRequest & { isReused: boolean },
 ): Promise<void> {
-  const make = request.isTakenOver ? takeOver(request.graceSeconds) : MAKE;
-  await runPlaceScript(connection, request, REFUSE_UNUSABLE_WORKSPACE + DEFINE_MAKE + make);
+  await runAction(connection, request.isReused ? 'reuse' : 'create', request);
 }
 
 /**
- * Ends what runs in a place and removes it. What is not there any more is no failure.
+ * Ends what runs in a lease directory and removes it. One that is already gone is no failure.
  * @throws {EnvironmentFailedError} workspace_unusable when part of it cannot be removed, driver_failed when a process
  * cannot be ended
  */
-export async function removePlace(connection: SshConnection, request: PlaceRequest): Promise<void> {
-  await runPlaceScript(connection, request, endProcesses(request.graceSeconds) + REMOVE);
+export async function removeLeaseDirectory(connection: SshConnection, request: LeaseDirectoryRequest): Promise<void> {
+  await runAction(connection, 'remove', request);
 }
 
-async function runPlaceScript(connection: SshConnection, request: PlaceRequest, steps: string): Promise<void> {
-  const { config, place, signal } = request;
-  assertLeaseDirectory(config, place);
-  const script = `lessor_place=$2 lessor_lease=$3 lessor_mode=$4\n${steps}`;
-  const args = [place, place.slice(place.lastIndexOf('/') + 1), config.workspaceMode];
-  await runWorkspaceScript(connection, { config, script, arguments: args, signal });
+/**
+ * Writes a file into the workspace and removes it.
+ * @throws {EnvironmentFailedError} workspace_unusable
+ */
+export async function probeWorkspace(connection: SshConnection, config: SshConfig, signal: AbortSignal): Promise<void> {
+  const file = `.lessor-probe-${randomUUID()}`;
+  await runProgram(connection, { config, args: ['probe', config.remoteWorkspacePath, file], signal });
 }
 
-function endProcesses(graceSeconds: number): string {
-  return String.raw`${endProcessesFunction({ graceSeconds })}
-if ! lessor_failure=$(lessor_end_processes "$lessor_place"); then
-  printf '%s\n' "$lessor_failure" >&2
-  exit 1
-fi
-`;
+async function runAction(
+  connection: SshConnection,
+  action: 'create' | 'reuse' | 'remove',
+  { config, directory, graceSeconds, signal }: LeaseDirectoryRequest,
+): Promise<void> {
+  assertLeaseDirectory(config, directory);
+  const args = [action, config.remoteWorkspacePath, directory, config.workspaceMode, String(graceSeconds)];
+  await runProgram(connection, { config, args, signal });
+}
+
+async function runProgram(
+  connection: SshConnection,
+  { config, args, signal }: { config: SshConfig; args: readonly string[]; signal: AbortSignal },
+): Promise<void> {
+  const program = await readShellPrograms(RECORD_PROCESS, END_PROCESSES, LEASE_DIRECTORY_PROGRAM);
+  const result = await connection.runScript(program, { arguments: args, signal });
+  if (result.code === 0) return;
+  const ended = result.signal ?? `exit code ${result.code}`;
+  const printed = result.stderr.trim() || `a script ended with ${ended} and did not say why`;
+  throw new EnvironmentFailedError(
+    result.code === EXIT_UNUSABLE ? 'workspace_unusable' : 'driver_failed',
+    `on ${addressOf(config)}, ${printed}`,
+  );
 }

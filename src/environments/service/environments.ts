@@ -8,7 +8,7 @@ import { environments } from '../../db/schema.ts';
 import { recordActivity } from '../../db/statements/activity.ts';
 import type { Actor } from '../../db/statements/activity.ts';
 import { ensureLocalEnvironments, lockCompanies } from '../../db/statements/companies.ts';
-import type { DriverConfigs } from '../drivers/config-schemas.ts';
+import type { DriverConfigs } from '../drivers/driver.ts';
 import { environmentChangesSchema, environmentFiltersSchema, newEnvironmentSchema } from './input.ts';
 import type { Environment, EnvironmentChanges, EnvironmentFilters, NewEnvironment } from './input.ts';
 

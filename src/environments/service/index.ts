@@ -1,7 +1,7 @@
 import type { Db } from '../../db/connection.ts';
 import type { Actor } from '../../db/statements/activity.ts';
-import { DriverConfigs } from '../drivers/config-schemas.ts';
-import type { DriverConfigSchema } from '../drivers/config-schemas.ts';
+import { DriverConfigs } from '../drivers/driver.ts';
+import type { DriverConfigSchema } from '../drivers/driver.ts';
 import { environmentAdministration } from './environments.ts';
 import type { EnvironmentAdministration } from './environments.ts';
 import { leaseService } from './leases.ts';

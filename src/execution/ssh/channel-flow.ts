@@ -2,29 +2,29 @@ import { PassThrough } from 'node:stream';
 import type { Readable } from 'node:stream';
 import { finished } from 'node:stream/promises';
 import type { ClientChannel } from 'ssh2';
-import type { StreamedProcess, ToldEnd } from '../command-streams.ts';
+import type { ProcessStreams, ReportedExit } from '../command-streams.ts';
 
-/** What of an output waits between the channel and its reader, in bytes. */
-const BUFFERED_BYTES = 64 * 1024;
+/** Buffer between the channel and the reader of an output, in bytes. */
+const BUFFER_BYTES = 64 * 1024;
 
-/** The host is told after so many bytes that it may send as many more. */
-const TELL_AFTER_BYTES = 256 * 1024;
+/** The window is extended after so many bytes were consumed. */
+const WINDOW_ADJUST_BYTES = 256 * 1024;
 
 /**
- * The streams of a command on a host, which may send only as much as its readers take. ssh2 by itself lets the host go
- * on sending as long as one of the two outputs is read, and keeps all of the other one in memory.
+ * The streams of a command on a host, with backpressure: the host may send only as much as the readers consume. ssh2 alone
+ * extends the window as long as one of the two outputs is read, and keeps all of the other one in memory.
  */
-export function streamsOf(channel: ClientChannel): StreamedProcess {
-  const letSend = takeOverWindow(channel);
-  let taken = 0;
-  const onTaken = (count: number) => {
-    taken += count;
-    if (taken < TELL_AFTER_BYTES) return;
-    letSend(taken);
-    taken = 0;
+export function processStreamsOf(channel: ClientChannel): ProcessStreams {
+  const extendWindow = takeWindowControl(channel);
+  let consumed = 0;
+  const onConsumed = (count: number) => {
+    consumed += count;
+    if (consumed < WINDOW_ADJUST_BYTES) return;
+    extendWindow(consumed);
+    consumed = 0;
   };
-  const stdout = pacedBy(channel, onTaken);
-  const stderr = pacedBy(channel.stderr, onTaken);
+  const stdout = bufferedOutput(channel, onConsumed);
+  const stderr = bufferedOutput(channel.stderr, onConsumed);
   const outputsEnded = Promise.all([finished(stdout), finished(stderr)]);
   return {
     stdin: channel,
@@ -40,26 +40,26 @@ export function streamsOf(channel: ClientChannel): StreamedProcess {
   };
 }
 
-/** The end is told by an event, once, and that can be before anybody could listen. */
-export function endToldBy(channel: ClientChannel): ToldEnd | undefined {
+/** The exit that was already reported: its event comes once, possibly before the first listener. */
+export function reportedExitOf(channel: ClientChannel): ReportedExit | undefined {
   const { code, signal } = Reflect.get(channel, '_exit') as { code?: number | null; signal?: string };
   return code === undefined ? undefined : { code, signal: signal ?? null };
 }
 
-function pacedBy(output: Readable, onTaken: (count: number) => void): Readable {
-  const paced = new PassThrough({ highWaterMark: BUFFERED_BYTES });
-  output.on('data', (chunk: Buffer) => void paced.write(chunk, () => onTaken(chunk.length)));
-  output.once('end', () => paced.end());
-  return paced;
+function bufferedOutput(output: Readable, onConsumed: (count: number) => void): Readable {
+  const buffered = new PassThrough({ highWaterMark: BUFFER_BYTES });
+  output.on('data', (chunk: Buffer) => void buffered.write(chunk, () => onConsumed(chunk.length)));
+  output.once('end', () => buffered.end());
+  return buffered;
 }
 
-/** Has the host told of its window by nobody but who calls what is returned. ssh2 1.17 does not show it in its types. */
-function takeOverWindow(channel: ClientChannel): (bytes: number) => void {
+/** From now on only the returned function extends the channel's window. ssh2 1.17 has no public API for it. */
+function takeWindowControl(channel: ClientChannel): (bytes: number) => void {
   const incoming = Reflect.get(channel, 'incoming') as { window: number };
   const outgoing = Reflect.get(channel, 'outgoing') as { id: number; state: string };
   const client = Reflect.get(channel, '_client') as object;
   const protocol = Reflect.get(client, '_protocol') as { channelWindowAdjust(channel: number, bytes: number): void };
-  // A window that is always full is never widened.
+  // ssh2 never extends a window that is always full.
   const full = incoming.window;
   Object.defineProperty(incoming, 'window', { get: () => full, set: () => {} });
   return (bytes) => {

@@ -1,18 +1,25 @@
 import { createHash } from 'node:crypto';
 import type { FileHandle } from 'node:fs/promises';
-import { forEachConcurrently } from '../for-each-concurrently.ts';
-import type { SftpFiles } from './sftp-files.ts';
+import { forEachConcurrently } from '../../lib/concurrency.ts';
+import type { SftpSession } from './sftp-session.ts';
 
-/** What is read or written at once: two packets of SSH, so that a slow line is told of progress as well. */
+/** Size of one read or write: two SSH packets, so that progress is visible on a slow line as well. */
 const CHUNK_BYTES = 64 * 1024;
 
-/** Chunks of a file that are under way at once: a megabyte keeps a line of 80 Mbit/s busy at 100 ms. */
-const CHUNKS_UNDER_WAY = 16;
+/** Chunks of a file in flight: 1 MiB keeps a line of 80 Mbit/s busy at 100 ms of round-trip time. */
+const CONCURRENT_CHUNKS = 16;
 
-/** What of a transfer is asked for from outside. */
+/** Options of a transfer. */
 export interface TransferOptions {
   signal: AbortSignal;
   onBytes: (count: number) => void;
+}
+
+/** An open file on the host. */
+export interface RemoteFile {
+  sftp: SftpSession;
+  path: string;
+  handle: Buffer;
 }
 
 interface Chunk {
@@ -20,20 +27,20 @@ interface Chunk {
   position: number;
 }
 
-/** Sends as much of a file as it had when it was opened, and tells what of it was sent. */
+/** Sends the first `size` bytes of a file, and resolves to what was sent. */
 export async function sendContent(
   source: FileHandle,
   size: number,
-  target: { files: SftpFiles; path: string; handle: Buffer },
+  { sftp, path, handle }: RemoteFile,
   { signal, onBytes }: TransferOptions,
 ): Promise<{ size: number; sha256: string }> {
   const hash = createHash('sha256');
-  const buffers: Buffer[] = [];
+  const freeBuffers: Buffer[] = [];
   let sent = 0;
 
   async function* chunks(): AsyncGenerator<Chunk> {
     while (sent < size) {
-      const buffer = buffers.pop() ?? Buffer.allocUnsafeSlow(Math.min(CHUNK_BYTES, size));
+      const buffer = freeBuffers.pop() ?? Buffer.allocUnsafeSlow(Math.min(CHUNK_BYTES, size));
       const { bytesRead } = await source.read(buffer, 0, Math.min(buffer.length, size - sent), sent);
       if (bytesRead === 0) return;
       hash.update(buffer.subarray(0, bytesRead));
@@ -43,41 +50,41 @@ export async function sendContent(
     }
   }
 
-  await forEachConcurrently(chunks(), { limit: CHUNKS_UNDER_WAY, signal }, async ({ buffer, position }) => {
-    await target.files.write(target.path, target.handle, buffer, position);
-    if (buffer.length === CHUNK_BYTES) buffers.push(buffer);
+  await forEachConcurrently(chunks(), { concurrency: CONCURRENT_CHUNKS, signal }, async ({ buffer, position }) => {
+    await sftp.write(path, handle, buffer, position);
+    if (buffer.length === CHUNK_BYTES) freeBuffers.push(buffer);
     onBytes(buffer.length);
   });
   return { size: sent, sha256: hash.digest('hex') };
 }
 
-/** Receives as much of a file as it had when it was opened, and tells the SHA-256 of what was received. */
+/** Receives a file up to the size it has now, and resolves to the SHA-256 of what was received. */
 export async function receiveContent(
-  source: { files: SftpFiles; path: string; handle: Buffer },
+  { sftp, path, handle }: RemoteFile,
   target: FileHandle,
   { signal, onBytes }: TransferOptions,
 ): Promise<string> {
-  const { size } = await source.files.fstat(source.path, source.handle);
-  const received = new ReceivedContent(target);
-  const buffers: Buffer[] = [];
+  const { size } = await sftp.fstat(path, handle);
+  const received = new OrderedWriter(target);
+  const freeBuffers: Buffer[] = [];
 
   function* chunks(): Generator<Chunk> {
     for (let position = 0; position < size && !received.isComplete; position += CHUNK_BYTES) {
       const length = Math.min(CHUNK_BYTES, size - position);
-      yield { buffer: buffers.pop()?.subarray(0, length) ?? Buffer.allocUnsafeSlow(length), position };
+      yield { buffer: freeBuffers.pop()?.subarray(0, length) ?? Buffer.allocUnsafeSlow(length), position };
     }
   }
 
-  await forEachConcurrently(chunks(), { limit: CHUNKS_UNDER_WAY, signal }, async ({ buffer, position }) => {
-    await received.add(buffer, source.files.read(source.path, source.handle, buffer, position));
-    if (buffer.length === CHUNK_BYTES) buffers.push(buffer);
+  await forEachConcurrently(chunks(), { concurrency: CONCURRENT_CHUNKS, signal }, async ({ buffer, position }) => {
+    await received.add(buffer, sftp.read(path, handle, buffer, position));
+    if (buffer.length === CHUNK_BYTES) freeBuffers.push(buffer);
     onBytes(buffer.length);
   });
   return received.sha256();
 }
 
-/** Puts chunks, which arrive in any order, into a file in theirs. */
-class ReceivedContent {
+/** Appends chunks to a file in their order, although their reads complete in any order. */
+class OrderedWriter {
   readonly #target: FileHandle;
   readonly #hash = createHash('sha256');
   #last: Promise<void> = Promise.resolve();
@@ -87,12 +94,12 @@ class ReceivedContent {
     this.#target = target;
   }
 
-  /** Whether the file turned out to be shorter than it was. */
+  /** Whether a read found the end of the file, which has become shorter. */
   get isComplete(): boolean {
     return this.#isComplete;
   }
 
-  /** Adds the next chunk, of which so many bytes will have been read. */
+  /** Adds the next chunk, whose read resolves to its number of bytes. */
   add(buffer: Buffer, read: Promise<number>): Promise<void> {
     this.#last = this.#append(buffer, read, this.#last);
     return this.#last;

@@ -3,44 +3,74 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { ClientChannel } from 'ssh2';
 import { EnvironmentFailedError } from '../../contracts/index.ts';
 import type { SshConnection } from '../../ssh/connection.ts';
-import { quote } from '../../ssh/shell.ts';
-import type { Command, ProcessEnd } from '../driver.ts';
+import { LEASE_DIRECTORY_VARIABLE, RECORD_PROCESS } from '../../ssh/lease-directory.ts';
+import type { LeaseDirectory } from '../../ssh/lease-directory.ts';
+import { quote, readShellPrograms } from '../../ssh/script.ts';
 import { CommandStreams } from '../command-streams.ts';
-import type { ToldEnd } from '../command-streams.ts';
-import { endToldBy, streamsOf } from './channel-flow.ts';
-import type { CommandFiles } from './command-script.ts';
+import type { ReportedExit } from '../command-streams.ts';
+import { InvalidCommandError } from '../driver.ts';
+import type { Command, ProcessExit } from '../driver.ts';
+import { processStreamsOf, reportedExitOf } from './channel-flow.ts';
 
-/** SSH has names for a dozen signals only. A command that another one ended has this code, as with `ssh`. */
+/** The exit code of the script when the workspace cannot be entered; there is no file with its process id then. */
+export const EXIT_NO_WORKSPACE = 125;
+
+/** SSH names a dozen signals only. A command that another one ended has this exit code, as with `ssh`. */
 const EXIT_UNNAMED_SIGNAL = 255;
 
-/** How long a host may take over telling the end of a command that was killed, or of a connection. */
-const LAST_WORDS_MS = 10_000;
+/** How long a host may take to report the end of a killed command, or of a connection. */
+const EXIT_REPORT_TIMEOUT_MS = 10_000;
+
+const PREPARE_COMMAND = new URL('./command.sh', import.meta.url);
+const SIGNAL_GROUP = new URL('./signal-group.sh', import.meta.url);
 
 /**
- * Waits for the process id of a command, which leads its process group: a signal can come before it has started. Some
- * numbers would be everybody.
+ * Variables that shells use themselves: setting them fails, or does not give them the value they are set to. Programs
+ * read some of them all the same, so `env` sets them.
  */
-const READ_GROUP = `
-tries=0
-while [ ! -s "$1" ] && [ "$tries" -lt 50 ]; do tries=$((tries + 1)); sleep 0.1 2>/dev/null || sleep 1; done
-[ -s "$1" ] && read -r group < "$1" || exit 0
-case $group in ''|*[!0-9]*|0|1) exit 0 ;; esac
-`;
+const SHELL_VARIABLES =
+  /^(_|BASH.*|COMP_.*|DIRSTACK|EPOCH.*|EUID|FUNCNAME|GROUPS|HISTCMD|IFS|LINENO|OLDPWD|OPTARG|OPTIND|PIPESTATUS|POSIXLY_CORRECT|PPID|PS4|PWD|RANDOM|SECONDS|SHELLOPTS|SHLVL|SRANDOM|UID)$/;
 
-/** Sends the group of the process id in the file $1 the signal $2. */
-const SEND_SIGNAL = `${READ_GROUP}
-kill -s "$2" -- "-$group" 2>/dev/null || :
-`;
+/** The script of a command on the host, and the file that its process id is written to. */
+export interface CommandFiles {
+  script: string;
+  pid: string;
+}
 
-/** Sends the group SIGTERM, and SIGKILL to what is left of it $2 tenths of a second later. */
-const END_GROUP = `${READ_GROUP}
-kill -s TERM -- "-$group" 2>/dev/null || exit 0
-left=$2
-while [ "$left" -gt 0 ] && kill -s 0 -- "-$group" 2>/dev/null; do
-  if sleep 0.1 2>/dev/null; then left=$((left - 1)); else sleep 1; left=$((left - 10)); fi
-done
-kill -s KILL -- "-$group" 2>/dev/null || :
-`;
+/**
+ * The POSIX shell script that becomes a command: it records its process id, enters the workspace, and is replaced by the
+ * command, so that exit code and signal are the command's own.
+ */
+export async function commandScript(
+  { argv, env }: Pick<Command, 'argv' | 'env'>,
+  { directory, workspacePath, files }: { directory: LeaseDirectory; workspacePath: string; files: CommandFiles },
+): Promise<string> {
+  const variables = Object.entries(env).filter(([name]) => name !== LEASE_DIRECTORY_VARIABLE);
+  const exported = variables.filter(([name]) => !SHELL_VARIABLES.test(name));
+  const ofShells = variables.filter(([name]) => SHELL_VARIABLES.test(name));
+  return [
+    await readShellPrograms(RECORD_PROCESS, PREPARE_COMMAND),
+    `lessor_prepare_command ${wordsOf([files.script, workspacePath, files.pid, directory])}`,
+    ...exported.map(([name, value]) => `export ${name}=${quote(value)}`),
+    `exec ${wordsOf([...envPrefixOf(argv[0], ofShells), ...argv])}`,
+    '',
+  ].join('\n');
+}
+
+function wordsOf(words: readonly string[]): string {
+  return words.map((word) => quote(word)).join(' ');
+}
+
+/** `env` before a command: for variables of shells, and for names that `exec` would take for an option. */
+function envPrefixOf(file: string, variables: readonly (readonly [string, string])[]): string[] {
+  if (variables.length === 0 && !file.startsWith('-')) return [];
+  if (file.includes('=')) {
+    const [name] = variables[0] ?? [];
+    const detail = name === undefined ? 'a dash comes first' : `${name} is to be set for it`;
+    throw new InvalidCommandError(`a command with a = in its name cannot be started where ${detail}; give its path`);
+  }
+  return ['env', '--', ...variables.map(([name, value]) => `${name}=${value}`)];
+}
 
 /** A command that runs on a host. */
 export class RemoteCommand {
@@ -48,83 +78,84 @@ export class RemoteCommand {
   readonly #files: CommandFiles;
   readonly #command: Command;
   readonly #streams: CommandStreams;
-  readonly #end: Promise<ProcessEnd>;
-  #hasEnded = false;
+  readonly #exit: Promise<ProcessExit>;
+  #hasExited = false;
 
   private constructor(connection: SshConnection, files: CommandFiles, channel: ClientChannel, command: Command) {
     this.#connection = connection;
     this.#files = files;
     this.#command = command;
-    this.#streams = new CommandStreams(streamsOf(channel), command, {
-      end: endToldBy(channel),
-      // As a process is ended that writes to a pipe nobody reads.
-      onReaderGone: () => void this.send('SIGPIPE').catch(() => this.#streams.abandon()),
-      letGo: () => channel.close(),
+    this.#streams = new CommandStreams(processStreamsOf(channel), command, {
+      exit: reportedExitOf(channel),
+      // As for a local process that writes to a pipe without a reader.
+      onReaderClosed: () => void this.send('SIGPIPE').catch(() => this.#streams.abandon()),
+      detach: () => channel.close(),
     });
-    this.#end = this.#awaitEnd();
-    this.#end.catch(() => undefined).finally(() => (this.#hasEnded = true));
+    this.#exit = this.#awaitExit();
+    this.#exit.catch(() => undefined).finally(() => (this.#hasExited = true));
   }
 
-  /** Starts what a script, which is on the host already, says. */
+  /** Starts the command of a script that is on the host already. */
   static async start(connection: SshConnection, files: CommandFiles, command: Command): Promise<RemoteCommand> {
-    // Not by a signal: a start that is given up could have begun all the same, and nobody would end it.
+    // Without a signal: an aborted start could have started the command all the same, and nobody would end it.
     const channel = await connection.exec(`exec sh ${quote(files.script)}`);
     return new RemoteCommand(connection, files, channel, command);
   }
 
   /**
-   * Sends a signal to the command and to all it started.
+   * Sends a signal to the command and to everything it started.
    * @throws {EnvironmentFailedError} when it could not be sent
    */
   async send(signal: NodeJS.Signals): Promise<void> {
-    if (!this.#hasEnded) await this.#run(SEND_SIGNAL, signal.slice('SIG'.length));
+    if (!this.#hasExited) await this.#signalGroup(signal);
   }
 
   /**
-   * Waits for the end, bringing it about when the signal is aborted.
+   * Waits for the exit, and terminates the command when the signal is aborted.
    * @throws {EnvironmentFailedError} when how the command ended cannot be known
    */
-  async ended(signal: AbortSignal): Promise<ProcessEnd> {
+  async exited(signal: AbortSignal): Promise<ProcessExit> {
     const over = new AbortController();
     const aborted = new Promise<void>((resolve) => {
       if (signal.aborted) resolve();
       else signal.addEventListener('abort', () => resolve(), { once: true, signal: over.signal });
     });
     try {
-      await Promise.race([this.#end, aborted]);
-      if (signal.aborted) await this.#bringToAnEnd();
-      return await this.#end;
+      await Promise.race([this.#exit, aborted]);
+      if (signal.aborted) await this.#terminate();
+      return await this.#exit;
     } finally {
       over.abort();
     }
   }
 
-  /** All that the command has started is ended as well, as far as it stayed in its group. */
-  async #bringToAnEnd(): Promise<void> {
-    await this.#run(END_GROUP, String(Math.ceil(this.#command.killAfterMs / 100)));
+  /** Ends the command and everything it started that stayed in its process group. */
+  async #terminate(): Promise<void> {
+    await this.#signalGroup('SIGTERM', this.#command.killAfterMs);
     const late = new AbortController();
     const outcome = await Promise.race([
-      this.#end.finally(() => late.abort()),
-      sleep(LAST_WORDS_MS, 'late' as const, { signal: late.signal }).catch(() => 'ended' as const),
+      this.#exit.finally(() => late.abort()),
+      sleep(EXIT_REPORT_TIMEOUT_MS, 'late' as const, { signal: late.signal }).catch(() => 'exited' as const),
     ]);
     if (outcome !== 'late') return;
     this.#streams.abandon();
-    throw new EnvironmentFailedError('driver_failed', 'the command was killed, but the host does not tell of its end');
+    throw new EnvironmentFailedError('driver_failed', 'the command was killed, but the host does not report its end');
   }
 
-  async #run(script: string, argument: string): Promise<void> {
+  /** With `killAfterMs`, SIGKILL follows for what is left of the group by then. */
+  async #signalGroup(signal: NodeJS.Signals, killAfterMs?: number): Promise<void> {
+    const args = [this.#files.pid, signal.slice('SIG'.length)];
+    if (killAfterMs !== undefined) args.push(String(Math.ceil(killAfterMs / 100)));
     try {
-      await this.#connection.runScript(script, {
-        arguments: [this.#files.pid, argument],
-        signal: new AbortController().signal,
-      });
+      const program = await readShellPrograms(SIGNAL_GROUP);
+      await this.#connection.runScript(program, { arguments: args, signal: new AbortController().signal });
     } catch (error) {
-      // What a lost connection means for the command is told by its end.
+      // What a lost connection means for the command is reported by its exit.
       if (this.#connection.isOpen) throw error;
     }
   }
 
-  async #awaitEnd(): Promise<ProcessEnd> {
+  async #awaitExit(): Promise<ProcessExit> {
     const lost = this.#connection.closed.then((loss) => {
       const detail = loss?.message ?? 'the connection was closed';
       throw new EnvironmentFailedError(
@@ -133,20 +164,20 @@ export class RemoteCommand {
         { cause: loss },
       );
     });
-    const end = await Promise.race([this.#streams.ended, lost]);
+    const exit = await Promise.race([this.#streams.exited, lost]);
     // A connection that breaks closes its channels first.
-    if (end.code === null && end.signal === null)
-      await Promise.race([lost, sleep(LAST_WORDS_MS, undefined, { ref: false })]);
-    return processEndOf(end);
+    if (exit.code === null && exit.signal === null)
+      await Promise.race([lost, sleep(EXIT_REPORT_TIMEOUT_MS, undefined, { ref: false })]);
+    return processExitOf(exit);
   }
 }
 
-function processEndOf({ code, signal }: ToldEnd): ProcessEnd {
+function processExitOf({ code, signal }: ReportedExit): ProcessExit {
   if (code !== null) return { code, signal: null };
   if (signal === null) {
     throw new EnvironmentFailedError(
       'driver_failed',
-      'the host closed the session without telling how the command ended; it may run on',
+      'the host closed the session without reporting how the command ended; it may run on',
     );
   }
   const isNamed = Object.hasOwn(constants.signals, signal);

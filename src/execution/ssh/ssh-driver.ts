@@ -1,41 +1,65 @@
+import { randomUUID } from 'node:crypto';
 import { setMaxListeners } from 'node:events';
+import pLimit from 'p-limit';
 import { EnvironmentFailedError } from '../../contracts/index.ts';
 import type { GrantedLease } from '../../contracts/index.ts';
+import { acquirePermit } from '../../lib/concurrency.ts';
 import type { SecretResolver } from '../../secrets/resolver.ts';
-import { sshConfigSchema } from '../../ssh/config.ts';
+import { addressOf, sshConfigSchema } from '../../ssh/config.ts';
 import type { SshConfig } from '../../ssh/config.ts';
 import { SshConnection } from '../../ssh/connection.ts';
-import { assertLeaseDirectory } from '../../ssh/lease-directory.ts';
-import type { ExecutionDriver } from '../driver.ts';
-import { realWorkspaceDirectory } from '../workspace-directory.ts';
-import { SftpFiles } from './sftp-files.ts';
-import { SshExecution } from './ssh-execution.ts';
+import {
+  LEASE_DIRECTORY_VARIABLE,
+  assertLeaseDirectory,
+  commandsDirectoryOf,
+  workspacePathOf,
+} from '../../ssh/lease-directory.ts';
+import type { LeaseDirectory } from '../../ssh/lease-directory.ts';
+import { InvalidCommandError, checkCommand } from '../driver.ts';
+import type {
+  Command,
+  Execution,
+  ExecutionDriver,
+  ExecutionOptions,
+  PrepareReport,
+  ProcessExit,
+  RestoreReport,
+} from '../driver.ts';
+import { resolveWorkspaceDirectory } from '../workspace/local-tree.ts';
+import { LocalWorkspace } from '../workspace/local-workspace.ts';
+import type { Manifest } from '../workspace/manifest.ts';
+import { restoreWorkspace } from '../workspace/restore-workspace.ts';
+import { EXIT_NO_WORKSPACE, RemoteCommand, commandScript } from './remote-command.ts';
+import type { CommandFiles } from './remote-command.ts';
+import { RemoteRestoreSource } from './remote-tree.ts';
+import { SftpSession } from './sftp-session.ts';
+import { uploadWorkspace } from './upload-workspace.ts';
 
-/** What executing over SSH needs. */
+/** Options of the SSH execution driver. */
 export interface SshExecutionDriverOptions {
-  /** Gets the private keys that environments refer to. */
+  /** Reads the private keys that environments refer to. */
   secrets: SecretResolver;
 }
 
-/** Executes on hosts that are reached over SSH: the execution half of the driver `ssh`. */
+/** Executes commands on SSH hosts: the execution half of the driver `ssh`. */
 export function createSshExecutionDriver({ secrets }: SshExecutionDriverOptions): ExecutionDriver {
   return {
     name: 'ssh',
     async open(lease, options) {
       const config = configOf(lease);
-      const place = lease.providerLeaseId;
-      if (place === null)
-        throw new EnvironmentFailedError('driver_failed', `lease ${lease.id} has no place on its host`);
-      assertLeaseDirectory(config, place);
+      const directory = lease.providerLeaseId;
+      if (directory === null)
+        throw new EnvironmentFailedError('driver_failed', `lease ${lease.id} has no lease directory on its host`);
+      assertLeaseDirectory(config, directory);
       const { workspaceDirectory } = options;
       const signal = AbortSignal.any([options.signal]);
-      // Each transfer and command listens to it, and there can be many at once.
+      // Every concurrent transfer and command listens to it, far more than the 10 listeners that Node warns at.
       setMaxListeners(0, signal);
-      const directory = workspaceDirectory === undefined ? undefined : await realWorkspaceDirectory(workspaceDirectory);
+      const local = workspaceDirectory === undefined ? undefined : await resolveWorkspaceDirectory(workspaceDirectory);
       const connection = await SshConnection.connect(config, { secrets, signal });
       try {
-        const files = await SftpFiles.open(connection, config);
-        return new SshExecution({ connection, files, config, place, leaseId: lease.id }, directory, {
+        const sftp = await SftpSession.open(connection, config);
+        return new SshExecution({ connection, sftp, config, directory, leaseId: lease.id }, local, {
           ...options,
           signal,
         });
@@ -55,4 +79,153 @@ function configOf({ id, config }: GrantedLease): SshConfig {
     'driver_failed',
     `the config of lease ${id} is none of an SSH environment: ${fields}`,
   );
+}
+
+/** A lease on a host, with the connection to it. */
+interface SshLease {
+  connection: SshConnection;
+  sftp: SftpSession;
+  config: SshConfig;
+  directory: LeaseDirectory;
+  leaseId: string;
+}
+
+/** A connection has eight sessions: five for commands, one for SFTP, the others for sending signals. */
+const MAX_CONCURRENT_COMMANDS = 5;
+
+/** An execution on an SSH host. */
+class SshExecution implements Execution {
+  readonly workspacePath: string;
+  readonly location: string;
+  readonly #lease: SshLease;
+  readonly #options: ExecutionOptions;
+  readonly #commands = pLimit(MAX_CONCURRENT_COMMANDS);
+  readonly #running = new Set<Promise<RemoteCommand>>();
+  /** The local workspace, when it is to be uploaded. */
+  readonly #localDirectory: string | undefined;
+  #manifest: Manifest | undefined;
+
+  /** @param localDirectory the local workspace, without symlinks in its path */
+  constructor(lease: SshLease, localDirectory: string | undefined, options: ExecutionOptions) {
+    this.#lease = lease;
+    this.#options = options;
+    this.#localDirectory = lease.config.workspaceMode === 'staged' ? localDirectory : undefined;
+    this.workspacePath = workspacePathOf(lease.config, lease.directory);
+    this.location = `${lease.config.username}@${addressOf(lease.config)}:${this.workspacePath}`;
+  }
+
+  async prepareWorkspace(): Promise<PrepareReport> {
+    const { sftp, directory } = this.#lease;
+    const { signal, onProgress } = this.#options;
+    signal.throwIfAborted();
+    await this.#checkWorkspace();
+    if (this.#localDirectory === undefined) return { files: 0, bytes: 0, skipped: this.#unusedWorkspace() };
+    const { manifest, report } = await uploadWorkspace({
+      sftp,
+      localDirectory: this.#localDirectory,
+      leaseDirectory: directory,
+      workspacePath: this.workspacePath,
+      signal,
+      onProgress,
+    });
+    this.#manifest = manifest;
+    return report;
+  }
+
+  async execute(command: Command): Promise<ProcessExit> {
+    const { directory } = this.#lease;
+    const { signal } = this.#options;
+    signal.throwIfAborted();
+    checkCommand(command);
+    if (Object.hasOwn(command.env, LEASE_DIRECTORY_VARIABLE)) {
+      throw new InvalidCommandError(`${LEASE_DIRECTORY_VARIABLE} is set by Lessor and cannot be set otherwise`);
+    }
+    const id = randomUUID();
+    const files: CommandFiles = {
+      script: `${commandsDirectoryOf(directory)}/${id}.sh`,
+      pid: `${commandsDirectoryOf(directory)}/${id}.pid`,
+    };
+    const script = await commandScript(command, { directory, workspacePath: this.workspacePath, files });
+    const permit = acquirePermit(this.#commands, signal);
+    const running = permit.then(() => this.#start(command, script, files));
+    this.#running.add(running);
+    try {
+      const exit = await (await running).exited(signal);
+      if (exit.code === EXIT_NO_WORKSPACE) await this.#checkStarted(files);
+      return exit;
+    } finally {
+      this.#running.delete(running);
+      void permit.then((release) => release()).catch(() => undefined);
+    }
+  }
+
+  async send(signal: NodeJS.Signals): Promise<void> {
+    const sent = [...this.#running].map(async (starting) => {
+      // execute() rejects for a command that does not start.
+      const started = await starting.catch(() => undefined);
+      await started?.send(signal);
+    });
+    await Promise.all(sent);
+  }
+
+  async restoreWorkspace({
+    signal = new AbortController().signal,
+  }: { signal?: AbortSignal } = {}): Promise<RestoreReport> {
+    if (this.#localDirectory === undefined || this.#manifest === undefined)
+      return { changed: [], created: [], deleted: [], conflicts: [], skipped: [] };
+    return restoreWorkspace({
+      manifest: this.#manifest,
+      source: new RemoteRestoreSource(this.#lease.sftp, this.workspacePath, signal),
+      workspace: new LocalWorkspace(this.#localDirectory),
+      leaseId: this.#lease.leaseId,
+      signal,
+      onProgress: this.#options.onProgress,
+    });
+  }
+
+  async close(): Promise<void> {
+    this.#lease.sftp.release();
+    await this.#lease.connection.close();
+  }
+
+  #unusedWorkspace(): PrepareReport['skipped'] {
+    if (this.#options.workspaceDirectory === undefined) return [];
+    return [{ path: '.', reason: `the environment works in place, on the checkout in ${this.workspacePath}` }];
+  }
+
+  /** The acquisition of the lease created it. */
+  async #checkWorkspace(): Promise<void> {
+    const stats = await this.#lease.sftp.lstat(this.workspacePath);
+    // The checkout of an environment that works in place may be a symlink, made by whoever set up the environment.
+    if (stats?.isDirectory() || (stats?.isSymbolicLink() && this.#lease.config.workspaceMode === 'in_place')) return;
+    throw new EnvironmentFailedError(
+      'workspace_unusable',
+      `${this.location} is ${stats === undefined ? 'not there' : 'no directory'}; is the lease over, or was it removed?`,
+    );
+  }
+
+  async #start(command: Command, script: string, commandFiles: CommandFiles): Promise<RemoteCommand> {
+    const { connection, sftp, directory } = this.#lease;
+    const { signal } = this.#options;
+    const commandsDirectory = commandsDirectoryOf(directory);
+    if ((await sftp.lstat(commandsDirectory)) === undefined) await sftp.mkdir(commandsDirectory, 0o700);
+    await sftp.writeNew(commandFiles.script, Buffer.from(script), 0o700);
+    try {
+      signal.throwIfAborted();
+      return await RemoteCommand.start(connection, commandFiles, command);
+    } catch (error) {
+      // It holds values of variables. When it cannot be removed now, the release of the lease removes it.
+      await sftp.unlink(commandFiles.script).catch(() => undefined);
+      throw error;
+    }
+  }
+
+  /** The exit code is the script's own when the command was never started. */
+  async #checkStarted({ pid }: CommandFiles): Promise<void> {
+    if ((await this.#lease.sftp.lstat(pid)) !== undefined) return;
+    throw new EnvironmentFailedError(
+      'workspace_unusable',
+      `${this.location} cannot be entered, or nothing be written beside it; was it removed, or is the disk full?`,
+    );
+  }
 }

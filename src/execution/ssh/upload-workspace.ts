@@ -1,27 +1,30 @@
 import { EnvironmentFailedError } from '../../contracts/index.ts';
+import { forEachConcurrently } from '../../lib/concurrency.ts';
 import type { LeaseDirectory } from '../../ssh/lease-directory.ts';
 import type { PrepareReport, SkippedPath, TransferProgress } from '../driver.ts';
-import { forEachConcurrently } from '../for-each-concurrently.ts';
 import { TransferMeter } from '../transfer-meter.ts';
 import { LocalTree } from '../workspace/local-tree.ts';
-import type { Manifest, ManifestEntry } from '../workspace/manifest.ts';
-import { surveyWorkspace } from '../workspace/survey-workspace.ts';
-import { depthOf } from '../workspace/workspace-entry.ts';
-import type { DirectoryEntry, FileEntry, SymlinkEntry, WorkspaceEntry } from '../workspace/workspace-entry.ts';
-import { LastUpload } from './last-upload.ts';
-import { makeWay } from './make-way.ts';
-import { OWNER_ACCESS } from './remote-removal.ts';
-import { RemoteTree } from './remote-tree.ts';
-import type { SftpFiles } from './sftp-files.ts';
-import { FileLeftOutError, uploadFile } from './upload-file.ts';
-import { verifyUpload } from './verify-upload.ts';
+import { rulesOfScan, scanWorkspace } from '../workspace/manifest.ts';
+import type { Manifest, ManifestEntry, WorkspaceScan } from '../workspace/manifest.ts';
+import { depthOf, directoriesAbove, walkWorkspace } from '../workspace/walk-workspace.ts';
+import type {
+  DirectoryEntry,
+  FileEntry,
+  SymlinkEntry,
+  WorkspaceEntry,
+  WorkspaceTree,
+} from '../workspace/walk-workspace.ts';
+import { RemoteTree, removeTree } from './remote-tree.ts';
+import { SftpStatusError } from './sftp-session.ts';
+import type { SftpSession } from './sftp-session.ts';
+import { LocalFileSkippedError, UploadRecord, uploadFile } from './upload-file.ts';
 
-/** What is brought, and where to. */
+/** The source and the target of an upload. */
 export interface UploadOptions {
-  files: SftpFiles;
-  /** The workspace on this machine. */
-  directory: string;
-  place: LeaseDirectory;
+  sftp: SftpSession;
+  /** The local workspace. */
+  localDirectory: string;
+  leaseDirectory: LeaseDirectory;
   /** The workspace on the host. */
   workspacePath: string;
   signal: AbortSignal;
@@ -30,72 +33,76 @@ export interface UploadOptions {
 
 const CONCURRENT_FILES = 16;
 
-/** Makes the workspace on the host what it is on this machine. Repeating it after a crash is harmless. */
+/** The access that the owner of a directory needs to change its entries. */
+const OWNER_ACCESS = 0o700;
+
+/** Makes the workspace on the host equal to the local one. Repeating it after a crash is harmless. */
 export async function uploadWorkspace(options: UploadOptions): Promise<{ manifest: Manifest; report: PrepareReport }> {
-  const { files, place, workspacePath, signal } = options;
-  const record = `${place}/uploaded.json`;
-  const last = await LastUpload.read(files, record);
-  // Until this upload has come to its end, nothing there is sure.
-  await removeIfThere(files, record);
-  const broughtAt = await readClock(files, `${place}/clock`);
-  const survey = await surveyWorkspace(new LocalTree(options.directory), signal);
-  const there = await makeWay(files, workspacePath, survey, signal);
+  const { sftp, leaseDirectory, workspacePath, signal } = options;
+  const recordPath = `${leaseDirectory}/uploaded.json`;
+  const record = await UploadRecord.read(sftp, recordPath);
+  // Until this upload is complete, no record describes the files on the host.
+  await removeIfExists(sftp, recordPath);
+  const uploadedAt = await readClock(sftp, `${leaseDirectory}/clock`);
+  const scan = await scanWorkspace(new LocalTree(options.localDirectory), signal);
+  const existing = await removeStaleRemoteFiles(sftp, workspacePath, scan, signal);
 
-  const upload = new Upload(options, last, there);
-  const byKind = sorted(survey.entries.values());
-  await upload.makeDirectories(byKind.directories);
-  await upload.sendFiles(byKind.files);
-  await upload.makeSymlinks(byKind.symlinks);
-  await upload.setModes(byKind.directories);
+  const upload = new Upload(options, record, existing);
+  const { directories, files, symlinks } = groupByKind(scan.entries.values());
+  await upload.createDirectories(directories);
+  await upload.uploadFiles(files);
+  await upload.createSymlinks(symlinks);
+  await upload.setModes(directories);
 
-  const tree = new RemoteTree(files, workspacePath);
-  const verified = await verifyUpload(tree, survey, upload.brought, { location: workspacePath, signal });
-  const manifest = { ...verified, broughtAt };
-  await LastUpload.write(files, record, manifest);
-  return { manifest, report: reportOf(manifest, [...survey.skipped, ...upload.skipped]) };
+  const tree = new RemoteTree(sftp, workspacePath);
+  const verified = await verifyUpload(tree, scan, upload.uploaded, { location: workspacePath, signal });
+  const manifest = { ...verified, uploadedAt };
+  await UploadRecord.write(sftp, recordPath, manifest);
+  return { manifest, report: reportOf(manifest, [...scan.skipped, ...upload.skipped]) };
 }
 
-/** One upload under way. */
+/** One upload in progress. */
 class Upload {
-  readonly brought = new Map<string, ManifestEntry>();
+  readonly uploaded = new Map<string, ManifestEntry>();
   readonly skipped: SkippedPath[] = [];
   readonly #options: UploadOptions;
-  readonly #last: LastUpload;
-  readonly #there: ReadonlyMap<string, WorkspaceEntry>;
+  readonly #record: UploadRecord;
+  /** What the host has at paths of the same kind. */
+  readonly #existing: ReadonlyMap<string, WorkspaceEntry>;
 
-  constructor(options: UploadOptions, last: LastUpload, there: ReadonlyMap<string, WorkspaceEntry>) {
+  constructor(options: UploadOptions, record: UploadRecord, existing: ReadonlyMap<string, WorkspaceEntry>) {
     this.#options = options;
-    this.#last = last;
-    this.#there = there;
+    this.#record = record;
+    this.#existing = existing;
   }
 
-  async makeDirectories(directories: readonly DirectoryEntry[]): Promise<void> {
-    for (const ofOneDepth of byDepth(directories)) {
-      await this.#each(ofOneDepth, async ({ kind, path, mode }) => {
-        if (!this.#there.has(path)) await this.#options.files.mkdir(this.#remote(path), mode | OWNER_ACCESS);
-        this.brought.set(path, { kind, mode, remoteMode: mode });
+  async createDirectories(directories: readonly DirectoryEntry[]): Promise<void> {
+    for (const sameDepth of groupByDepth(directories)) {
+      await this.#each(sameDepth, async ({ kind, path, mode }) => {
+        if (!this.#existing.has(path)) await this.#options.sftp.mkdir(this.#remotePath(path), mode | OWNER_ACCESS);
+        this.uploaded.set(path, { kind, mode, remoteMode: mode });
       });
     }
   }
 
-  async sendFiles(entries: readonly FileEntry[]): Promise<void> {
-    const { files, directory, signal, onProgress } = this.#options;
+  async uploadFiles(entries: readonly FileEntry[]): Promise<void> {
+    const { sftp, localDirectory, signal, onProgress } = this.#options;
     const totalBytes = entries.reduce((total, { size }) => total + size, 0);
     const meter = new TransferMeter({ direction: 'upload', totalFiles: entries.length, totalBytes }, onProgress);
     const onBytes = (count: number) => meter.addBytes(count);
     await this.#each(entries, async ({ kind, path }) => {
-      const there = this.#there.get(path);
+      const existing = this.#existing.get(path);
       const file = {
-        local: `${directory}/${path}`,
-        remote: this.#remote(path),
-        there: there?.kind === 'file' ? there : undefined,
-        last: this.#last,
+        localPath: `${localDirectory}/${path}`,
+        remotePath: this.#remotePath(path),
+        existing: existing?.kind === 'file' ? existing : undefined,
+        record: this.#record,
       };
       try {
-        const { mode, ...content } = await uploadFile(files, file, { signal, onBytes });
-        this.brought.set(path, { kind, ...content, mode, remoteMode: mode, remoteMtime: 0 });
+        const { mode, ...content } = await uploadFile(sftp, file, { signal, onBytes });
+        this.uploaded.set(path, { kind, ...content, mode, remoteMode: mode, remoteMtime: 0 });
       } catch (error) {
-        if (!(error instanceof FileLeftOutError)) throw error;
+        if (!(error instanceof LocalFileSkippedError)) throw error;
         this.skipped.push({ path, reason: error.message });
       }
       meter.addFile();
@@ -103,30 +110,115 @@ class Upload {
     meter.finish();
   }
 
-  async makeSymlinks(symlinks: readonly SymlinkEntry[]): Promise<void> {
+  async createSymlinks(symlinks: readonly SymlinkEntry[]): Promise<void> {
     await this.#each(symlinks, async ({ kind, path, target }) => {
-      if (!this.#there.has(path)) await this.#options.files.symlink(target, this.#remote(path));
-      this.brought.set(path, { kind, target });
+      if (!this.#existing.has(path)) await this.#options.sftp.symlink(target, this.#remotePath(path));
+      this.uploaded.set(path, { kind, target });
     });
   }
 
-  /** They come last, since they can forbid to change what is in the directories; what mkdir makes of them is the host's. */
+  /** Comes last, since a mode can forbid changes in the directory. mkdir's mode is subject to the host's umask. */
   async setModes(directories: readonly DirectoryEntry[]): Promise<void> {
-    for (const ofOneDepth of byDepth(directories).toReversed()) {
-      await this.#each(ofOneDepth, ({ path, mode }) => this.#options.files.setstat(this.#remote(path), { mode }));
+    for (const sameDepth of groupByDepth(directories).toReversed()) {
+      await this.#each(sameDepth, ({ path, mode }) => this.#options.sftp.setstat(this.#remotePath(path), { mode }));
     }
   }
 
   #each<Entry>(entries: readonly Entry[], work: (entry: Entry) => Promise<void>): Promise<void> {
-    return forEachConcurrently(entries, { limit: CONCURRENT_FILES, signal: this.#options.signal }, work);
+    return forEachConcurrently(entries, { concurrency: CONCURRENT_FILES, signal: this.#options.signal }, work);
   }
 
-  #remote(path: string): string {
+  #remotePath(path: string): string {
     return `${this.#options.workspacePath}/${path}`;
   }
 }
 
-function sorted(entries: Iterable<WorkspaceEntry>) {
+/**
+ * Removes what an earlier run left in a workspace on a host and the local workspace does not have. Paths that its
+ * .gitignore files exclude stay: build caches are the reason to reuse a lease directory.
+ * @returns the remaining entries that are of the same kind as the local ones
+ */
+async function removeStaleRemoteFiles(
+  sftp: SftpSession,
+  root: string,
+  scan: WorkspaceScan,
+  signal: AbortSignal,
+): Promise<Map<string, WorkspaceEntry>> {
+  const existing = new Map<string, WorkspaceEntry>();
+  const ofOtherKind: string[] = [];
+  const staleFiles: string[] = [];
+  const staleDirectories: string[] = [];
+  const occupied = new Set<string>();
+  for await (const entry of walkWorkspace(new RemoteTree(sftp, root), rulesOfScan(scan), signal)) {
+    const { kind, path } = entry;
+    const wanted = scan.entries.get(path);
+    // The walk lists the directory only after this.
+    if (kind === 'directory' && (entry.mode & OWNER_ACCESS) !== OWNER_ACCESS)
+      await sftp.setstat(`${root}/${path}`, { mode: entry.mode | OWNER_ACCESS });
+    if (wanted !== undefined && isOfSameKind(wanted, entry)) existing.set(path, entry as WorkspaceEntry);
+    else if (wanted !== undefined) ofOtherKind.push(path);
+    else if (kind === 'ignored' || kind === 'skipped') for (const above of directoriesAbove(path)) occupied.add(above);
+    else (kind === 'directory' ? staleDirectories : staleFiles).push(path);
+  }
+  for (const path of staleFiles) await sftp.unlink(`${root}/${path}`);
+  for (const path of staleDirectories.toReversed()) {
+    if (!occupied.has(path)) await removeIfEmpty(sftp, `${root}/${path}`);
+  }
+  for (const path of ofOtherKind) await removeTree(sftp, `${root}/${path}`);
+  return existing;
+}
+
+function isOfSameKind(wanted: WorkspaceEntry, found: { kind: string; target?: string }): boolean {
+  return wanted.kind === found.kind && (wanted.kind !== 'symlink' || wanted.target === found.target);
+}
+
+/** A directory with entries that a walk does not report, such as temporary files, stays and is harmless. */
+async function removeIfEmpty(sftp: SftpSession, path: string): Promise<void> {
+  try {
+    await sftp.rmdir(path);
+  } catch (error) {
+    if (!(error instanceof SftpStatusError)) throw error;
+  }
+}
+
+/**
+ * Compares the host's files with what was uploaded, and adopts the modes and times that its file system gave them.
+ * @throws {EnvironmentFailedError} workspace_unusable when something is missing
+ */
+async function verifyUpload(
+  tree: WorkspaceTree,
+  scan: Pick<WorkspaceScan, 'rules'>,
+  uploaded: ReadonlyMap<string, ManifestEntry>,
+  { location, signal }: { location: string; signal: AbortSignal },
+): Promise<Pick<Manifest, 'entries' | 'staleDirectories'>> {
+  const verified = new Map<string, ManifestEntry>();
+  const staleDirectories = new Set<string>();
+  for await (const found of walkWorkspace(tree, rulesOfScan(scan), signal)) {
+    if (found.kind === 'ignored' || found.kind === 'skipped') continue;
+    const sent = uploaded.get(found.path);
+    const entry = sent && asFound(sent, found);
+    if (entry !== undefined) verified.set(found.path, entry);
+    else if (found.kind === 'directory') staleDirectories.add(found.path);
+  }
+  const missing = [...uploaded.keys()].find((path) => !verified.has(path));
+  if (missing === undefined) return { entries: verified, staleDirectories };
+  throw new EnvironmentFailedError(
+    'workspace_unusable',
+    `${location}/${missing} is not what was uploaded; does something else change it, or does the file system of the ` +
+      'host take two names for one, as those do that ignore case or Unicode normalization?',
+  );
+}
+
+/** Undefined when it is not what was uploaded. */
+function asFound(sent: ManifestEntry, found: WorkspaceEntry): ManifestEntry | undefined {
+  if (sent.kind === 'file' && found.kind === 'file' && sent.size === found.size)
+    return { ...sent, remoteMode: found.mode, remoteMtime: found.mtime };
+  if (sent.kind === 'directory' && found.kind === 'directory') return { ...sent, remoteMode: found.mode };
+  if (sent.kind === 'symlink' && found.kind === 'symlink' && sent.target === found.target) return sent;
+  return undefined;
+}
+
+function groupByKind(entries: Iterable<WorkspaceEntry>) {
   const byKind = { directories: [] as DirectoryEntry[], files: [] as FileEntry[], symlinks: [] as SymlinkEntry[] };
   for (const entry of entries) {
     if (entry.kind === 'directory') byKind.directories.push(entry);
@@ -137,7 +229,7 @@ function sorted(entries: Iterable<WorkspaceEntry>) {
 }
 
 /** Outermost first. */
-function byDepth(directories: readonly DirectoryEntry[]): DirectoryEntry[][] {
+function groupByDepth(directories: readonly DirectoryEntry[]): DirectoryEntry[][] {
   const depths: DirectoryEntry[][] = [];
   for (const directory of directories) (depths[depthOf(directory.path) - 1] ??= []).push(directory);
   return depths;
@@ -148,16 +240,16 @@ function reportOf({ entries }: Manifest, skipped: SkippedPath[]): PrepareReport 
   return { files: sizes.length, bytes: sizes.reduce((total, size) => total + size, 0), skipped };
 }
 
-async function removeIfThere(files: SftpFiles, path: string): Promise<void> {
-  if ((await files.lstat(path)) !== undefined) await files.unlink(path);
+async function removeIfExists(sftp: SftpSession, path: string): Promise<void> {
+  if ((await sftp.lstat(path)) !== undefined) await sftp.unlink(path);
 }
 
-/** The host's clock, as it stamps files: in whole seconds since 1970. */
-async function readClock(files: SftpFiles, path: string): Promise<number> {
-  await removeIfThere(files, path);
-  await files.writeNew(path, Buffer.alloc(0));
-  const stats = await files.lstat(path);
-  await files.unlink(path);
+/** The host's clock as it stamps files, in whole seconds since 1970. */
+async function readClock(sftp: SftpSession, path: string): Promise<number> {
+  await removeIfExists(sftp, path);
+  await sftp.writeNew(path, Buffer.alloc(0));
+  const stats = await sftp.lstat(path);
+  await sftp.unlink(path);
   if (stats !== undefined) return stats.mtime;
   throw new EnvironmentFailedError('workspace_unusable', `${path} was written and is gone again; is its lease over?`);
 }

@@ -3,14 +3,14 @@ import type { Ignore } from 'ignore';
 
 /** The rules of one .gitignore. */
 interface Level {
-  /** The directory it lies in, with the slash after it; `''` for the workspace itself. */
+  /** Its directory with a trailing slash; `''` for the workspace itself. */
   base: string;
   rules: Ignore;
 }
 
 /**
- * The rules that hold in a directory, as git has them: the deepest .gitignore that says anything of a path decides, and
- * in it the last line that does. Git asks only about paths whose directories are not ignored, and so must a caller.
+ * The rules that apply in a directory, as in git: the deepest .gitignore with a pattern for a path decides, and in it the
+ * last such line. As git does, a caller asks only about paths whose directories are not ignored.
  */
 export class IgnoreRules {
   static readonly none = new IgnoreRules([]);
@@ -22,9 +22,9 @@ export class IgnoreRules {
     this.#levels = levels;
   }
 
-  /** The rules within a directory of this one that is not ignored, with the text of its .gitignore. */
+  /** The rules in a subdirectory that is not ignored, with the text of its .gitignore. */
   within(directory: string, gitignore: string | undefined): IgnoreRules {
-    const inherited = this.#levels.map((level) => keptFor(level, directory));
+    const inherited = this.#levels.map((level) => withIncluded(level, directory));
     if (gitignore === undefined) {
       return inherited.every((level, index) => level === this.#levels[index]) ? this : new IgnoreRules(inherited);
     }
@@ -34,7 +34,7 @@ export class IgnoreRules {
 
   ignores(path: string, isDirectory: boolean): boolean {
     for (const { base, rules } of this.#levels.toReversed()) {
-      const { ignored, unignored } = rules.test(within(base, path, isDirectory));
+      const { ignored, unignored } = rules.test(relativePath(base, path, isDirectory));
       if (ignored) return true;
       if (unignored) return false;
     }
@@ -43,17 +43,17 @@ export class IgnoreRules {
 }
 
 /**
- * The library takes all in an ignored directory for ignored. Where a deeper .gitignore has brought the directory back,
- * the outer one's own rules must still be asked about what is in it, so there it is told to let the directory pass.
+ * The library ignores everything in an ignored directory. When a deeper .gitignore includes the directory again, the outer
+ * rules still apply to its entries, so they get a pattern that includes the directory.
  */
-function keptFor(level: Level, directory: string): Level {
-  if (directory === '' || !level.rules.test(within(level.base, directory, true)).ignored) return level;
-  const passing = `!/${escaped(within(level.base, directory, true))}`;
-  return { base: level.base, rules: ignore({ ignorecase: false }).add(level.rules).add({ pattern: passing }) };
+function withIncluded(level: Level, directory: string): Level {
+  if (directory === '' || !level.rules.test(relativePath(level.base, directory, true)).ignored) return level;
+  const including = `!/${escaped(relativePath(level.base, directory, true))}`;
+  return { base: level.base, rules: ignore({ ignorecase: false }).add(level.rules).add({ pattern: including }) };
 }
 
-/** A path as the rules of a .gitignore know it: from where it lies, a directory with a slash after it. */
-function within(base: string, path: string, isDirectory: boolean): string {
+/** A path relative to the directory of a .gitignore, with a trailing slash for a directory. */
+function relativePath(base: string, path: string, isDirectory: boolean): string {
   return path.slice(base.length) + (isDirectory ? '/' : '');
 }
 

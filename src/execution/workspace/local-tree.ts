@@ -1,13 +1,38 @@
 import { isUtf8 } from 'node:buffer';
 import type { Stats } from 'node:fs';
 import { constants } from 'node:fs';
-import { lstat, open, readdir, readlink } from 'node:fs/promises';
+import { lstat, open, readdir, readlink, realpath, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { SkippedEntry, WorkspaceEntry, WorkspaceTree } from './workspace-entry.ts';
-import { PERMISSIONS, pathIn } from './workspace-entry.ts';
-import { isMissing, reasonOf } from './file-errors.ts';
+import { InvalidConfigurationError } from '../../contracts/index.ts';
+import { hasCode, messageOf } from '../../lib/errors.ts';
+import { PERMISSIONS, pathIn } from './walk-workspace.ts';
+import type { SkippedEntry, WorkspaceEntry, WorkspaceTree } from './walk-workspace.ts';
 
-/** The files of a workspace on this machine. */
+/**
+ * The path of a local workspace without symlinks.
+ * @throws {InvalidConfigurationError} when there is no such directory
+ */
+export async function resolveWorkspaceDirectory(directory: string): Promise<string> {
+  try {
+    const path = await realpath(directory);
+    if ((await stat(path)).isDirectory()) return path;
+  } catch (error) {
+    throw new InvalidConfigurationError(`the workspace directory ${directory} cannot be used: ${reasonOf(error)}`);
+  }
+  throw new InvalidConfigurationError(`the workspace directory ${directory} is no directory`);
+}
+
+/** Whether a file operation failed because nothing exists at the path. */
+export function isMissing(error: unknown): boolean {
+  return hasCode(error, 'ENOENT', 'ENOTDIR');
+}
+
+/** Why a file operation failed, for people: without the path, which stands beside it. */
+export function reasonOf(error: unknown): string {
+  return messageOf(error).replace(/^([A-Z]+: [^,]+), .*$/s, '$1');
+}
+
+/** The files of a local workspace. */
 export class LocalTree implements WorkspaceTree {
   readonly #root: string;
 
@@ -20,7 +45,7 @@ export class LocalTree implements WorkspaceTree {
     try {
       names = await readdir(join(this.#root, directory), { encoding: 'buffer' });
     } catch (error) {
-      // It was removed while the workspace was walked.
+      // It was removed during the walk.
       if (isMissing(error)) return [];
       if (directory === '') throw error;
       return [{ kind: 'skipped', path: directory, reason: reasonOf(error) }];

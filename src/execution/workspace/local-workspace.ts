@@ -5,28 +5,33 @@ import { chmod, copyFile, lstat, mkdir, open, readlink, rename, rm, rmdir, symli
 import type { FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import { hasCode } from '../../lib/errors.ts';
-import { isMissing } from './file-errors.ts';
-import type { Version } from './restore-decision.ts';
-import { PERMISSIONS, directoriesAbove, directoryOf, pathIn } from './workspace-entry.ts';
-import { OWN_DIRECTORY, UNFINISHED_PREFIX } from './walk-workspace.ts';
+import { isMissing } from './local-tree.ts';
+import type { Version } from './three-way-merge.ts';
+import {
+  OWN_DIRECTORY,
+  PERMISSIONS,
+  TEMPORARY_PREFIX,
+  directoriesAbove,
+  directoryOf,
+  pathIn,
+} from './walk-workspace.ts';
 
-/** A version of a path here, and by what to see that it has become another one. */
+/** The local version of a path, with a stamp that changes when the version does. */
 export interface LocalVersion {
   version: Version;
   stamp: string;
-  /** Whether all directories on the way are ones, or can be made. */
+  /** Whether every parent is a directory or can be created as one. */
   isReachable: boolean;
 }
 
-/** A file that is written under another name until it takes its place. */
-export interface UnfinishedFile {
+/** A file that is written under a temporary name until it replaces its target. */
+export interface TemporaryFile {
   path: string;
   handle: FileHandle;
 }
 
 /**
- * Changes a workspace on this machine. Whatever paths it is given, it writes within the workspace only: no directory on
- * the way may be a symlink.
+ * Changes a local workspace. Whatever paths it is given, it writes within the workspace only: no parent may be a symlink.
  */
 export class LocalWorkspace {
   readonly #root: string;
@@ -39,9 +44,9 @@ export class LocalWorkspace {
   async versionAt(path: string): Promise<LocalVersion> {
     const obstacle = await this.#obstacleTo(path);
     if (obstacle !== undefined) {
-      // Something may lie behind a symlink, but nothing in what is no directory.
+      // Something can exist behind a symlink, but nothing below a file.
       const version: Version = { kind: obstacle.isSymbolicLink() ? 'other' : 'absent' };
-      return { version, stamp: 'out of reach', isReachable: false };
+      return { version, stamp: 'unreachable', isReachable: false };
     }
     const stats = await this.#statsAt(path);
     const stamp = stampOf(stats);
@@ -49,60 +54,60 @@ export class LocalWorkspace {
     try {
       return { version: await this.#version(path, stats), stamp, isReachable: true };
     } catch (error) {
-      // Another one took its place meanwhile.
+      // It was replaced meanwhile.
       if (isMissing(error) || hasCode(error, 'ELOOP', 'EINVAL')) return this.versionAt(path);
       throw error;
     }
   }
 
-  /** Whether nothing has changed at a path since its version was looked at. */
-  async isStill(path: string, { stamp }: LocalVersion): Promise<boolean> {
+  /** Whether nothing has changed at a path since its version was read. */
+  async isUnchanged(path: string, { stamp }: LocalVersion): Promise<boolean> {
     return stampOf(await this.#statsAt(path)) === stamp;
   }
 
-  /** Opens a file in the directory of a path, and makes the directories that lack. */
-  async begin(path: string): Promise<UnfinishedFile> {
-    await this.#makeDirectories(path);
-    const unfinished = pathIn(directoryOf(path), `${UNFINISHED_PREFIX}${randomUUID()}`);
+  /** Creates a temporary file beside a path, and the missing parents. */
+  async createTemporaryFile(path: string): Promise<TemporaryFile> {
+    await this.#createParents(path);
+    const temporary = temporaryPathFor(path);
     const handle = await open(
-      this.#at(unfinished),
+      this.#at(temporary),
       constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW,
       0o600,
     );
-    return { path: unfinished, handle };
+    return { path: temporary, handle };
   }
 
-  async discard({ path, handle }: UnfinishedFile): Promise<void> {
+  async discard({ path, handle }: TemporaryFile): Promise<void> {
     await handle.close();
     await unlink(this.#at(path));
   }
 
-  /** Has an unfinished file take the place of what is at a path. A directory there is replaced if it is empty. */
-  async finish(
-    unfinished: UnfinishedFile,
+  /** Replaces what is at a path by a temporary file. A directory there is replaced if it is empty. */
+  async commit(
+    temporary: TemporaryFile,
     path: string,
     { mode, mtime }: { mode: number; mtime: number },
   ): Promise<void> {
-    const { handle } = unfinished;
+    const { handle } = temporary;
     try {
       await handle.chmod(mode);
       await handle.utimes(mtime, mtime);
     } finally {
       await handle.close();
     }
-    await this.#replace(unfinished.path, path);
+    await this.#replace(path, temporary.path);
   }
 
-  async putSymlink(path: string, target: string): Promise<void> {
-    await this.#makeDirectories(path);
-    const unfinished = pathIn(directoryOf(path), `${UNFINISHED_PREFIX}${randomUUID()}`);
-    await symlink(target, this.#at(unfinished));
-    await this.#replace(unfinished, path);
+  async createSymlink(path: string, target: string): Promise<void> {
+    await this.#createParents(path);
+    const temporary = temporaryPathFor(path);
+    await symlink(target, this.#at(temporary));
+    await this.#replace(path, temporary);
   }
 
-  /** Makes a directory that can be written to for now. One that is there already is left as it is. */
-  async putDirectory(path: string): Promise<void> {
-    await this.#makeDirectories(pathIn(path, ''));
+  /** Creates a directory that is writable for now. An existing one stays as it is. */
+  async createDirectory(path: string): Promise<void> {
+    await this.#createParents(pathIn(path, ''));
   }
 
   /** Removes a file, a symlink or an empty directory; false when a directory is not empty. */
@@ -117,30 +122,30 @@ export class LocalWorkspace {
     await chmod(this.#at(path), mode);
   }
 
-  /** Makes a directory of Lessor's own empty, and has git overlook all that is of Lessor. */
+  /** Empties a directory of Lessor's own, and has git ignore everything of Lessor. */
   async clearOwnDirectory(path: string): Promise<void> {
-    await this.#makeDirectories(pathIn(path, ''));
+    await this.#createParents(pathIn(path, ''));
     await rm(this.#at(path), { recursive: true });
-    const ignoring = this.#at(pathIn(OWN_DIRECTORY, '.gitignore'));
+    const gitignore = this.#at(pathIn(OWN_DIRECTORY, '.gitignore'));
     const file = await open(
-      ignoring,
+      gitignore,
       constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC | constants.O_NOFOLLOW,
     );
     await file.writeFile('*\n');
     await file.close();
   }
 
-  async #replace(unfinished: string, path: string): Promise<void> {
-    await this.#makeDirectories(path);
+  async #replace(path: string, temporary: string): Promise<void> {
+    await this.#createParents(path);
     const stats = await this.#statsAt(path);
     if (stats?.isDirectory()) await rmdir(this.#at(path));
     try {
-      await rename(this.#at(unfinished), this.#at(path));
+      await rename(this.#at(temporary), this.#at(path));
     } catch (error) {
-      // What is kept aside can come from another file system that is mounted in the workspace.
+      // A conflict copy can come from another file system that is mounted in the workspace.
       if (!hasCode(error, 'EXDEV')) throw error;
-      await copyFile(this.#at(unfinished), this.#at(path), constants.COPYFILE_EXCL);
-      await unlink(this.#at(unfinished));
+      await copyFile(this.#at(temporary), this.#at(path), constants.COPYFILE_EXCL);
+      await unlink(this.#at(temporary));
     }
   }
 
@@ -154,7 +159,7 @@ export class LocalWorkspace {
     }
   }
 
-  /** What stands in the place of a directory on the way to a path. */
+  /** The first parent of a path that exists and is no directory. */
   async #obstacleTo(path: string): Promise<BigIntStats | undefined> {
     for (const directory of directoriesAbove(path)) {
       const stats = await this.#statsAt(directory);
@@ -164,12 +169,12 @@ export class LocalWorkspace {
     return undefined;
   }
 
-  async #makeDirectories(path: string): Promise<void> {
+  async #createParents(path: string): Promise<void> {
     for (const directory of directoriesAbove(path)) {
       const stats = await this.#statsAt(directory);
       if (stats?.isDirectory()) continue;
       await mkdir(this.#at(directory)).catch((error: unknown) => {
-        // Another file of the same directory made it meanwhile. A symlink or a file is in the way for good.
+        // Another file of the same directory created it meanwhile. A symlink or a file in its place is an error.
         if (stats !== undefined || !hasCode(error, 'EEXIST')) throw error;
       });
     }
@@ -202,6 +207,10 @@ export class LocalWorkspace {
   #at(path: string): string {
     return join(this.#root, path);
   }
+}
+
+function temporaryPathFor(path: string): string {
+  return pathIn(directoryOf(path), `${TEMPORARY_PREFIX}${randomUUID()}`);
 }
 
 function stampOf(stats: BigIntStats | undefined): string {

@@ -1,39 +1,38 @@
 import type { FileHandle } from 'node:fs/promises';
 import { EnvironmentFailedError } from '../../contracts/index.ts';
+import { forEachConcurrently } from '../../lib/concurrency.ts';
 import type { RestoreReport, TransferProgress } from '../driver.ts';
-import { forEachConcurrently } from '../for-each-concurrently.ts';
 import { TransferMeter } from '../transfer-meter.ts';
-import { compareWithManifest, mayHaveChanged } from './compare-with-manifest.ts';
-import { reasonOf } from './file-errors.ts';
+import { reasonOf } from './local-tree.ts';
 import type { LocalVersion, LocalWorkspace } from './local-workspace.ts';
+import { compareWithManifest, mayHaveChanged } from './manifest.ts';
 import type { Manifest } from './manifest.ts';
-import { commonVersion, decide, isSameContent } from './restore-decision.ts';
-import type { Decision, Version } from './restore-decision.ts';
-import { OWN_DIRECTORY } from './walk-workspace.ts';
-import { depthOf, pathIn } from './workspace-entry.ts';
-import type { DirectoryEntry, FileEntry, SymlinkEntry, WorkspaceTree } from './workspace-entry.ts';
+import { baseVersionOf, isSameContent, mergeVersions } from './three-way-merge.ts';
+import type { MergeDecision, Version } from './three-way-merge.ts';
+import { OWN_DIRECTORY, depthOf, pathIn } from './walk-workspace.ts';
+import type { DirectoryEntry, FileEntry, SymlinkEntry, WorkspaceTree } from './walk-workspace.ts';
 
-/** Where changed files are brought back from. */
+/** The environment's workspace, from which changed files are downloaded. */
 export interface RestoreSource {
   tree: WorkspaceTree;
   /**
-   * Writes a file of the environment into one of this machine, and tells the SHA-256 of what was written.
-   * @throws {FileNotReadError} when the environment does not give this one
+   * Writes a file of the environment into a local one, and resolves to the SHA-256 of what was written.
+   * @throws {RemoteFileSkippedError} when the environment does not provide this one
    */
-  download(path: string, into: FileHandle, onBytes: (count: number) => void): Promise<string>;
+  download(path: string, target: FileHandle, onBytes: (count: number) => void): Promise<string>;
 }
 
-/** One file that cannot be had, while others can. The message says why. */
-export class FileNotReadError extends Error {
-  override readonly name = 'FileNotReadError';
+/** A single file of the environment that cannot be read, while others can. The message says why. */
+export class RemoteFileSkippedError extends Error {
+  override readonly name = 'RemoteFileSkippedError';
 }
 
-/** What a restore is done with. */
+/** Options of a restore. */
 export interface RestoreOptions {
   manifest: Manifest;
   source: RestoreSource;
   workspace: LocalWorkspace;
-  /** Names the directory that conflicts are put in. */
+  /** Names the directory of the conflict copies. */
   leaseId: string;
   signal: AbortSignal;
   onProgress?: ((progress: TransferProgress) => void) | undefined;
@@ -41,9 +40,9 @@ export interface RestoreOptions {
 
 const CONCURRENT_FILES = 8;
 
-/** Brings back what changed on the environment, and overwrites nothing that changed here. */
+/** Downloads what changed on the environment since the upload, and overwrites no local change. */
 export async function restoreWorkspace(options: RestoreOptions): Promise<RestoreReport> {
-  const { files, symlinks, directories, gone, skipped } = await compareWithManifest(
+  const { files, symlinks, directories, deleted, skipped } = await compareWithManifest(
     options.source.tree,
     options.manifest,
     options.signal,
@@ -58,19 +57,19 @@ export async function restoreWorkspace(options: RestoreOptions): Promise<Restore
   );
   const restore = new Restore(options, meter);
   restore.report.skipped.push(...skipped);
-  // What is gone makes room first, innermost first, and directories are there before what lies in them.
-  for (const path of gone.toSorted(innermostFirst)) await restore.path(path, () => restore.gone(path));
-  for (const entry of directories) await restore.path(entry.path, () => restore.directory(entry));
-  await forEachConcurrently(files, { limit: CONCURRENT_FILES, signal: options.signal }, (entry) =>
-    restore.path(entry.path, () => restore.file(entry)),
+  // Deletions come first, innermost first, and directories before their entries.
+  for (const path of deleted.toSorted(innermostFirst)) await restore.attempt(path, () => restore.deletion(path));
+  for (const entry of directories) await restore.attempt(entry.path, () => restore.directory(entry));
+  await forEachConcurrently(files, { concurrency: CONCURRENT_FILES, signal: options.signal }, (entry) =>
+    restore.attempt(entry.path, () => restore.file(entry)),
   );
-  for (const entry of symlinks) await restore.path(entry.path, () => restore.symlink(entry));
+  for (const entry of symlinks) await restore.attempt(entry.path, () => restore.symlink(entry));
   await restore.setModesOfDirectories();
   meter.finish();
   return restore.finishedReport();
 }
 
-/** One restore under way. */
+/** One restore in progress. */
 class Restore {
   readonly report: RestoreReport = { changed: [], created: [], deleted: [], conflicts: [], skipped: [] };
   readonly #options: RestoreOptions;
@@ -85,65 +84,65 @@ class Restore {
     this.#conflictsDirectory = pathIn(OWN_DIRECTORY, `conflicts/${options.leaseId}`);
   }
 
-  /** Does what is to be done for a path, and names it when that fails. */
-  async path(path: string, work: () => Promise<void>): Promise<void> {
+  /** Does the work of a path, and names the path when it fails. */
+  async attempt(path: string, work: () => Promise<void>): Promise<void> {
     this.#options.signal.throwIfAborted();
     try {
       await work();
     } catch (error) {
       if (error instanceof EnvironmentFailedError || this.#options.signal.aborted) throw error;
-      const message = `${path} cannot be changed on this machine: ${reasonOf(error)}`;
+      const message = `${path} cannot be changed locally: ${reasonOf(error)}`;
       throw new EnvironmentFailedError('workspace_unusable', message, { cause: error });
     }
   }
 
-  async gone(path: string): Promise<void> {
+  async deletion(path: string): Promise<void> {
     const { workspace } = this.#options;
     const local = await workspace.versionAt(path);
-    const { content } = this.#decide(path, local.version, { kind: 'absent' });
+    const { content } = this.#merge(path, local.version, { kind: 'absent' });
     if (content === 'keep') return;
     if (content === 'conflict') this.report.conflicts.push({ path, keptAs: null });
     else if (await workspace.remove(path)) this.report.deleted.push(path);
     else if (!this.report.conflicts.some((conflict) => conflict.path.startsWith(`${path}/`)))
-      this.#skip(path, 'it is gone on the environment, but not empty here');
+      this.#skip(path, 'it was deleted on the environment, but is not empty locally');
   }
 
   async directory({ path, mode }: DirectoryEntry): Promise<void> {
     const { workspace } = this.#options;
     const local = await workspace.versionAt(path);
-    const decision = this.#decide(path, local.version, { kind: 'directory', mode });
+    const decision = this.#merge(path, local.version, { kind: 'directory', mode });
     if (decision.content === 'keep') {
       if (decision.mode !== undefined) this.report.changed.push(path);
-    } else if (decision.content === 'take' && (await this.#makesRoom(path, local))) {
+    } else if (decision.content === 'take' && (await this.#canReplace(path, local))) {
       if (local.version.kind !== 'absent') await workspace.remove(path);
-      await workspace.putDirectory(path);
-      this.#tellTaken(path);
-    } else return workspace.putDirectory(await this.#aside(path));
+      await workspace.createDirectory(path);
+      this.#reportTaken(path);
+    } else return workspace.createDirectory(await this.#addConflict(path));
     if (decision.mode !== undefined) this.#directoryModes.set(path, decision.mode);
-    this.#tellModeConflict(path, mode, decision);
+    this.#reportModeConflict(path, mode, decision);
   }
 
   async symlink({ path, target }: SymlinkEntry): Promise<void> {
     const { workspace } = this.#options;
     const local = await workspace.versionAt(path);
-    const { content } = this.#decide(path, local.version, { kind: 'symlink', target });
+    const { content } = this.#merge(path, local.version, { kind: 'symlink', target });
     if (content === 'keep') return;
-    if (content === 'take' && (await this.#makesRoom(path, local))) {
-      await workspace.putSymlink(path, target);
-      this.#tellTaken(path);
-    } else await workspace.putSymlink(await this.#aside(path), target);
+    if (content === 'take' && (await this.#canReplace(path, local))) {
+      await workspace.createSymlink(path, target);
+      this.#reportTaken(path);
+    } else await workspace.createSymlink(await this.#addConflict(path), target);
   }
 
   async file(entry: FileEntry): Promise<void> {
     const known = this.#options.manifest.entries.get(entry.path);
-    if (known?.kind === 'file' && !mayHaveChanged(known, entry, this.#options.manifest.broughtAt)) {
+    if (known?.kind === 'file' && !mayHaveChanged(known, entry, this.#options.manifest.uploadedAt)) {
       const local = await this.#options.workspace.versionAt(entry.path);
-      await this.#fileMode(entry, this.#decide(entry.path, local.version, { ...entry, sha256: known.sha256 }));
-    } else await this.#fileContent(entry);
+      await this.#restoreFileMode(entry, this.#merge(entry.path, local.version, { ...entry, sha256: known.sha256 }));
+    } else await this.#restoreFileContent(entry);
     this.#meter.addFile();
   }
 
-  /** The modes of directories come last, since they can forbid to change what is in them. */
+  /** Comes last, since a mode can forbid changes in the directory. */
   async setModesOfDirectories(): Promise<void> {
     const innermost = [...this.#directoryModes].toSorted(([one], [other]) => innermostFirst(one, other));
     for (const [path, mode] of innermost) await this.#options.workspace.setMode(path, mode);
@@ -160,71 +159,71 @@ class Restore {
     };
   }
 
-  /** Only for one whose content is known to be what was brought. */
-  async #fileMode({ path, mode }: FileEntry, decision: Decision): Promise<void> {
+  /** Only for a file whose local content stays. */
+  async #restoreFileMode({ path, mode }: FileEntry, decision: MergeDecision): Promise<void> {
     if (decision.content === 'keep' && decision.mode !== undefined) {
       await this.#options.workspace.setMode(path, decision.mode);
       this.report.changed.push(path);
     }
-    this.#tellModeConflict(path, mode, decision);
+    this.#reportModeConflict(path, mode, decision);
   }
 
-  async #fileContent(entry: FileEntry): Promise<void> {
+  async #restoreFileContent(entry: FileEntry): Promise<void> {
     const { workspace, source, manifest } = this.#options;
     const { path, mtime } = entry;
     const local = await workspace.versionAt(path);
-    const isUnchangedHere = isSameContent(commonVersion(manifest.entries.get(path)).local, local.version);
-    // Only where it can end up, or something is already, are directories there for it.
-    const isBeside = local.isReachable && (isUnchangedHere || local.version.kind !== 'absent');
-    const unfinished = await workspace.begin(isBeside ? path : await this.#asidePath(path));
-    let decision: Decision;
+    const isUnchangedLocally = isSameContent(baseVersionOf(manifest.entries.get(path)).local, local.version);
+    // The temporary file lies beside its target if that can be replaced, else in the conflicts directory.
+    const isBesideTarget = local.isReachable && (isUnchangedLocally || local.version.kind !== 'absent');
+    const temporary = await workspace.createTemporaryFile(isBesideTarget ? path : await this.#conflictPath(path));
+    let decision: MergeDecision;
     try {
-      const sha256 = await source.download(path, unfinished.handle, (count) => this.#meter.addBytes(count));
-      decision = this.#decide(path, local.version, { ...entry, sha256 });
+      const sha256 = await source.download(path, temporary.handle, (count) => this.#meter.addBytes(count));
+      decision = this.#merge(path, local.version, { ...entry, sha256 });
     } catch (error) {
-      await workspace.discard(unfinished);
-      if (!(error instanceof FileNotReadError)) throw error;
+      await workspace.discard(temporary);
+      if (!(error instanceof RemoteFileSkippedError)) throw error;
       return this.#skip(path, error.message);
     }
     if (decision.content === 'keep') {
-      await workspace.discard(unfinished);
-      await this.#fileMode(entry, decision);
-    } else if (decision.content === 'take' && (await this.#makesRoom(path, local))) {
-      await workspace.finish(unfinished, path, { mode: decision.mode ?? entry.mode, mtime });
-      this.#tellTaken(path);
-      this.#tellModeConflict(path, entry.mode, decision);
-    } else await workspace.finish(unfinished, await this.#aside(path), { mode: entry.mode, mtime });
+      await workspace.discard(temporary);
+      await this.#restoreFileMode(entry, decision);
+    } else if (decision.content === 'take' && (await this.#canReplace(path, local))) {
+      await workspace.commit(temporary, path, { mode: decision.mode ?? entry.mode, mtime });
+      this.#reportTaken(path);
+      this.#reportModeConflict(path, entry.mode, decision);
+    } else await workspace.commit(temporary, await this.#addConflict(path), { mode: entry.mode, mtime });
   }
 
-  #decide(path: string, local: Version, remote: Version): Decision {
-    return decide(commonVersion(this.#options.manifest.entries.get(path)), local, remote);
+  #merge(path: string, local: Version, remote: Version): MergeDecision {
+    return mergeVersions(baseVersionOf(this.#options.manifest.entries.get(path)), local, remote);
   }
 
-  /** Whether what was decided still holds, since a transfer takes its time, and nothing is lost by it. */
-  async #makesRoom(path: string, local: LocalVersion): Promise<boolean> {
+  /** Whether the local version is still the one that was merged, as a transfer takes time; removes an empty directory. */
+  async #canReplace(path: string, local: LocalVersion): Promise<boolean> {
     const { workspace } = this.#options;
-    if (!local.isReachable || !(await workspace.isStill(path, local))) return false;
+    if (!local.isReachable || !(await workspace.isUnchanged(path, local))) return false;
     return local.version.kind !== 'directory' || workspace.remove(path);
   }
 
-  /** Tells of a conflict and where the environment's version goes. */
-  async #aside(path: string): Promise<string> {
-    const keptAs = await this.#asidePath(path);
+  /** Reports a conflict, and resolves to the path of the copy of the environment's version. */
+  async #addConflict(path: string): Promise<string> {
+    const keptAs = await this.#conflictPath(path);
     this.report.conflicts.push({ path, keptAs });
     return keptAs;
   }
 
-  async #asidePath(path: string): Promise<string> {
+  async #conflictPath(path: string): Promise<string> {
     this.#conflictsCleared ??= this.#options.workspace.clearOwnDirectory(this.#conflictsDirectory);
     await this.#conflictsCleared;
     return pathIn(this.#conflictsDirectory, path);
   }
 
-  #tellTaken(path: string): void {
+  #reportTaken(path: string): void {
     (this.#options.manifest.entries.has(path) ? this.report.changed : this.report.created).push(path);
   }
 
-  #tellModeConflict(path: string, mode: number, { modeConflict }: Decision): void {
+  #reportModeConflict(path: string, mode: number, { modeConflict }: MergeDecision): void {
     if (modeConflict) this.#skip(path, `its mode changed on both sides: it is ${mode.toString(8)} on the environment`);
   }
 

@@ -26,10 +26,10 @@ export async function openEnvironment(host: TestHost, part: ConfigPart = {}, opt
     environment,
     root,
     acquire,
-    /** The place of a new lease. */
-    newPlace: async () => {
+    /** A new lease and its directory. */
+    newLease: async () => {
       const leaseId = randomUUID();
-      return { leaseId, place: (await acquire(leaseId)).providerLeaseId };
+      return { leaseId, directory: (await acquire(leaseId)).providerLeaseId };
     },
     release: (leaseId: string, providerLeaseId: string | null, signal = noAbort()) =>
       driver.release({ environment, leaseId, providerLeaseId }, { signal }),

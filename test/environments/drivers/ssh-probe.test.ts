@@ -117,7 +117,7 @@ describe('a probe of a server that lacks', () => {
   test('commands says so', async () => {
     const port = await startServer(undefined);
     const report = await probe(host(), { port, strictHostKeyChecking: false });
-    expect(report).toMatchObject(failedAt('shell', 'refuses to run commands'));
+    expect(report).toMatchObject(failedAt('shell', 'runs no commands'));
     expect(report.checks[2]!.detail).toContain('unchecked');
   });
 

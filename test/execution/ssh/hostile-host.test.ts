@@ -6,9 +6,9 @@ import ssh2 from 'ssh2';
 import type { Attributes, SFTPWrapper } from 'ssh2';
 import { expect, onTestFinished, test } from 'vitest';
 import { generateKeyPair } from '../../../src/embedded/ssh-server/keys.ts';
-import { RemoteRestoreSource } from '../../../src/execution/ssh/remote-restore-source.ts';
+import { RemoteRestoreSource } from '../../../src/execution/ssh/remote-tree.ts';
 import { RemoteTree } from '../../../src/execution/ssh/remote-tree.ts';
-import { SftpFiles } from '../../../src/execution/ssh/sftp-files.ts';
+import { SftpSession } from '../../../src/execution/ssh/sftp-session.ts';
 import { LocalWorkspace } from '../../../src/execution/workspace/local-workspace.ts';
 import { restoreWorkspace } from '../../../src/execution/workspace/restore-workspace.ts';
 import { createSecretResolver } from '../../../src/secrets/resolver.ts';
@@ -95,7 +95,7 @@ test('a file that is shorter than it is said to be ends where it ends', async ()
 test('a listing without end is given up', async () => {
   const names = Array.from({ length: 200 }, (_, index): [string, number] => [`file ${index}`, FILE]);
   const { connection, config } = await connectTo({ listings: { '': names }, isEndless: true });
-  const tree = new RemoteTree(await SftpFiles.open(connection, config), '/work', 1_000);
+  const tree = new RemoteTree(await SftpSession.open(connection, config), '/work', 1_000);
   await expect(tree.list('')).rejects.toMatchObject({
     code: 'workspace_unusable',
     message: expect.stringContaining('more than 1000 files') as unknown,
@@ -104,7 +104,7 @@ test('a listing without end is given up', async () => {
 
 test('a host that keeps its connection alive but answers nothing is given up', async () => {
   const { connection, config } = await connectTo({});
-  const files = await SftpFiles.open(connection, config, { longestSilenceMs: 300 });
+  const files = await SftpSession.open(connection, config, { responseTimeoutMs: 300 });
   await expect(files.lstat('/work')).rejects.toMatchObject({
     code: 'environment_unreachable',
     message: expect.stringContaining('has not answered for 0.3 s') as unknown,
@@ -114,11 +114,11 @@ test('a host that keeps its connection alive but answers nothing is given up', a
 
 async function restoreFrom(lies: Lies) {
   const { connection, config } = await connectTo(lies);
-  const files = await SftpFiles.open(connection, config);
+  const files = await SftpSession.open(connection, config);
   const workspace = await makeDirectory();
   const { signal } = new AbortController();
   const restored = await restoreWorkspace({
-    manifest: { entries: new Map(), broughtAt: 0, leftOver: new Set() },
+    manifest: { entries: new Map(), uploadedAt: 0, staleDirectories: new Set() },
     source: new RemoteRestoreSource(files, '/work', signal),
     workspace: new LocalWorkspace(workspace),
     leaseId: 'a lease',

@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, onTestFinished } from 'vitest';
 import type { GrantedLease } from '../../../src/contracts/index.ts';
 import { openSshServer } from '../../../src/embedded/ssh-server/index.ts';
 import type { SshServer, SshServerKind } from '../../../src/embedded/ssh-server/index.ts';
-import type { Command, Execution, ExecutionOptions, ProcessEnd } from '../../../src/execution/driver.ts';
+import type { Command, Execution, ExecutionOptions, ProcessExit } from '../../../src/execution/driver.ts';
 import { createSshExecutionDriver } from '../../../src/execution/ssh/ssh-driver.ts';
 import { createSecretResolver } from '../../../src/secrets/resolver.ts';
 import { SSH_SERVER_KINDS } from '../../support/ssh-host.ts';
@@ -110,7 +110,7 @@ function connect(lease: GrantedLease, options: Partial<ExecutionOptions> = {}): 
 }
 
 /** What came of a command. */
-export interface Outcome extends ProcessEnd {
+export interface Outcome extends ProcessExit {
   stdout: Buffer;
   stderr: Buffer;
 }

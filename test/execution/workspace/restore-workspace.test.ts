@@ -3,8 +3,8 @@ import type { FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { EnvironmentFailedError } from '../../../src/contracts/index.ts';
-import { FileNotReadError } from '../../../src/execution/workspace/restore-workspace.ts';
-import type { WorkspaceEntry, WorkspaceTree } from '../../../src/execution/workspace/workspace-entry.ts';
+import { RemoteFileSkippedError } from '../../../src/execution/workspace/restore-workspace.ts';
+import type { WorkspaceEntry, WorkspaceTree } from '../../../src/execution/workspace/walk-workspace.ts';
 import type { Content } from '../directories.ts';
 import { makeDirectory } from '../directories.ts';
 import { LEASE_ID, TwoSides } from './two-sides.ts';
@@ -163,7 +163,7 @@ describe('what .gitignore leaves out on the environment, as it is by then,', () 
     expect(await sides.restore()).toEqual({
       ...nothing,
       deleted: ['dir/a'],
-      skipped: [{ path: 'dir', reason: 'it is gone on the environment, but not empty here' }],
+      skipped: [{ path: 'dir', reason: 'it was deleted on the environment, but is not empty locally' }],
     });
     expect(await sides.contentsHere()).toMatchObject({ 'dir/x.log': 'log' });
   });
@@ -262,7 +262,7 @@ describe('a restore that cannot bring back all', () => {
 });
 
 async function downloadAllButA(path: string, into: FileHandle): Promise<string> {
-  if (path === 'a') throw new FileNotReadError('Permission denied');
+  if (path === 'a') throw new RemoteFileSkippedError('Permission denied');
   await into.appendFile('two');
   return 'a hash of it';
 }

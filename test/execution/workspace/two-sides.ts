@@ -8,7 +8,7 @@ import { LocalWorkspace } from '../../../src/execution/workspace/local-workspace
 import type { Manifest, ManifestEntry } from '../../../src/execution/workspace/manifest.ts';
 import { restoreWorkspace } from '../../../src/execution/workspace/restore-workspace.ts';
 import type { RestoreSource } from '../../../src/execution/workspace/restore-workspace.ts';
-import { surveyWorkspace } from '../../../src/execution/workspace/survey-workspace.ts';
+import { scanWorkspace } from '../../../src/execution/workspace/manifest.ts';
 import { fill, makeDirectory } from '../directories.ts';
 import type { Content } from '../directories.ts';
 
@@ -83,7 +83,7 @@ export class TwoSides {
 
 /** As after a transfer: all of it is older than the upload. */
 async function manifestOf(directory: string): Promise<Manifest> {
-  const { entries: found } = await surveyWorkspace(new LocalTree(directory), new AbortController().signal);
+  const { entries: found } = await scanWorkspace(new LocalTree(directory), new AbortController().signal);
   const entries = new Map<string, ManifestEntry>();
   for (const [path, entry] of found) {
     if (entry.kind === 'symlink') entries.set(path, entry);
@@ -96,7 +96,7 @@ async function manifestOf(directory: string): Promise<Manifest> {
       entries.set(path, { ...entry, sha256, remoteMode: entry.mode, remoteMtime: 1_000 });
     }
   }
-  return { entries, broughtAt: 2_000, leftOver: new Set() };
+  return { entries, uploadedAt: 2_000, staleDirectories: new Set() };
 }
 
 async function change(directory: string, changes: Changes): Promise<void> {

@@ -5,24 +5,24 @@ import { promisify } from 'node:util';
 import { array, assert, asyncProperty, constantFrom, dictionary, record, tuple } from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { LocalTree } from '../../../src/execution/workspace/local-tree.ts';
-import { rulesOf, walkWorkspace } from '../../../src/execution/workspace/walk-workspace.ts';
-import type { Encounter } from '../../../src/execution/workspace/walk-workspace.ts';
+import { rulesOfTree, walkWorkspace } from '../../../src/execution/workspace/walk-workspace.ts';
+import type { WalkedEntry } from '../../../src/execution/workspace/walk-workspace.ts';
 import { fill, makeDirectory } from '../directories.ts';
 import type { Content } from '../directories.ts';
 
 const hasGit = spawnSync('git', ['--version']).status === 0;
 const whyNotGit = hasGit ? '' : ' (not run: there is no git)';
 
-describe('a walk comes by', () => {
-  test('files, directories and symlinks, each directory before what is in it', async () => {
+describe('a walk', () => {
+  test('lists files, directories and symlinks, each directory before its entries', async () => {
     const directory = await makeDirectory({
       'a.txt': 'abc',
       'deep/er/b.sh': { file: '', mode: 0o755 },
       empty: null,
       'link to nowhere': { symlink: '../nowhere' },
     });
-    const met = await walk(directory);
-    expect(met.map(({ kind, path }) => [kind, path])).toEqual([
+    const walked = await walk(directory);
+    expect(walked.map(({ kind, path }) => [kind, path])).toEqual([
       ['file', 'a.txt'],
       ['directory', 'deep'],
       ['directory', 'empty'],
@@ -30,18 +30,24 @@ describe('a walk comes by', () => {
       ['directory', 'deep/er'],
       ['file', 'deep/er/b.sh'],
     ]);
-    expect(met[0]).toEqual({ kind: 'file', path: 'a.txt', size: 3, mode: 0o644, mtime: expect.any(Number) as number });
-    expect(met[3]).toEqual({ kind: 'symlink', path: 'link to nowhere', target: '../nowhere' });
-    expect(met[5]).toMatchObject({ mode: 0o755, size: 0 });
+    expect(walked[0]).toEqual({
+      kind: 'file',
+      path: 'a.txt',
+      size: 3,
+      mode: 0o644,
+      mtime: expect.any(Number) as number,
+    });
+    expect(walked[3]).toEqual({ kind: 'symlink', path: 'link to nowhere', target: '../nowhere' });
+    expect(walked[5]).toMatchObject({ mode: 0o755, size: 0 });
   });
 
-  test('nothing behind a symlink, even one to a directory around it', async () => {
+  test('follows no symlink, even one to a parent directory', async () => {
     const outside = await makeDirectory({ 'secret.txt': 'secret' });
     const directory = await makeDirectory({ outside: { symlink: outside }, loop: { symlink: '.' } });
     expect(pathsOf(await walk(directory))).toEqual(['loop', 'outside']);
   });
 
-  test('all of .git, whatever .gitignore says, and nothing of .lessor', async () => {
+  test('lists all of .git, whatever .gitignore says, and nothing of .lessor', async () => {
     const directory = await makeDirectory({
       '.gitignore': '*\n!.gitignore\n',
       '.git/HEAD': 'ref: refs/heads/main',
@@ -50,18 +56,11 @@ describe('a walk comes by', () => {
       '.lessor/conflicts/a': '',
       'sub/.lessor/a': '',
     });
-    const crossing = pathsOf(await walk(directory)).filter((path) => !path.startsWith('sub'));
-    expect(crossing).toEqual([
-      '.git',
-      '.gitignore',
-      '.git/HEAD',
-      '.git/hooks',
-      '.git/hooks/.gitignore',
-      '.git/hooks/x',
-    ]);
+    const synced = pathsOf(await walk(directory)).filter((path) => !path.startsWith('sub'));
+    expect(synced).toEqual(['.git', '.gitignore', '.git/HEAD', '.git/hooks', '.git/hooks/.gitignore', '.git/hooks/x']);
   });
 
-  test.runIf(process.platform === 'linux')('what cannot cross, with the reason', async () => {
+  test.runIf(process.platform === 'linux')('lists what cannot be synced as skipped, with the reason', async () => {
     const directory = await makeDirectory({ 'a.txt': '' });
     execFileSync('mkfifo', [join(directory, 'pipe')]);
     await writeFile(Buffer.concat([Buffer.from(`${directory}/caf`), Buffer.from([0xe9])]), 'latin 1');
@@ -72,7 +71,7 @@ describe('a walk comes by', () => {
   });
 });
 
-describe('.gitignore files leave out what git leaves out', () => {
+describe('.gitignore files exclude what git excludes', () => {
   const cases: { what: string; tree: Record<string, Content>; left: string[] }[] = [
     {
       what: 'patterns with and without slashes',
@@ -88,12 +87,12 @@ describe('.gitignore files leave out what git leaves out', () => {
       left: ['.gitignore', 'd/mid/file', 'd/top'],
     },
     {
-      what: 'directories with all that is in them, past bringing back',
+      what: 'directories with everything below them, which a later pattern cannot include again',
       tree: { '.gitignore': 'build/\n!build/keep\n', 'build/keep': '', 'build/x': '', 'd/build': '' },
       left: ['.gitignore', 'd/build'],
     },
     {
-      what: 'what a deeper file brings back, and what it leaves out',
+      what: 'what a deeper file includes again, and what it excludes',
       tree: {
         '.gitignore': '*.log\n',
         'd/.gitignore': '!keep.log\n*.txt\n',
@@ -105,7 +104,7 @@ describe('.gitignore files leave out what git leaves out', () => {
       left: ['.gitignore', 'a.txt', 'd/.gitignore', 'd/keep.log'],
     },
     {
-      what: 'in a directory brought back by a deeper file, the outer rules still',
+      what: 'by the outer rules, in a directory that a deeper file includes again',
       tree: {
         '.gitignore': 'build/\n*.o\n',
         'd/.gitignore': '!build/\n',
@@ -117,7 +116,7 @@ describe('.gitignore files leave out what git leaves out', () => {
       left: ['.gitignore', 'd/.gitignore', 'd/build/a.c', 'd/build/deep/b.c'],
     },
     {
-      what: 'in a directory brought back whose name is a pattern itself',
+      what: 'in a directory included again whose name is itself a pattern',
       tree: {
         '.gitignore': '\\[a\\]*/\n*.o\n',
         'd/.gitignore': '!\\[a\\]*/\n',
@@ -140,7 +139,7 @@ describe('.gitignore files leave out what git leaves out', () => {
       left: ['.gitignore', 'kept'],
     },
     {
-      what: 'upper and lower case apart',
+      what: 'case-sensitively',
       tree: { '.gitignore': 'readme\n', README: '', readme: '' },
       left: ['.gitignore', 'README'],
     },
@@ -152,12 +151,12 @@ describe('.gitignore files leave out what git leaves out', () => {
     expect(hasGit ? await filesOfGit(directory) : left, 'what git finds').toEqual(left);
   });
 
-  test('but not those of a .gitignore that is a symlink', async () => {
+  test('not by a .gitignore that is a symlink', async () => {
     const directory = await makeDirectory({ '.gitignore': { symlink: 'rules' }, rules: 'a.txt', 'a.txt': '' });
     expect(filesOf(await walk(directory))).toEqual(['.gitignore', 'a.txt', 'rules']);
   });
 
-  test.runIf(hasGit)(`as git itself finds, in random trees${whyNotGit}`, async () => {
+  test.runIf(hasGit)(`exactly as git does, in random trees${whyNotGit}`, async () => {
     const name = constantFrom('a', 'b', 'c.o', 'd e', '[x]', 'A');
     const path = array(name, { minLength: 1, maxLength: 4 }).map((names) => names.join('/'));
     const pattern = tuple(
@@ -192,20 +191,20 @@ describe('.gitignore files leave out what git leaves out', () => {
   });
 });
 
-async function walk(directory: string): Promise<Encounter[]> {
+async function walk(directory: string): Promise<WalkedEntry[]> {
   const tree = new LocalTree(directory);
-  const met: Encounter[] = [];
+  const walked: WalkedEntry[] = [];
   const { signal } = new AbortController();
-  for await (const encounter of walkWorkspace(tree, rulesOf(tree), signal)) met.push(encounter);
-  return met;
+  for await (const entry of walkWorkspace(tree, rulesOfTree(tree), signal)) walked.push(entry);
+  return walked;
 }
 
-function pathsOf(met: readonly Encounter[]): string[] {
-  return met.map(({ path }) => path);
+function pathsOf(walked: readonly WalkedEntry[]): string[] {
+  return walked.map(({ path }) => path);
 }
 
-function filesOf(met: readonly Encounter[]): string[] {
-  return pathsOf(met.filter(({ kind }) => kind === 'file' || kind === 'symlink')).toSorted();
+function filesOf(walked: readonly WalkedEntry[]): string[] {
+  return pathsOf(walked.filter(({ kind }) => kind === 'file' || kind === 'symlink')).toSorted();
 }
 
 /** The files that git would add. */

@@ -1,31 +1,31 @@
 import ssh2 from 'ssh2';
 import type { FileEntryWithStats, InputAttributes, SFTPWrapper, Stats } from 'ssh2';
 import { EnvironmentFailedError } from '../../contracts/index.ts';
-import { addressOf } from '../../ssh/address.ts';
+import { addressOf } from '../../ssh/config.ts';
 import type { SshConfig } from '../../ssh/config.ts';
 import type { SshConnection } from '../../ssh/connection.ts';
 
-/** Statuses of SFTP, as numbers. */
+/** Status codes of SFTP. */
 const NO_SUCH_FILE: number = ssh2.utils.sftp.STATUS_CODE.NO_SUCH_FILE;
 const EOF: number = ssh2.utils.sftp.STATUS_CODE.EOF;
 const FAILURE: number = ssh2.utils.sftp.STATUS_CODE.FAILURE;
 
-/** A host that has answered nothing for so long is given up, although its connection is alive. */
-const LONGEST_SILENCE_MS = 120_000;
+/** A session that answers nothing for so long is ended, although its connection is alive. */
+const RESPONSE_TIMEOUT_MS = 120_000;
 
-/** The host refused an operation on a file. */
-export class SftpRefusedError extends EnvironmentFailedError {
-  /** What the host itself said. */
+/** The host answered an operation on a file with an error status. */
+export class SftpStatusError extends EnvironmentFailedError {
+  /** The host's own message. */
   readonly reason: string;
   readonly #status: number;
 
-  constructor(what: string, reason: string, status: number) {
-    super('workspace_unusable', `${what}: ${reason}`);
+  constructor(failure: string, reason: string, status: number) {
+    super('workspace_unusable', `${failure}: ${reason}`);
     this.reason = reason;
     this.#status = status;
   }
 
-  /** Whether nothing is there. */
+  /** Whether the file does not exist. */
   get isMissing(): boolean {
     return this.#status === NO_SUCH_FILE;
   }
@@ -33,21 +33,21 @@ export class SftpRefusedError extends EnvironmentFailedError {
 
 type Done<Result> = (error?: Error | null, result?: Result) => void;
 
-/** The files of a host, by SFTP. Every call settles, also when the connection is lost. Paths are absolute. */
-export class SftpFiles {
+/** The SFTP session of a connection, with promises. Every call settles, also on a lost connection. Paths are absolute. */
+export class SftpSession {
   readonly #sftp: SFTPWrapper;
   readonly #address: string;
-  readonly #waiting = new Set<(error: Error) => void>();
-  readonly #watch: NodeJS.Timeout;
-  readonly #longestSilenceMs: number;
+  readonly #pending = new Set<(error: Error) => void>();
+  readonly #watchdog: NodeJS.Timeout;
+  readonly #responseTimeoutMs: number;
   #answeredAt = performance.now();
-  #end: EnvironmentFailedError | undefined;
+  #endReason: EnvironmentFailedError | undefined;
 
-  private constructor(sftp: SFTPWrapper, connection: SshConnection, address: string, longestSilenceMs: number) {
+  private constructor(sftp: SFTPWrapper, connection: SshConnection, address: string, responseTimeoutMs: number) {
     this.#sftp = sftp;
     this.#address = address;
-    this.#longestSilenceMs = longestSilenceMs;
-    this.#watch = setInterval(() => this.#endIfSilent(), longestSilenceMs / 10).unref();
+    this.#responseTimeoutMs = responseTimeoutMs;
+    this.#watchdog = setInterval(() => this.#endIfSilent(), responseTimeoutMs / 10).unref();
     sftp.on('error', (error: Error) => this.#finish(`its SFTP session failed: ${error.message}`));
     sftp.on('close', () => this.#finish('its SFTP session ended'));
     void connection.closed.then((loss) => this.#finish('the connection was closed', loss));
@@ -57,22 +57,22 @@ export class SftpFiles {
   static async open(
     connection: SshConnection,
     config: SshConfig,
-    { longestSilenceMs = LONGEST_SILENCE_MS }: { longestSilenceMs?: number } = {},
-  ): Promise<SftpFiles> {
-    return new SftpFiles(await connection.sftp(), connection, addressOf(config), longestSilenceMs);
+    { responseTimeoutMs = RESPONSE_TIMEOUT_MS }: { responseTimeoutMs?: number } = {},
+  ): Promise<SftpSession> {
+    return new SftpSession(await connection.sftp(), connection, addressOf(config), responseTimeoutMs);
   }
 
-  /** Undefined where nothing is. Symlinks are not followed. */
+  /** Undefined when nothing exists there. Does not follow symlinks. */
   async lstat(path: string): Promise<Stats | undefined> {
     try {
-      return await this.#call<Stats>('look at', path, (done) => this.#sftp.lstat(path, done));
+      return await this.#call<Stats>('stat', path, (done) => this.#sftp.lstat(path, done));
     } catch (error) {
-      if (error instanceof SftpRefusedError && error.isMissing) return undefined;
+      if (error instanceof SftpStatusError && error.isMissing) return undefined;
       throw error;
     }
   }
 
-  /** Everything in a directory, a few at a time, without `.` and `..`. */
+  /** The entries of a directory in batches, without `.` and `..`. */
   async *list(path: string): AsyncGenerator<FileEntryWithStats[]> {
     const handle = await this.#call<Buffer>('list', path, (done) => this.#sftp.opendir(path, done));
     try {
@@ -91,11 +91,11 @@ export class SftpFiles {
   }
 
   async symlink(target: string, path: string): Promise<void> {
-    await this.#call('make', path, (done) => this.#sftp.symlink(target, path, done));
+    await this.#call('create', path, (done) => this.#sftp.symlink(target, path, done));
   }
 
   async mkdir(path: string, mode: number): Promise<void> {
-    await this.#call('make', path, (done) => this.#sftp.mkdir(path, { mode }, done));
+    await this.#call('create', path, (done) => this.#sftp.mkdir(path, { mode }, done));
   }
 
   async rmdir(path: string): Promise<void> {
@@ -106,15 +106,14 @@ export class SftpFiles {
     await this.#call('remove', path, (done) => this.#sftp.unlink(path, done));
   }
 
-  /** Follows symlinks: only for what is known to be none. */
+  /** Follows symlinks: only for paths that are known not to be one. */
   async setstat(path: string, attributes: InputAttributes): Promise<void> {
     await this.#call('change', path, (done) => this.#sftp.setstat(path, attributes, done));
   }
 
-  /** Opens a file to be read, or one that must not be there yet to be written. */
+  /** Opens an existing file for reading (`r`), or creates one that must not exist yet (`wx`). */
   open(path: string, flags: 'r' | 'wx', mode = 0o600): Promise<Buffer> {
-    const what = flags === 'r' ? 'read' : 'write';
-    return this.#call(what, path, (done) => this.#sftp.open(path, flags, mode, done));
+    return this.#call(flags === 'r' ? 'read' : 'write', path, (done) => this.#sftp.open(path, flags, mode, done));
   }
 
   async close(path: string, handle: Buffer): Promise<void> {
@@ -122,14 +121,14 @@ export class SftpFiles {
   }
 
   fstat(path: string, handle: Buffer): Promise<Stats> {
-    return this.#call('look at', path, (done) => this.#sftp.fstat(handle, done));
+    return this.#call('stat', path, (done) => this.#sftp.fstat(handle, done));
   }
 
   async fsetstat(path: string, handle: Buffer, attributes: InputAttributes): Promise<void> {
     await this.#call('change', path, (done) => this.#sftp.fsetstat(handle, attributes, done));
   }
 
-  /** Fills the buffer from a position on, as far as the file goes; tells how many bytes that were. */
+  /** Fills the buffer from a position on, as far as the file goes; resolves to the number of bytes. */
   async read(path: string, handle: Buffer, buffer: Buffer, position: number): Promise<number> {
     let filled = 0;
     while (filled < buffer.length) {
@@ -146,7 +145,7 @@ export class SftpFiles {
     await this.#call('write', path, (done) => this.#sftp.write(handle, bytes, 0, bytes.length, position, done));
   }
 
-  /** Writes a file that must not be there yet. Nobody but its owner may read it. */
+  /** Creates a file that must not exist yet, readable by its owner alone. */
   async writeNew(path: string, bytes: Buffer, mode = 0o600): Promise<void> {
     const handle = await this.open(path, 'wx', mode);
     try {
@@ -168,7 +167,7 @@ export class SftpFiles {
     }
   }
 
-  /** Stops watching; the session belongs to the connection. */
+  /** Stops the watchdog; the session belongs to the connection. */
   release(): void {
     this.#finish('it is not used any more');
   }
@@ -182,38 +181,38 @@ export class SftpFiles {
     );
   }
 
-  #call<Result>(what: string, path: string, start: (done: Done<Result>) => void): Promise<Result> {
-    if (this.#end !== undefined) return Promise.reject(this.#end);
+  #call<Result>(action: string, path: string, start: (done: Done<Result>) => void): Promise<Result> {
+    if (this.#endReason !== undefined) return Promise.reject(this.#endReason);
     return new Promise((resolve, reject) => {
-      if (this.#waiting.size === 0) this.#answeredAt = performance.now();
-      this.#waiting.add(reject);
+      if (this.#pending.size === 0) this.#answeredAt = performance.now();
+      this.#pending.add(reject);
       start((error, result) => {
-        this.#waiting.delete(reject);
+        this.#pending.delete(reject);
         this.#answeredAt = performance.now();
-        if (error) reject(this.#failure(what, path, error));
+        if (error) reject(this.#failure(action, path, error));
         else resolve(result as Result);
       });
     });
   }
 
-  #failure(what: string, path: string, error: Error): EnvironmentFailedError {
+  #failure(action: string, path: string, error: Error): EnvironmentFailedError {
     const status = statusOf(error);
-    // Without a status it is not the host that speaks: the session is gone.
-    if (status === undefined) return this.#end ?? this.#gone(error.message);
-    return new SftpRefusedError(`cannot ${what} ${path} on ${this.#address}`, reasonOf(error, status), status);
+    // An error without a status comes from ssh2 itself: the session is gone.
+    if (status === undefined) return this.#endReason ?? this.#gone(error.message);
+    return new SftpStatusError(`cannot ${action} ${path} on ${this.#address}`, reasonOf(error, status), status);
   }
 
   #endIfSilent(): void {
-    if (this.#waiting.size === 0 || performance.now() - this.#answeredAt < this.#longestSilenceMs) return;
-    this.#finish(`its SFTP session has not answered for ${this.#longestSilenceMs / 1_000} s`);
+    if (this.#pending.size === 0 || performance.now() - this.#answeredAt < this.#responseTimeoutMs) return;
+    this.#finish(`its SFTP session has not answered for ${this.#responseTimeoutMs / 1_000} s`);
     this.#sftp.end();
   }
 
   #finish(detail: string, loss?: EnvironmentFailedError): void {
-    clearInterval(this.#watch);
-    this.#end ??= loss ?? this.#gone(detail);
-    for (const reject of this.#waiting) reject(this.#end);
-    this.#waiting.clear();
+    clearInterval(this.#watchdog);
+    this.#endReason ??= loss ?? this.#gone(detail);
+    for (const reject of this.#pending) reject(this.#endReason);
+    this.#pending.clear();
   }
 
   #gone(detail: string): EnvironmentFailedError {
@@ -221,7 +220,7 @@ export class SftpFiles {
   }
 }
 
-/** The status that a host has for whatever has none of its own says nothing. */
+/** FAILURE stands for every error without a status of its own, and its message says nothing. */
 function reasonOf({ message }: Error, status: number): string {
   return status === FAILURE ? `${message}; is the disk of the host full, or something else in the way?` : message;
 }

@@ -43,7 +43,7 @@ test.each(Object.keys(keyPairs) as (keyof typeof keyPairs)[])(
       knownHosts: `[127.0.0.1]:${port} ${keyPairs[type].public}`,
     });
     const connection = await SshConnection.connect(config, { secrets, signal: noAbort() });
-    expect(connection.hostKeyFinding).toContain(`${type} SHA256:`);
+    expect(connection.hostKeySummary).toContain(`${type} SHA256:`);
     await connection.close();
   },
 );

@@ -1,11 +1,11 @@
 import type { ServerHostKeyAlgorithm } from 'ssh2';
 import { EnvironmentFailedError } from '../contracts/index.ts';
-import { addressOf } from './address.ts';
+import { addressOf } from './config.ts';
 import type { SshConfig } from './config.ts';
-import { fingerprintOf, judgeHostKey, knownKeyTypes, parseKnownHosts } from './known-hosts.ts';
-import type { HostKey, HostKeyJudgement, KnownHost } from './known-hosts.ts';
+import { fingerprintOf, knownKeyTypes, parseKnownHosts, verifyHostKey } from './known-hosts.ts';
+import type { HostKey, HostKeyVerification, KnownHost } from './known-hosts.ts';
 
-/** Algorithms by which hosts prove themselves, as preferred by OpenSSH, each with the type of key it needs. */
+/** Host key algorithms in OpenSSH's order of preference, each with the type of key it needs. */
 const ALGORITHMS: readonly (readonly [ServerHostKeyAlgorithm, keyType: string])[] = [
   ['ssh-ed25519', 'ssh-ed25519'],
   ['ecdsa-sha2-nistp256', 'ecdsa-sha2-nistp256'],
@@ -18,14 +18,14 @@ const ALGORITHMS: readonly (readonly [ServerHostKeyAlgorithm, keyType: string])[
 /** How many known keys a rejection names at most. */
 const MAXIMUM_KEYS_NAMED = 5;
 
-/** Decides for one connection whether the host is the one that the config means. */
-export class HostKeyCheck {
-  /** A host with keys of several types is asked for one that is known. */
+/** Verifies the host key of one connection against the `knownHosts` of its config. */
+export class HostKeyVerifier {
+  /** Those of known keys come first, so that a host with keys of several types offers a known one. */
   readonly algorithms: ServerHostKeyAlgorithm[];
   readonly #config: SshConfig;
   readonly #knownHosts: KnownHost[];
   #rejection: EnvironmentFailedError | undefined;
-  #accepted: HostKeyJudgement | undefined;
+  #accepted: HostKeyVerification | undefined;
 
   constructor(config: SshConfig) {
     this.#config = config;
@@ -38,30 +38,30 @@ export class HostKeyCheck {
     ].map(([name]) => name);
   }
 
-  /** Why the host was refused, once it was. */
+  /** Why the host key was rejected, once it was. */
   get rejection(): EnvironmentFailedError | undefined {
     return this.#rejection;
   }
 
-  /** What was found of a host that was accepted, in words. */
-  get finding(): string {
-    if (this.#accepted === undefined) return 'not looked at';
+  /** The accepted key and why it was accepted, for people. */
+  get summary(): string {
+    if (this.#accepted === undefined) return 'not verified';
     const { verdict, offered } = this.#accepted;
     if (verdict === 'trusted') return `${describeKey(offered)}, as knownHosts says`;
     return `${describeKey(offered)}, accepted unchecked, since strictHostKeyChecking is off (${verdict})`;
   }
 
-  /** Judges the key that the host offered. */
+  /** Verifies the key that the host offers. */
   accepts(blob: Buffer): boolean {
-    const judgement = judgeHostKey(this.#knownHosts, this.#config, blob);
-    const isAccepted =
-      judgement.verdict === 'trusted' || (judgement.verdict !== 'revoked' && !this.#config.strictHostKeyChecking);
-    if (isAccepted) this.#accepted = judgement;
-    else this.#rejection = this.#refuse(judgement);
+    const verification = verifyHostKey(this.#knownHosts, this.#config, blob);
+    const { verdict } = verification;
+    const isAccepted = verdict === 'trusted' || (verdict !== 'revoked' && !this.#config.strictHostKeyChecking);
+    if (isAccepted) this.#accepted = verification;
+    else this.#rejection = this.#reject(verification);
     return isAccepted;
   }
 
-  #refuse({ verdict, offered, expected }: HostKeyJudgement): EnvironmentFailedError {
+  #reject({ verdict, offered, expected }: HostKeyVerification): EnvironmentFailedError {
     const offers = `${addressOf(this.#config)} offers the host key ${describeKey(offered)}`;
     const message = {
       revoked: `${offers}, which knownHosts has revoked; give the host another key`,

@@ -2,33 +2,33 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { CommandNotStartedError, LocalProcess, exitCodeOf } from '../../src/execution/local-process.ts';
-import type { LocalCommand } from '../../src/execution/local-process.ts';
+import { CommandNotStartedError, LocalProcess, exitCodeOf } from '../../src/execution/local-driver.ts';
+import type { LocalCommand } from '../../src/execution/local-driver.ts';
 import { until } from '../../testing/until.ts';
 import { runningProcesses } from '../../testing/running-processes.ts';
 
 describe('the end of a process is reported', () => {
   test.for([0, 3, 255])('by its exit code: %i', async (code) => {
     const running = await start(`exit ${code}`);
-    expect(await running.ended()).toEqual({ code, signal: null });
+    expect(await running.exited()).toEqual({ code, signal: null });
   });
 
   test.for(['SIGTERM', 'SIGKILL', 'SIGABRT'] as const)('by the signal that ended it: %s', async (signal) => {
     const running = await start(`ulimit -c 0; kill -${signal.slice(3)} $$`);
-    expect(await running.ended()).toEqual({ code: null, signal });
+    expect(await running.exited()).toEqual({ code: null, signal });
   });
 
   test('also when it ended before anybody asked, and as often as it is asked', async () => {
     const written = await makePath();
     const running = await start(`echo done > ${written}; exit 4`);
     await until(() => contentOf(written));
-    expect(await running.ended()).toEqual({ code: 4, signal: null });
-    expect(await running.ended()).toEqual({ code: 4, signal: null });
+    expect(await running.exited()).toEqual({ code: 4, signal: null });
+    expect(await running.exited()).toEqual({ code: 4, signal: null });
   });
 
   test('and a signal sent after it is not an error', async () => {
     const running = await start('exit 0');
-    await running.ended();
+    await running.exited();
     expect(() => running.send('SIGTERM')).not.toThrow();
   });
 
@@ -47,7 +47,7 @@ describe('a process is told what it is given', () => {
     const env = { WRITTEN: written, VALUE: 'a b\n$c' };
     const script = `require('fs').writeFileSync(process.env.WRITTEN, JSON.stringify([process.argv.slice(1), process.env]))`;
     const running = await startFile(process.execPath, ['-e', script, '--', ...args], { env });
-    expect(await running.ended()).toEqual({ code: 0, signal: null });
+    expect(await running.exited()).toEqual({ code: 0, signal: null });
     expect(JSON.parse(await readFile(written, 'utf8'))).toEqual([args, env]);
   });
 });
@@ -93,19 +93,19 @@ describe('a process whose signal is aborted is ended', () => {
   test('by SIGTERM, which lets it end in its own way', async () => {
     const { running, abort } = await startTrapping('exit 5');
     abort();
-    expect(await running.ended()).toEqual({ code: 5, signal: null });
+    expect(await running.exited()).toEqual({ code: 5, signal: null });
   });
 
   test('by SIGTERM, when its signal was aborted before anybody waited', async () => {
     const running = await start('sleep 60', { signal: AbortSignal.abort() });
-    expect(await running.ended()).toEqual({ code: null, signal: 'SIGTERM' });
+    expect(await running.exited()).toEqual({ code: null, signal: 'SIGTERM' });
   });
 
   test('by SIGKILL when it ignores SIGTERM, once its time is over', async () => {
     const { running, abort } = await startTrapping(':', { killAfterMs: 200 });
     const abortedAt = performance.now();
     abort();
-    expect(await running.ended()).toEqual({ code: null, signal: 'SIGKILL' });
+    expect(await running.exited()).toEqual({ code: null, signal: 'SIGKILL' });
     // Timers of Node can fire a millisecond early.
     expect(performance.now() - abortedAt).toBeGreaterThanOrEqual(199);
   });
@@ -113,21 +113,21 @@ describe('a process whose signal is aborted is ended', () => {
   test('with all it started, away from a terminal', async () => {
     const { running, grandchild, abort } = await startWithGrandchild();
     abort();
-    expect(await running.ended()).toEqual({ code: null, signal: 'SIGTERM' });
+    expect(await running.exited()).toEqual({ code: null, signal: 'SIGTERM' });
     await until(() => !isAlive(grandchild), { what: 'the end of the grandchild' });
   });
 
   test('with what it started and what ignores SIGTERM, although itself it ended at once', async () => {
     const { running, grandchild, abort } = await startWithGrandchild({ killAfterMs: 200, first: 'trap "" TERM;' });
     abort();
-    expect(await running.ended()).toEqual({ code: null, signal: 'SIGTERM' });
+    expect(await running.exited()).toEqual({ code: null, signal: 'SIGTERM' });
     await until(() => !isAlive(grandchild), { timeoutMs: 3_000, what: 'the end of the grandchild' });
   });
 
   test('alone at a terminal, where it shares the group of others', async () => {
     const { running, grandchild, abort } = await startWithGrandchild({ terminal: true });
     abort();
-    expect(await running.ended()).toEqual({ code: null, signal: 'SIGTERM' });
+    expect(await running.exited()).toEqual({ code: null, signal: 'SIGTERM' });
     expect(isAlive(grandchild)).toBe(true);
   });
 });
@@ -135,7 +135,7 @@ describe('a process whose signal is aborted is ended', () => {
 test('a signal that is sent on reaches the process and all it started', async () => {
   const { running, grandchild } = await startWithGrandchild();
   running.send('SIGHUP');
-  expect(await running.ended()).toEqual({ code: null, signal: 'SIGHUP' });
+  expect(await running.exited()).toEqual({ code: null, signal: 'SIGHUP' });
   await until(() => !isAlive(grandchild), { what: 'the end of the grandchild' });
 });
 

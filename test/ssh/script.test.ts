@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process';
 import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { EnvironmentFailedError } from '../../src/contracts/index.ts';
-import { quote } from '../../src/ssh/shell.ts';
+import { quote } from '../../src/ssh/script.ts';
 
 const text = fc.string({
   unit: fc.oneof(

@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import type { SshConnection } from '../../src/ssh/connection.ts';
-import { SshConnections } from '../../src/ssh/connections.ts';
-import type { ConnectedEnvironment, SshConnectionsOptions } from '../../src/ssh/connections.ts';
+import { SshConnectionPool } from '../../src/ssh/connection-pool.ts';
+import type { ConnectedEnvironment, SshConnectionPoolOptions } from '../../src/ssh/connection-pool.ts';
 import { hasCode } from '../../src/lib/errors.ts';
 import { runningProcesses } from '../../testing/running-processes.ts';
 import { TcpProxy } from '../../testing/tcp-proxy.ts';
@@ -20,8 +20,8 @@ const MARGIN_MS = 5_000;
 const sayOn = (connection: SshConnection) => connection.runScript('echo on', { signal: noAbort() });
 
 /** An environment behind a proxy, and the connections to it. */
-async function openBehindProxy(host: TestHost, options: Partial<SshConnectionsOptions> = {}) {
-  const connections = new SshConnections({ secrets, keepAliveIntervalMs: KEEP_ALIVE_INTERVAL_MS, ...options });
+async function openBehindProxy(host: TestHost, options: Partial<SshConnectionPoolOptions> = {}) {
+  const connections = new SshConnectionPool({ secrets, keepAliveIntervalMs: KEEP_ALIVE_INTERVAL_MS, ...options });
   const proxy = await TcpProxy.inFrontOf(`ssh://127.0.0.1:${host.server.port}`);
   onTestFinished(() => proxy.close());
   onTestFinished(() => connections.close());
@@ -36,7 +36,7 @@ async function openBehindProxy(host: TestHost, options: Partial<SshConnectionsOp
 describe.each(hostKinds)('the shared connection to %s', (kind) => {
   const host = useHost(kind);
 
-  const open = (options?: Partial<SshConnectionsOptions>) => openBehindProxy(host(), options);
+  const open = (options?: Partial<SshConnectionPoolOptions>) => openBehindProxy(host(), options);
 
   test('is made once for all who want it, also at the same time, and kept', async () => {
     const { use, proxy, connections, environment } = await open();
