@@ -86,7 +86,7 @@ export async function jobInState(queue: LessorQueue, jobId: string, ...states: s
 }
 
 /** Waits until so many jobs are completed, and none else is left. */
-export const untilServed = (queue: LessorQueue, jobs: number) =>
+export const untilCompleted = (queue: LessorQueue, jobs: number) =>
   until(
     async () => {
       const { completed = 0, ...others } = await queue.getJobCounts();
@@ -98,7 +98,7 @@ export const untilServed = (queue: LessorQueue, jobs: number) =>
   );
 
 /** Keeps everybody else from working for a company until the returned function is called, or the test ends. */
-export const holdCompany = (sql: Sql, companyId: string) =>
+export const lockCompany = (sql: Sql, companyId: string) =>
   holdLock(sql, (connection) => connection`select from lessor.companies where id = ${companyId} for update`);
 
 /** Waits until Postgres has a session of a worker that waits for a lock. */
@@ -115,7 +115,7 @@ export async function untilBlocked(sql: Sql): Promise<void> {
 }
 
 /** How many leases the runs of companies hold or held, and how many were told as acquired. */
-export async function countOf(sql: Sql, companyIds: readonly string[]) {
+export async function countLeases(sql: Sql, companyIds: readonly string[]) {
   const [counts] = await sql<[{ locals: number; leases: number; runs: number; acquired: number }]>`
     select
       (select count(*)::int from lessor.environments where company_id = any(${companyIds}::uuid[])) as locals,
@@ -128,7 +128,7 @@ export async function countOf(sql: Sql, companyIds: readonly string[]) {
 }
 
 /** Makes Postgres raise whenever a run is written whose id is listed, with the SQLSTATE asked for. */
-export async function refuseRun(
+export async function rejectRun(
   sql: Sql,
   runId: string,
   sqlState: string,

@@ -8,7 +8,7 @@ import { resolveWorkerSettings } from '../../src/consumers/worker-settings.ts';
 import { useDatabase } from '../support/database.ts';
 import { insertCompany, runFinished, runHeartbeat, runStarted } from '../support/factories.ts';
 import { leaseOf, readLease, eventsOf } from '../support/operations.ts';
-import { countOf, refuseRun, silentLogger } from './fixture.ts';
+import { countLeases, rejectRun, silentLogger } from './fixture.ts';
 import type { WorkerOverrides } from './fixture.ts';
 
 const database = useDatabase({ audited: true });
@@ -56,7 +56,7 @@ describe('run-started', () => {
       payloads.map((payload) => runStartedHandler.handle(handled, payload, FIRST_ATTEMPT)),
     );
     expect(outcomes.map((outcome) => leaseOf(outcome).runId)).toEqual(payloads.map((payload) => payload.runId));
-    expect(await countOf(database.sql, companies)).toEqual({ locals: 5, leases: 60, runs: 60, acquired: 60 });
+    expect(await countLeases(database.sql, companies)).toEqual({ locals: 5, leases: 60, runs: 60, acquired: 60 });
   });
 
   test('the default ttl and the replica of the worker are used', async () => {
@@ -83,14 +83,14 @@ describe('run-started', () => {
     const companyId = randomUUID();
     const payloads = [runStarted({ companyId }), runStarted({ companyId }), runStarted({ companyId })];
     const guilty = payloads[1]!.runId;
-    await refuseRun(database.sql, guilty, 'P0001');
+    await rejectRun(database.sql, guilty, 'P0001');
     const handled = dependencies();
     const outcomes = await Promise.allSettled(
       payloads.map((payload) => runStartedHandler.handle(handled, payload, FIRST_ATTEMPT)),
     );
     expect(outcomes.map(({ status }) => status)).toEqual(['fulfilled', 'rejected', 'fulfilled']);
     expect(outcomes[1]).toMatchObject({ reason: { code: 'P0001' } });
-    expect(await countOf(database.sql, [companyId])).toEqual({ locals: 1, leases: 2, runs: 2, acquired: 2 });
+    expect(await countLeases(database.sql, [companyId])).toEqual({ locals: 1, leases: 2, runs: 2, acquired: 2 });
   });
 
   describe('always-audited: a rejection', () => {
@@ -138,7 +138,7 @@ describe('run-finished', () => {
     await runFinishedHandler.handle(dependencies(), runFinished(payload, { status: 'cancelled' }), FIRST_ATTEMPT);
     const outcome = await runStartedHandler.handle(dependencies(), payload, FIRST_ATTEMPT);
     expect(outcome).toEqual({ kind: 'done', result: null });
-    expect(await countOf(database.sql, [payload.companyId])).toMatchObject({ leases: 0 });
+    expect(await countLeases(database.sql, [payload.companyId])).toMatchObject({ leases: 0 });
   });
 
   test('first-end-wins: a later end changes nothing and is told which one won', async () => {

@@ -3,7 +3,7 @@ import { expect, test } from 'vitest';
 import { audit } from '../../testing/audit/invariants.ts';
 import { runStarted } from '../support/factories.ts';
 import { describeOnEachBackend } from '../support/queues.ts';
-import { countOf, untilServed, useQueues } from './fixture.ts';
+import { countLeases, untilCompleted, useQueues } from './fixture.ts';
 import { spawnPublisher, spawnWorker } from './processes.ts';
 
 const TIMEOUT_MS = 60_000;
@@ -27,10 +27,20 @@ describeOnEachBackend('many processes', (backend) => {
       const workers = Array.from({ length: 4 }, (_, number) => spawnWorker(backend, ['--replica', `worker-${number}`]));
       const publishers = [starts, starts.toReversed()].map((order) => spawnPublisher(backend, order));
       expect(await Promise.all(publishers.map((publisher) => publisher.ended))).toEqual([0, 0]);
-      await untilServed(queue('run-started'), starts.length);
+      await untilCompleted(queue('run-started'), starts.length);
 
-      expect(await countOf(database.sql, [companyId])).toEqual({ locals: 1, leases: 200, runs: 200, acquired: 200 });
-      expect(await countOf(database.sql, companies)).toEqual({ locals: 100, leases: 200, runs: 200, acquired: 200 });
+      expect(await countLeases(database.sql, [companyId])).toEqual({
+        locals: 1,
+        leases: 200,
+        runs: 200,
+        acquired: 200,
+      });
+      expect(await countLeases(database.sql, companies)).toEqual({
+        locals: 100,
+        leases: 200,
+        runs: 200,
+        acquired: 200,
+      });
       expect(await audit(database.sql)).toEqual([]);
 
       for (const worker of workers) await worker.untilLogged('worker started');

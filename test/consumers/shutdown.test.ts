@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { insertCompany, runStarted } from '../support/factories.ts';
 import { describeOnEachBackend } from '../support/queues.ts';
-import { countOf, holdCompany, jobInState, startWorker, untilBlocked, useQueues } from './fixture.ts';
+import { countLeases, lockCompany, jobInState, startWorker, untilBlocked, useQueues } from './fixture.ts';
 import type { WorkerOverrides } from './fixture.ts';
 import { spawnWorker } from './processes.ts';
 
@@ -25,7 +25,7 @@ describeOnEachBackend(
     /** A job that a worker has taken up, and that hangs until its company is released. */
     async function hangingJob(startTaking: () => Promise<unknown>) {
       const companyId = await insertCompany(sql());
-      const release = await holdCompany(sql(), companyId);
+      const release = await lockCompany(sql(), companyId);
       await startTaking();
       const data = runStarted({ companyId });
       const jobId = `job-${data.runId}`;
@@ -48,7 +48,7 @@ describeOnEachBackend(
       await closing;
       const job = await jobInState(queue('run-started'), jobId, 'completed');
       expect(job.attemptsMade).toBe(1);
-      expect(await countOf(sql(), [companyId])).toEqual(granted);
+      expect(await countLeases(sql(), [companyId])).toEqual(granted);
     });
 
     test('takes no more jobs', async () => {
@@ -78,7 +78,7 @@ describeOnEachBackend(
       await start();
       const job = await jobInState(queue('run-started'), jobId, 'completed');
       expect(job.attemptsMade).toBe(1);
-      expect(await countOf(sql(), [companyId])).toEqual(granted);
+      expect(await countLeases(sql(), [companyId])).toEqual(granted);
     });
 
     test('by SIGTERM, finishes what is under way and exits with 0', { timeout: TIMEOUT_MS }, async () => {
@@ -91,7 +91,7 @@ describeOnEachBackend(
       expect(worker.log()).toContain('worker stopped');
       expect(worker.log()).not.toContain('Warning');
       await jobInState(queue('run-started'), jobId, 'completed');
-      expect(await countOf(sql(), [companyId])).toEqual(granted);
+      expect(await countLeases(sql(), [companyId])).toEqual(granted);
     });
 
     test('by a second signal, ends at once, and what was under way is not lost', { timeout: TIMEOUT_MS }, async () => {
@@ -104,7 +104,7 @@ describeOnEachBackend(
       await release();
       await start();
       await jobInState(queue('run-started'), jobId, 'completed');
-      expect(await countOf(sql(), [companyId])).toEqual(granted);
+      expect(await countLeases(sql(), [companyId])).toEqual(granted);
     });
   },
   { audited: true },

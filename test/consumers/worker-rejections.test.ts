@@ -5,7 +5,7 @@ import type { QueueName } from '../../src/queues/names.ts';
 import { insertCompany, insertEnvironment, runFinished, runHeartbeat, runStarted } from '../support/factories.ts';
 import { describeOnEachBackend } from '../support/queues.ts';
 import type { Backend } from '../support/queues.ts';
-import { countOf, jobInState, useQueues, useWorker } from './fixture.ts';
+import { countLeases, jobInState, useQueues, useWorker } from './fixture.ts';
 
 const NUL = '\u0000';
 const LONE_SURROGATE = '\uD800';
@@ -131,7 +131,7 @@ describeOnEachBackend(
       test.for(cases)('%s fails alone, at once and for good', async ([, badJob]) => {
         const run = runStarted({ companyId: await insertCompany(database.sql) });
         await expectRefusedAmongNeighbours(badJob(run), run.companyId);
-        expect(await countOf(database.sql, [run.companyId])).toMatchObject({ leases: 2, runs: 2, acquired: 2 });
+        expect(await countLeases(database.sql, [run.companyId])).toMatchObject({ leases: 2, runs: 2, acquired: 2 });
       });
     });
 

@@ -4,11 +4,11 @@ import { MAXIMUM_REASON_LENGTH } from '../../src/contracts/index.ts';
 import { insertCompany, runStarted } from '../support/factories.ts';
 import { describeOnEachBackend } from '../support/queues.ts';
 import {
-  countOf,
-  holdCompany,
+  countLeases,
+  lockCompany,
   jobInState,
   openProducer,
-  refuseRun,
+  rejectRun,
   startWorker,
   untilBlocked,
   useQueues,
@@ -25,7 +25,7 @@ describeOnEachBackend(
       const companyId = await insertCompany(database.sql);
       const payloads = Array.from({ length: 10 }, () => runStarted({ companyId }));
       const guilty = payloads[4]!.runId;
-      await refuseRun(database.sql, guilty, 'P0001');
+      await rejectRun(database.sql, guilty, 'P0001');
       // All are waiting when the worker comes, so it takes them into one batch.
       for (const data of payloads) await queue('run-started').add('run-started', data, { jobId: `job-${data.runId}` });
       await startWorker(backend);
@@ -36,13 +36,13 @@ describeOnEachBackend(
       }
       const job = await jobInState(queue('run-started'), `job-${guilty}`, 'failed');
       expect(job).toMatchObject({ failedReason: 'not_storable: refused by a trigger (P0001)', attemptsMade: 1 });
-      expect(await countOf(database.sql, [companyId])).toEqual({ locals: 1, leases: 9, runs: 9, acquired: 9 });
+      expect(await countLeases(database.sql, [companyId])).toEqual({ locals: 1, leases: 9, runs: 9, acquired: 9 });
     });
 
     test('always-explained: an error of a megabyte is cut before it is stored, in the job and in the activity log', async () => {
       const companyId = await insertCompany(database.sql);
       const data = runStarted({ companyId });
-      await refuseRun(database.sql, data.runId, 'P0001', { message: `too long: ${'x'.repeat(1_000_000)}` });
+      await rejectRun(database.sql, data.runId, 'P0001', { message: `too long: ${'x'.repeat(1_000_000)}` });
       await startWorker(backend);
       await queue('run-started').add('run-started', data, { jobId: `job-${data.runId}` });
       const { failedReason } = await jobInState(queue('run-started'), `job-${data.runId}`, 'failed');
@@ -56,19 +56,19 @@ describeOnEachBackend(
 
     test('no-loss: of a foreign client that set no attempts, it is retried while the error can pass', async () => {
       const data = runStarted();
-      await refuseRun(database.sql, data.runId, '40001', { times: 2 });
+      await rejectRun(database.sql, data.runId, '40001', { times: 2 });
       await startWorker(backend);
       await queue('run-started').add('run-started', data, { jobId: `job-${data.runId}` });
       const job = await jobInState(queue('run-started'), `job-${data.runId}`, 'completed', 'failed');
       expect(job.returnvalue).toMatchObject({ runId: data.runId, status: 'active' });
       expect(job.attemptsMade).toBe(3);
-      expect(await countOf(database.sql, [data.companyId])).toEqual({ locals: 1, leases: 1, runs: 1, acquired: 1 });
+      expect(await countLeases(database.sql, [data.companyId])).toEqual({ locals: 1, leases: 1, runs: 1, acquired: 1 });
     });
 
     test('no-loss: an outage of Postgres spends no attempt', async () => {
       const data = runStarted();
       // The SQLSTATE of a server that is being shut down.
-      await refuseRun(database.sql, data.runId, '57P01', { times: 2 });
+      await rejectRun(database.sql, data.runId, '57P01', { times: 2 });
       await startWorker(backend);
       await queue('run-started').add('run-started', data, { jobId: `job-${data.runId}`, attempts: 1 });
       const job = await jobInState(queue('run-started'), `job-${data.runId}`, 'completed', 'failed');
@@ -79,7 +79,7 @@ describeOnEachBackend(
     test('no-loss: a worker whose connections to Postgres are cut stays up, and finishes what was under way', async () => {
       const { sql } = database;
       const companyId = await insertCompany(sql);
-      const release = await holdCompany(sql, companyId);
+      const release = await lockCompany(sql, companyId);
       const worker = spawnWorker(backend, ['--replica', 'cut']);
       await worker.untilLogged('worker started');
       const data = Array.from({ length: 20 }, () => runStarted({ companyId }));
@@ -99,7 +99,7 @@ describeOnEachBackend(
       });
       const jobs = await Promise.race([served, died]);
       expect(jobs).toMatchObject(data.map(({ runId }) => ({ attemptsMade: 1, returnvalue: { runId } })));
-      expect(await countOf(sql, [companyId])).toEqual({ locals: 1, leases: 20, runs: 20, acquired: 20 });
+      expect(await countLeases(sql, [companyId])).toEqual({ locals: 1, leases: 20, runs: 20, acquired: 20 });
     });
   },
   { audited: true },

@@ -7,7 +7,7 @@ import { runFinished, runStarted } from '../support/factories.ts';
 import { readLease, eventsOf } from '../support/operations.ts';
 import { describeOnEachBackend } from '../support/queues.ts';
 import { until } from '../../testing/until.ts';
-import { countOf, jobInState, newWorker, openProducer, startWorker, useQueues, useWorker } from './fixture.ts';
+import { countLeases, jobInState, newWorker, openProducer, startWorker, useQueues, useWorker } from './fixture.ts';
 
 const newRun = (companyId: string = randomUUID()) => ({ companyId, runId: randomUUID() });
 
@@ -68,7 +68,7 @@ describeOnEachBackend(
       const job = await jobInState(queue('run-started'), started.jobId, 'completed');
       expect(job.returnvalue).toBeNull();
       expect(await runOf(run.runId)).toMatchObject({ status: 'cancelled' });
-      expect(await countOf(database.sql, [run.companyId])).toMatchObject({ leases: 0, acquired: 0 });
+      expect(await countLeases(database.sql, [run.companyId])).toMatchObject({ leases: 0, acquired: 0 });
     });
 
     test('any-order: a start and an end published together leave no live lease', async () => {
@@ -123,7 +123,7 @@ describeOnEachBackend(
       const jobId = `again-${payload.runId}`;
       await queue('run-started').add('started', payload, { jobId });
       await jobInState(queue('run-started'), jobId, 'completed');
-      expect(await countOf(database.sql, [payload.companyId])).toMatchObject({ leases: 1, acquired: 1 });
+      expect(await countLeases(database.sql, [payload.companyId])).toMatchObject({ leases: 1, acquired: 1 });
       expect(await runOf(payload.runId)).toMatchObject({ status: 'succeeded' });
     });
   },

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
-import { openProducer, refuseRun, useQueues } from '../consumers/fixture.ts';
+import { openProducer, rejectRun, useQueues } from '../consumers/fixture.ts';
 import { spawnWorker } from '../consumers/processes.ts';
 import {
   insertEnvironment,
@@ -76,7 +76,7 @@ describeOnEachBackend('a worker whose clock is wrong', (backend) => {
     test('grants, lets wait, tries again and sweeps by the clock of Postgres', async () => {
       await startWorker(shiftMs);
       const retried = runStarted({ ttlSeconds: TTL_SECONDS });
-      await refuseRun(database.sql, retried.runId, '40001', { times: 2 });
+      await rejectRun(database.sql, retried.runId, '40001', { times: 2 });
       await openProducer(backend).runStarted(retried);
       const { companyId, runIds, effects } = await serveInTurns();
       await untilSwept(await insertLapsedLease(companyId));

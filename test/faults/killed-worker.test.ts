@@ -1,7 +1,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { Sql } from 'postgres';
 import { expect, test } from 'vitest';
-import { holdCompany, untilBlocked, useQueues } from '../consumers/fixture.ts';
+import { lockCompany, untilBlocked, useQueues } from '../consumers/fixture.ts';
 import { spawnWorker } from '../consumers/processes.ts';
 import { describeOnEachBackend } from '../support/queues.ts';
 import { until } from '../../testing/until.ts';
@@ -50,7 +50,7 @@ describeOnEachBackend('a worker that is killed', (backend) => {
 
   test('one-lease: after its commit and before the acknowledgement, nothing is doubled', async () => {
     const interrupted = await startInterruptedWorker(backend, queue);
-    const release = await holdCompany(database.sql, interrupted.companyId);
+    const release = await lockCompany(database.sql, interrupted.companyId);
     await interrupted.publishUntilTakenUp();
     await untilBlocked(database.sql);
     interrupted.stores.queueProxy.hold();

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { holdCompany, openProducer, untilBlocked, useQueues } from '../consumers/fixture.ts';
+import { lockCompany, openProducer, untilBlocked, useQueues } from '../consumers/fixture.ts';
 import { spawnWorker } from '../consumers/processes.ts';
 import type { NodeProcess } from '../../testing/processes.ts';
 import { runStarted } from '../support/factories.ts';
@@ -26,7 +26,7 @@ describeOnEachBackend('a worker that is stopped for longer than its locks last, 
   test('one-lease: two workers on one job, as the first had not acknowledged its commit, come to one lease', async () => {
     const interrupted = await startInterruptedWorker(backend, queue);
     const { worker, stores, companyId, runIds, after } = interrupted;
-    const release = await holdCompany(database.sql, companyId);
+    const release = await lockCompany(database.sql, companyId);
     await interrupted.publishUntilTakenUp();
     await untilBlocked(database.sql);
     stores.queueProxy.hold();

@@ -2,7 +2,14 @@ import { expect, test } from 'vitest';
 import { audit } from '../../testing/audit/invariants.ts';
 import { insertCompany, runStarted } from '../support/factories.ts';
 import { describeOnEachBackend } from '../support/queues.ts';
-import { countOf, holdCompany, startWorker, untilBlocked, untilServed, useQueues } from '../consumers/fixture.ts';
+import {
+  countLeases,
+  lockCompany,
+  startWorker,
+  untilBlocked,
+  untilCompleted,
+  useQueues,
+} from '../consumers/fixture.ts';
 import { spawnPublisher, spawnWorker } from '../consumers/processes.ts';
 
 const TIMEOUT_MS = 60_000;
@@ -18,7 +25,7 @@ describeOnEachBackend('a killed process', (backend) => {
       const companies = await Promise.all(Array.from({ length: 10 }, () => insertCompany(database.sql)));
       const starts = Array.from({ length: 100 }, (_, number) => runStarted({ companyId: companies[number % 10]! }));
       // Work on one company hangs, so the worker is killed while jobs are under way for certain.
-      const release = await holdCompany(database.sql, companies[5]!);
+      const release = await lockCompany(database.sql, companies[5]!);
       const doomed = spawnWorker(backend, ['--lock-duration', '1s', '--concurrency', '40']);
       await doomed.untilLogged('worker started');
       const publisher = spawnPublisher(backend, starts);
@@ -30,8 +37,8 @@ describeOnEachBackend('a killed process', (backend) => {
 
       await startWorker(backend, { lockDurationMs: 1_000 });
       await release();
-      await untilServed(queue('run-started'), starts.length);
-      expect(await countOf(database.sql, companies)).toEqual({ locals: 10, leases: 100, runs: 100, acquired: 100 });
+      await untilCompleted(queue('run-started'), starts.length);
+      expect(await countLeases(database.sql, companies)).toEqual({ locals: 10, leases: 100, runs: 100, acquired: 100 });
       expect(await audit(database.sql)).toEqual([]);
     },
   );

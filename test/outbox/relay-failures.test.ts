@@ -120,7 +120,7 @@ describe.skipIf(whyNoRedisServer !== undefined)(`while Redis is away${unlessRunn
     const redis = { kind: 'redis', queueUrl: `redis://127.0.0.1:${port}`, prefix: 'lessor', database } as const;
     const lines: string[] = [];
     const logger = pino({ level: 'warn' }, { write: (line: string) => lines.push(line) });
-    const complaints = () => lines.filter((line) => line.includes('trouble with the outbox'));
+    const complaints = () => lines.filter((line) => line.includes('outbox relay error'));
     const worker = await startWorker(redis, { logger, outboxPollIntervalMs: 50 });
     await first.stop();
     const run = newRun();
