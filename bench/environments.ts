@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import Table from 'cli-table3';
-import { openSshServer } from '../src/embedded/ssh-server/index.ts';
+import { openEphemeralSshd } from '../src/embedded/sshd/ephemeral-sshd.ts';
 import { createDb, createHeartbeatProducer, environmentService } from '../src/index.ts';
 import type { HeartbeatProducer, RunStart } from '../src/index.ts';
 import type { Closers } from '../src/lib/closers.ts';
@@ -78,7 +78,7 @@ async function openHost(
   const directory = await mkdtemp(join(tmpdir(), 'lessor-bench-'));
   closers.add(() => rm(directory, { recursive: true, force: true }));
   await Promise.all(['server', 'work'].map((name) => mkdir(join(directory, name))));
-  const server = await openSshServer({ directory: join(directory, 'server') });
+  const server = await openEphemeralSshd({ directory: join(directory, 'server') });
   closers.add(() => server.close());
   const proxy = await TcpProxy.inFrontOf(`tcp://${server.host}:${server.port}`);
   closers.add(() => proxy.close());

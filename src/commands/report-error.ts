@@ -2,8 +2,7 @@ import { CommanderError } from 'commander';
 import { serializeError } from '../consumers/error-serializer.ts';
 import { LessorError } from '../contracts/index.ts';
 import { kindOfSqlError } from '../db/sql-errors.ts';
-import { EmbeddedPostgresError } from '../embedded/index.ts';
-import { SshServerError } from '../embedded/ssh-server/index.ts';
+import { EmbeddedServerError } from '../embedded/errors.ts';
 import { CommandNotStartedError } from '../execution/local-driver.ts';
 
 /** Exit code for something called wrongly, as most commands have it. */
@@ -11,7 +10,7 @@ const EXIT_MISUSE = 2;
 const EXIT_FAILURE = 1;
 
 /** Errors whose message says all. */
-const FORESEEN = [LessorError, EmbeddedPostgresError, SshServerError, CommandNotStartedError];
+const FORESEEN = [LessorError, EmbeddedServerError, CommandNotStartedError];
 
 /** Says on stderr what went wrong. */
 export function reportError(error: unknown): void {

@@ -1,4 +1,4 @@
-/** What can go wrong with an embedded server, one word per cause. */
+/** What can go wrong with the embedded Postgres, one word per cause. */
 export const embeddedPostgresErrorCodes = [
   'package_missing',
   'no_unprivileged_user',
@@ -10,19 +10,33 @@ export const embeddedPostgresErrorCodes = [
   'initdb_failed',
   'server_failed',
   'start_timeout',
-  'guardian_failed',
+  'supervisor_failed',
 ] as const;
-
-/** See {@link EmbeddedPostgresError.code}. */
 export type EmbeddedPostgresErrorCode = (typeof embeddedPostgresErrorCodes)[number];
 
-/** An embedded server could not be started, kept running or stopped; the message says what to do about it. */
-export class EmbeddedPostgresError extends Error {
-  override readonly name = 'EmbeddedPostgresError';
-  readonly code: EmbeddedPostgresErrorCode;
+/** What can go wrong with an ephemeral sshd, one word per cause. */
+export type SshdErrorCode =
+  | 'sshd_missing'
+  | 'sshd_failed'
+  | 'login_failed'
+  | 'no_login_account'
+  | 'directory_unusable'
+  | 'port_in_use'
+  | 'sessions_left'
+  | 'supervisor_failed'
+  | 'server_closed';
 
-  constructor(code: EmbeddedPostgresErrorCode, message: string, options?: ErrorOptions) {
+/** An embedded server could not be started, kept running or stopped; the message says what to do about it. */
+export class EmbeddedServerError<Code extends string = string> extends Error {
+  readonly code: Code;
+
+  constructor(code: Code, message: string, options?: ErrorOptions) {
     super(message, options);
+    this.name = new.target.name;
     this.code = code;
   }
 }
+
+export class EmbeddedPostgresError extends EmbeddedServerError<EmbeddedPostgresErrorCode> {}
+
+export class SshdError extends EmbeddedServerError<SshdErrorCode> {}

@@ -37,7 +37,7 @@ export class GuardianProcess {
   /** Waits for the server; afterwards nothing here keeps the owner's event loop alive. */
   async ready(): Promise<ReadyReport> {
     const report = await Promise.race([this.#ready, this.ended]);
-    if (!report) throw new EmbeddedPostgresError('guardian_failed', 'The guardian left before its server was ready.');
+    if (!report) throw new EmbeddedPostgresError('supervisor_failed', 'The guardian left before its server was ready.');
     this.#setKeepingOwnerAlive(false);
     return report;
   }
@@ -66,7 +66,7 @@ export class GuardianProcess {
     if (this.#failure) throw this.#failure;
     if (end === 0) return;
     const message = `The guardian of PostgreSQL ended with ${end}. Its last words:\n${this.#errors.text}`;
-    throw new EmbeddedPostgresError('guardian_failed', message);
+    throw new EmbeddedPostgresError('supervisor_failed', message);
   }
 
   #close(): Promise<number | NodeJS.Signals | null> {

@@ -67,7 +67,7 @@ function report(message: GuardianReport): void {
 }
 
 function reportFailure(error: unknown): void {
-  const code = error instanceof EmbeddedPostgresError ? error.code : 'guardian_failed';
+  const code = error instanceof EmbeddedPostgresError ? error.code : 'supervisor_failed';
   report({ kind: 'failed', code, message: error instanceof Error ? error.message : String(error) });
   process.exitCode = 1;
 }

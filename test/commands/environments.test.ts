@@ -6,7 +6,7 @@ import { beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { createSecretResolver } from '../../src/secrets/resolver.ts';
 import { useDatabase } from '../support/database.ts';
 import { insertCompany, insertEnvironment } from '../support/factories.ts';
-import { SSH_SERVER_KINDS, openSshHost } from '../support/ssh-host.ts';
+import { describeOnSshd, openSshHost } from '../support/ssh-host.ts';
 import type { SshHost } from '../support/ssh-host.ts';
 import { lessor } from './lessor.ts';
 
@@ -92,26 +92,28 @@ describe('`lessor environments create`', () => {
     expect(made).toMatchObject({ companyId, driver: 'sandbox', config: { root: '/boxes' } });
   });
 
-  test('stores a private key from a file sealed, so that only LESSOR_SECRET_KEY opens it', async () => {
-    const host = await openSshHost();
-    const keyPath = host.server.privateKeyPath;
-    const flags = ['create', '--company', companyId, '--name', 'Sealed', '--driver', 'ssh', ...SSH_FLAGS, UNCHECKED];
-    const made = await environmentOf(
-      run([...flags, '--seal-private-key', keyPath, '--json'], { LESSOR_SECRET_KEY: SECRET_KEY }),
-    );
-    const { privateKey } = made['config'] as { privateKey: string };
-    expect(privateKey).toMatch(/^sealed:v1:/);
-    const clear = await readFile(keyPath, 'utf8');
-    expect(await createSecretResolver({ env: {}, secretKey: SECRET_KEY }).resolve(privateKey)).toBe(clear);
+  describeOnSshd('on an SSH host', () => {
+    test('stores a private key from a file sealed, so that only LESSOR_SECRET_KEY opens it', async () => {
+      const host = await openSshHost();
+      const keyPath = host.server.privateKeyPath;
+      const flags = ['create', '--company', companyId, '--name', 'Sealed', '--driver', 'ssh', ...SSH_FLAGS, UNCHECKED];
+      const made = await environmentOf(
+        run([...flags, '--seal-private-key', keyPath, '--json'], { LESSOR_SECRET_KEY: SECRET_KEY }),
+      );
+      const { privateKey } = made['config'] as { privateKey: string };
+      expect(privateKey).toMatch(/^sealed:v1:/);
+      const clear = await readFile(keyPath, 'utf8');
+      expect(await createSecretResolver({ env: {}, secretKey: SECRET_KEY }).resolve(privateKey)).toBe(clear);
 
-    const withoutKey = await run([...flags, '--seal-private-key', keyPath]);
-    expect(withoutKey).toMatchObject({ exit: 2, stdout: '' });
-    expect(withoutKey.stderr).toContain('needs LESSOR_SECRET_KEY');
-    const noKey = await scratchFile('Dear diary');
-    const sealingNone = await run([...flags, '--seal-private-key', noKey], { LESSOR_SECRET_KEY: SECRET_KEY });
-    expect(sealingNone).toMatchObject({ exit: 1, stdout: '' });
-    expect(sealingNone.stderr).toContain(`the file ${noKey} holds is not a private key`);
-    expect(sealingNone.stderr).not.toContain('diary');
+      const withoutKey = await run([...flags, '--seal-private-key', keyPath]);
+      expect(withoutKey).toMatchObject({ exit: 2, stdout: '' });
+      expect(withoutKey.stderr).toContain('needs LESSOR_SECRET_KEY');
+      const noKey = await scratchFile('Dear diary');
+      const sealingNone = await run([...flags, '--seal-private-key', noKey], { LESSOR_SECRET_KEY: SECRET_KEY });
+      expect(sealingNone).toMatchObject({ exit: 1, stdout: '' });
+      expect(sealingNone.stderr).toContain(`the file ${noKey} holds is not a private key`);
+      expect(sealingNone.stderr).not.toContain('diary');
+    });
   });
 
   test('names each field that does not fit', async () => {
@@ -211,9 +213,9 @@ test('`lessor environments archive` archives it, once', async () => {
 const onHost = ({ config }: SshHost, changes: Record<string, unknown> = {}) =>
   insertEnvironment(database.sql, { companyId, driver: 'ssh', name: 'host', config: { ...config, ...changes } });
 
-describe.for(SSH_SERVER_KINDS)('`lessor environments probe`, of a host with the SSH server %s', (kind) => {
+describeOnSshd('`lessor environments probe` of a host', () => {
   test('shows every check and the latency, and exits with 0', async () => {
-    const id = await onHost(await openSshHost(kind));
+    const id = await onHost(await openSshHost());
     const { exit, stdout, stderr } = await run(['probe', id]);
     expect({ exit, stderr }).toEqual({ exit: 0, stderr: '' });
     for (const name of ['private key', 'connection', 'host key', 'authentication', 'shell', 'workspace']) {
@@ -229,7 +231,7 @@ describe.for(SSH_SERVER_KINDS)('`lessor environments probe`, of a host with the 
   });
 
   test('exits with 1 and names what failed, with both fingerprints where it is the host key', async () => {
-    const host = await openSshHost(kind);
+    const host = await openSshHost();
     const id = await onHost(host);
     await host.server.changeHostKey();
     const { exit, stdout, stderr } = await run(['probe', id]);

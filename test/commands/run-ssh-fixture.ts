@@ -7,7 +7,6 @@ import { createSecretResolver } from '../../src/secrets/resolver.ts';
 import { startWorker } from '../consumers/fixture.ts';
 import { insertCompany, insertEnvironment } from '../support/factories.ts';
 import type { Backend } from '../support/queues.ts';
-import type { SshHost } from '../support/ssh-host.ts';
 import { newRun } from './run-fixture.ts';
 
 /** A worker that leases SSH environments. */
@@ -19,7 +18,7 @@ export function startSshWorker(backend: Backend) {
 }
 
 /** A run of a company with an environment on the host. */
-export async function runOn(backend: Backend, { config }: SshHost) {
+export async function runOn(backend: Backend, { config }: { config: Record<string, unknown> }) {
   const { sql } = backend.database;
   const run = newRun(backend);
   await insertCompany(sql, { id: run.companyId });

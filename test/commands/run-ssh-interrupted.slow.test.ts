@@ -2,111 +2,110 @@ import { readFile, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { describeOnEachBackend } from '../support/queues.ts';
-import { SSH_SERVER_KINDS, openSshHost } from '../support/ssh-host.ts';
+import { describeOnSshd, openSshHost } from '../support/ssh-host.ts';
 import { until } from '../../testing/until.ts';
 import { spawnLessor } from './lessor.ts';
 import { untilEnded } from './run-fixture.ts';
 import { runOn, startSshWorker, workspaceOf } from './run-ssh-fixture.ts';
 
-describeOnEachBackend(
-  '`lessor run --environment`, when not all goes well',
-  (backend) => {
-    // Each kind of server once: what happens on a host does not depend on the queue.
-    const kind = backend.kind === 'redis' ? SSH_SERVER_KINDS[0]! : SSH_SERVER_KINDS.at(-1)!;
+describeOnSshd('on an SSH host', () => {
+  describeOnEachBackend(
+    '`lessor run --environment`, when not all goes well',
+    (backend) => {
+      test('passes SIGTERM on to the command there, brings back what it did, and cancels the run', async () => {
+        const host = await openSshHost();
+        await startSshWorker(backend);
+        const { id, args, env } = await runOn(backend, host);
+        const workspace = await workspaceOf({ a: 'one' });
+        const script = `trap 'printf stopped > a; exit 9' TERM; echo ready; while :; do sleep 0.1; done`;
+        const running = spawnLessor([...args, '--workspace-dir', workspace, '--', 'sh', '-c', script], { env });
+        await until(() => running.stdout() === 'ready\n', { what: 'the command being ready' });
+        running.child.kill('SIGTERM');
 
-    test('passes SIGTERM on to the command there, brings back what it did, and cancels the run', async () => {
-      const host = await openSshHost(kind);
-      await startSshWorker(backend);
-      const { id, args, env } = await runOn(backend, host);
-      const workspace = await workspaceOf({ a: 'one' });
-      const script = `trap 'printf stopped > a; exit 9' TERM; echo ready; while :; do sleep 0.1; done`;
-      const running = spawnLessor([...args, '--workspace-dir', workspace, '--', 'sh', '-c', script], { env });
-      await until(() => running.stdout() === 'ready\n', { what: 'the command being ready' });
-      running.child.kill('SIGTERM');
+        const { exit, stderr } = await running.ended();
+        expect(exit).toBe(9);
+        expect(stderr).toContain('brought back: 1 changed\n');
+        expect(await untilEnded(backend.database.sql, id)).toMatchObject({ run: 'cancelled' });
+        expect(await readFile(join(workspace, 'a'), 'utf8')).toBe('stopped');
+      });
 
-      const { exit, stderr } = await running.ended();
-      expect(exit).toBe(9);
-      expect(stderr).toContain('brought back: 1 changed\n');
-      expect(await untilEnded(backend.database.sql, id)).toMatchObject({ run: 'cancelled' });
-      expect(await readFile(join(workspace, 'a'), 'utf8')).toBe('stopped');
-    });
+      test('keeps both sides of what changed on both, and says where they are', async () => {
+        const host = await openSshHost();
+        await startSshWorker(backend);
+        const { id, args, env } = await runOn(backend, host);
+        const workspace = await workspaceOf({ 'a\u001b[31m': 'one', b: 'one' });
+        const script = 'echo ready; read line; for file in a*; do printf there > "$file"; done; rm b';
+        const command = ['--workspace-dir', workspace, '--', 'sh', '-c', script];
+        const running = spawnLessor([...args, ...command], { env, stdin: 'pipe' });
+        await until(() => running.stdout() === 'ready\n', { what: 'the command being ready' });
+        for (const name of ['a\u001b[31m', 'b']) await writeFile(join(workspace, name), 'here');
+        running.child.stdin!.write('go on\n');
 
-    test('keeps both sides of what changed on both, and says where they are', async () => {
-      const host = await openSshHost(kind);
-      await startSshWorker(backend);
-      const { id, args, env } = await runOn(backend, host);
-      const workspace = await workspaceOf({ 'a\u001b[31m': 'one', b: 'one' });
-      const script = 'echo ready; read line; for file in a*; do printf there > "$file"; done; rm b';
-      const command = ['--workspace-dir', workspace, '--', 'sh', '-c', script];
-      const running = spawnLessor([...args, ...command], { env, stdin: 'pipe' });
-      await until(() => running.stdout() === 'ready\n', { what: 'the command being ready' });
-      for (const name of ['a\u001b[31m', 'b']) await writeFile(join(workspace, name), 'here');
-      running.child.stdin!.write('go on\n');
+        const { exit, stderr } = await running.ended();
+        const { leaseId, run } = await untilEnded(backend.database.sql, id);
+        expect({ exit, run }).toEqual({ exit: 0, run: 'succeeded' });
+        const keptAs = `.lessor/conflicts/${leaseId}/a`;
+        expect(stderr.split('\n')).toEqual([
+          `conflict: a\\u{1b}[31m changed on both sides; theirs is ${keptAs}\\u{1b}[31m`,
+          'conflict: b was deleted there and changed here; it is kept',
+          '',
+        ]);
+        expect(await readFile(join(workspace, `${keptAs}\u001b[31m`), 'utf8')).toBe('there');
+        expect(await readFile(join(workspace, 'a\u001b[31m'), 'utf8')).toBe('here');
+      });
 
-      const { exit, stderr } = await running.ended();
-      const { leaseId, run } = await untilEnded(backend.database.sql, id);
-      expect({ exit, run }).toEqual({ exit: 0, run: 'succeeded' });
-      const keptAs = `.lessor/conflicts/${leaseId}/a`;
-      expect(stderr.split('\n')).toEqual([
-        `conflict: a\\u{1b}[31m changed on both sides; theirs is ${keptAs}\\u{1b}[31m`,
-        'conflict: b was deleted there and changed here; it is kept',
-        '',
-      ]);
-      expect(await readFile(join(workspace, `${keptAs}\u001b[31m`), 'utf8')).toBe('there');
-      expect(await readFile(join(workspace, 'a\u001b[31m'), 'utf8')).toBe('here');
-    });
+      test('exits with 125 when what changed cannot be brought back, says where it is, and fails the run', async () => {
+        const host = await openSshHost();
+        await startSshWorker(backend);
+        const { id, args, env } = await runOn(backend, host);
+        const workspace = await workspaceOf({ a: 'one' });
+        const command = ['--workspace-dir', workspace, '--', 'sh', '-c', 'cd ..; mv workspace moved'];
+        const { exit, stdout, stderr } = await spawnLessor([...args, ...command], { env }).ended();
 
-    test('exits with 125 when what changed cannot be brought back, says where it is, and fails the run', async () => {
-      const host = await openSshHost(kind);
-      await startSshWorker(backend);
-      const { id, args, env } = await runOn(backend, host);
-      const workspace = await workspaceOf({ a: 'one' });
-      const command = ['--workspace-dir', workspace, '--', 'sh', '-c', 'cd ..; mv workspace moved'];
-      const { exit, stdout, stderr } = await spawnLessor([...args, ...command], { env }).ended();
+        const { leaseId, run, reason } = await untilEnded(backend.database.sql, id);
+        expect({ exit, stdout, run }).toEqual({ exit: 125, stdout: '', run: 'failed' });
+        const place = join(host.workspacePath, '.lessor', leaseId, 'workspace');
+        expect(stderr).toMatch(/^error: the command exited with code 0, but what it changed could not all [^\n]*\n$/);
+        for (const said of [stderr, reason]) expect(said).toContain(`@127.0.0.1:${host.server.port}:${place}`);
+        expect(await readFile(join(workspace, 'a'), 'utf8')).toBe('one');
+      });
 
-      const { leaseId, run, reason } = await untilEnded(backend.database.sql, id);
-      expect({ exit, stdout, run }).toEqual({ exit: 125, stdout: '', run: 'failed' });
-      const place = join(host.workspacePath, '.lessor', leaseId, 'workspace');
-      expect(stderr).toMatch(/^error: the command exited with code 0, but what it changed could not all [^\n]*\n$/);
-      for (const said of [stderr, reason]) expect(said).toContain(`@127.0.0.1:${host.server.port}:${place}`);
-      expect(await readFile(join(workspace, 'a'), 'utf8')).toBe('one');
-    });
+      test('goes on bringing back after a signal, and gives up after another one', async () => {
+        const host = await openSshHost();
+        await startSshWorker(backend);
+        const { id, args, env } = await runOn(backend, host);
+        const workspace = await workspaceOf({ a: 'one' });
+        const script = 'dd if=/dev/zero of=large bs=1 count=0 seek=200000000 2>/dev/null; echo done';
+        const running = spawnLessor([...args, '--workspace-dir', workspace, '--', 'sh', '-c', script], { env });
+        const isBringingBack = async () => (await readdir(workspace)).some((name) => name.includes('unfinished'));
+        await until(isBringingBack, { what: 'the file being brought back' });
+        running.child.kill('SIGINT');
+        await until(() => running.stderr().includes('another signal ends that'), { what: 'the answer to the signal' });
+        running.child.kill('SIGINT');
 
-    test('goes on bringing back after a signal, and gives up after another one', async () => {
-      const host = await openSshHost(kind);
-      await startSshWorker(backend);
-      const { id, args, env } = await runOn(backend, host);
-      const workspace = await workspaceOf({ a: 'one' });
-      const script = 'dd if=/dev/zero of=large bs=1 count=0 seek=200000000 2>/dev/null; echo done';
-      const running = spawnLessor([...args, '--workspace-dir', workspace, '--', 'sh', '-c', script], { env });
-      const isBringingBack = async () => (await readdir(workspace)).some((name) => name.includes('unfinished'));
-      await until(isBringingBack, { what: 'the file being brought back' });
-      running.child.kill('SIGINT');
-      await until(() => running.stderr().includes('another signal ends that'), { what: 'the answer to the signal' });
-      running.child.kill('SIGINT');
+        const { exit, stderr } = await running.ended();
+        expect(exit).toBe(125);
+        expect(stderr).toContain('SIGINT was received twice');
+        expect(await readdir(workspace)).toEqual(['a']);
+        expect(await untilEnded(backend.database.sql, id)).toMatchObject({ run: 'failed' });
+      });
 
-      const { exit, stderr } = await running.ended();
-      expect(exit).toBe(125);
-      expect(stderr).toContain('SIGINT was received twice');
-      expect(await readdir(workspace)).toEqual(['a']);
-      expect(await untilEnded(backend.database.sql, id)).toMatchObject({ run: 'failed' });
-    });
+      test('exits with 125 when the connection is lost, as nobody knows how the command ends', async () => {
+        const host = await openSshHost();
+        await startSshWorker(backend);
+        const { id, args, env } = await runOn(backend, host);
+        const running = spawnLessor([...args, '--', 'sh', '-c', 'echo ready; exec sleep 60'], { env });
+        await until(() => running.stdout() === 'ready\n', { what: 'the command being ready' });
+        await host.server.stop();
+        const { exit, stderr } = await running.ended();
+        await host.server.start();
 
-    test('exits with 125 when the connection is lost, as nobody knows how the command ends', async () => {
-      const host = await openSshHost(kind);
-      await startSshWorker(backend);
-      const { id, args, env } = await runOn(backend, host);
-      const running = spawnLessor([...args, '--', 'sh', '-c', 'echo ready; exec sleep 60'], { env });
-      await until(() => running.stdout() === 'ready\n', { what: 'the command being ready' });
-      await host.server.stop();
-      const { exit, stderr } = await running.ended();
-      await host.server.start();
-
-      expect(exit).toBe(125);
-      expect(stderr).toMatch(/^error: how the command ended is not known, and it may run on: [^\n]+\n$/);
-      expect(await untilEnded(backend.database.sql, id)).toMatchObject({ run: 'failed' });
-      await until(async () => (await host.left()).length === 0, { what: 'the host being cleaned up' });
-    });
-  },
-  { audited: true },
-);
+        expect(exit).toBe(125);
+        expect(stderr).toMatch(/^error: how the command ended is not known, and it may run on: [^\n]+\n$/);
+        expect(await untilEnded(backend.database.sql, id)).toMatchObject({ run: 'failed' });
+        await until(async () => (await host.leftByLeases()).length === 0, { what: 'the host being cleaned up' });
+      });
+    },
+    { audited: true },
+  );
+});

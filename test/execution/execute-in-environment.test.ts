@@ -12,11 +12,11 @@ import { CommandNotStartedError } from '../../src/execution/local-driver.ts';
 import { executionDrivers, UnknownExecutionDriverError } from '../../src/execution/execute-in-environment.ts';
 import { until } from '../../testing/until.ts';
 import { makeDirectory } from './directories.ts';
-import { Collector, describeOnEachSshServer, leaseOf } from './ssh/ssh-host.ts';
+import { Collector, describeOnSshExecution, leaseOf } from './ssh/execution-fixture.ts';
 
 const signal = new AbortController().signal;
 
-describeOnEachSshServer('a command in an SSH environment', (host) => {
+describeOnSshExecution('a command in an SSH environment', (host) => {
   test('is told of its lease and of the place there, and its workspace goes there and back', async () => {
     const lease = await host.lease();
     const workspaceDirectory = await makeDirectory({ a: 'one' });

@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import type { Sql } from 'postgres';
-import { describe, expect, onTestFinished, test } from 'vitest';
+import { expect, onTestFinished, test } from 'vitest';
 import { migrateQueue } from '../../src/queues/migrate-queue.ts';
 import { LEASE_DIRECTORY_VARIABLE } from '../../src/ssh/lease-directory.ts';
 import { openProducer } from '../consumers/fixture.ts';
@@ -9,7 +9,7 @@ import { useDatabase } from '../support/database.ts';
 import { insertCompany, insertEnvironment, runFinished, runStarted } from '../support/factories.ts';
 import { eventsOf } from '../support/operations.ts';
 import { describeOnEachBackend } from '../support/queues.ts';
-import { openSshHost } from '../support/ssh-host.ts';
+import { describeOnSshd, openSshHost } from '../support/ssh-host.ts';
 import { until } from '../../testing/until.ts';
 
 /**
@@ -26,57 +26,59 @@ interface Lease {
   provider_lease_id: string | null;
 }
 
-describeOnEachBackend(
-  'a worker that is killed between two steps of a lease on an SSH host',
-  (backend) => {
-    const { database } = backend;
+describeOnSshd('on an SSH host', () => {
+  describeOnEachBackend(
+    'a worker that is killed between two steps of a lease on an SSH host',
+    (backend) => {
+      const { database } = backend;
 
-    const leaseOf = async (runId: string): Promise<Lease | undefined> => {
-      const [lease] = await database.sql<Lease[]>`
+      const leaseOf = async (runId: string): Promise<Lease | undefined> => {
+        const [lease] = await database.sql<Lease[]>`
         select id, status, provider_lease_id from lessor.environment_leases where heartbeat_run_id = ${runId}`;
-      return lease;
-    };
+        return lease;
+      };
 
-    test.for(STEPS)('no-leak: leaves nothing there, and no live lease after a sweep, at step %i', async (step) => {
-      const host = await openSshHost();
-      const companyId = await insertCompany(database.sql);
-      const { config } = host;
-      const agent = await insertEnvironment(database.sql, { companyId, driver: 'ssh', name: 'host', config });
-      const run = runStarted({ companyId, environment: { agent } });
-      const doomed = spawnWorker(backend, FLAGS, {
-        env: { CRASH_ON_RUN: run.runId, CRASH_AT_STEP: String(step) },
-        preloads: [new URL('./crash-at-step.ts', import.meta.url)],
+      test.for(STEPS)('no-leak: leaves nothing there, and no live lease after a sweep, at step %i', async (step) => {
+        const host = await openSshHost();
+        const companyId = await insertCompany(database.sql);
+        const { config } = host;
+        const agent = await insertEnvironment(database.sql, { companyId, driver: 'ssh', name: 'host', config });
+        const run = runStarted({ companyId, environment: { agent } });
+        const doomed = spawnWorker(backend, FLAGS, {
+          env: { CRASH_ON_RUN: run.runId, CRASH_AT_STEP: String(step) },
+          preloads: [new URL('./crash-at-step.ts', import.meta.url)],
+        });
+        await doomed.untilLogged('worker started');
+
+        const producer = openProducer(backend);
+        await producer.runStarted(run);
+        const isActive = async () => (await leaseOf(run.runId))?.status === 'active';
+        const isDead = async () => doomed.log().includes(`step ${step}:`);
+        await until(async () => (await isActive()) || (await isDead()), { what: 'a lease, or a death' });
+        const wasActive = await isActive();
+        if (wasActive) leaveRunning((await leaseOf(run.runId))!);
+        await producer.runFinished(runFinished(run));
+        expect(await doomed.ended).toBe('SIGKILL');
+
+        spawnWorker(backend, FLAGS);
+        await until(
+          async () => {
+            await letTimePass(database.sql, run.runId);
+            return (await leaseOf(run.runId))?.status === 'released';
+          },
+          { timeoutMs: 60_000, what: 'the lease being released' },
+        );
+        expect(await host.leftByLeases()).toEqual([]);
+        const told = await eventsOf(database.sql, companyId);
+        expect(told).toEqual(told.length === 1 ? ['lease_released'] : ['lease_acquired', 'lease_released']);
+        expect(told).toHaveLength(wasActive ? 2 : told.length);
       });
-      await doomed.untilLogged('worker started');
+    },
+    { audited: true },
+  );
+});
 
-      const producer = openProducer(backend);
-      await producer.runStarted(run);
-      const isActive = async () => (await leaseOf(run.runId))?.status === 'active';
-      const isDead = async () => doomed.log().includes(`step ${step}:`);
-      await until(async () => (await isActive()) || (await isDead()), { what: 'a lease, or a death' });
-      const wasActive = await isActive();
-      if (wasActive) leaveRunning((await leaseOf(run.runId))!);
-      await producer.runFinished(runFinished(run));
-      expect(await doomed.ended).toBe('SIGKILL');
-
-      spawnWorker(backend, FLAGS);
-      await until(
-        async () => {
-          await letTimePass(database.sql, run.runId);
-          return (await leaseOf(run.runId))?.status === 'released';
-        },
-        { timeoutMs: 60_000, what: 'the lease being released' },
-      );
-      expect(await host.left()).toEqual([]);
-      const told = await eventsOf(database.sql, companyId);
-      expect(told).toEqual(told.length === 1 ? ['lease_released'] : ['lease_acquired', 'lease_released']);
-      expect(told).toHaveLength(wasActive ? 2 : told.length);
-    });
-  },
-  { audited: true },
-);
-
-describe('the steps of a lease on an SSH host', () => {
+describeOnSshd('the steps of a lease on an SSH host', () => {
   const database = useDatabase({ audited: true });
 
   test('are those at which a worker is killed above, and no others', async () => {

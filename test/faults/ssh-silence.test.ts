@@ -1,19 +1,19 @@
-import { describe, expect, onTestFinished, test } from 'vitest';
+import { expect, onTestFinished, test } from 'vitest';
 import { SshConnection } from '../../src/ssh/connection.ts';
-import { hostKinds, noAbort, secrets, useHost } from '../ssh/hosts.ts';
+import { describeOnSshd, noAbort, secrets, useSshHost } from '../support/ssh-host.ts';
 import { openProxy } from './proxies.ts';
 
 /** What is promised of a dead host: it is noticed within seconds. */
 const NOTICED_WITHIN_MS = 10_000;
 
-describe.each(hostKinds)('a connection to %s, as it is by default,', (kind) => {
-  const host = useHost(kind);
+describeOnSshd('a connection to sshd, as it is by default,', () => {
+  const host = useSshHost();
 
   async function connectThroughProxy() {
     const url = `ssh://127.0.0.1:${host().server.port}`;
     const proxy = await openProxy(url);
     const port = Number(new URL(proxy.urlFor(url)).port);
-    const config = host().config({ port, strictHostKeyChecking: false });
+    const config = host().parsedConfig({ port, strictHostKeyChecking: false });
     const connection = await SshConnection.connect(config, { secrets, signal: noAbort() });
     onTestFinished(() => connection.close());
     return { proxy, connection };

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { describe, expect, onTestFinished, test } from 'vitest';
+import { expect, onTestFinished, test } from 'vitest';
 import type { SshConnection } from '../../src/ssh/connection.ts';
 import { SshConnectionPool } from '../../src/ssh/connection-pool.ts';
 import type { ConnectedEnvironment, SshConnectionPoolOptions } from '../../src/ssh/connection-pool.ts';
@@ -8,8 +8,8 @@ import { runningProcesses } from '../../testing/running-processes.ts';
 import { TcpProxy } from '../../testing/tcp-proxy.ts';
 import { until } from '../../testing/until.ts';
 import { failureOf } from './failures.ts';
-import { hostKinds, noAbort, secrets, useHost } from './hosts.ts';
-import type { TestHost } from './hosts.ts';
+import { describeOnSshd, noAbort, secrets, useSshHost } from '../support/ssh-host.ts';
+import type { SshHost } from '../support/ssh-host.ts';
 
 /** So that silence is noticed in a fraction of a second. */
 const KEEP_ALIVE_INTERVAL_MS = 300;
@@ -20,21 +20,21 @@ const MARGIN_MS = 5_000;
 const sayOn = (connection: SshConnection) => connection.runScript('echo on', { signal: noAbort() });
 
 /** An environment behind a proxy, and the connections to it. */
-async function openBehindProxy(host: TestHost, options: Partial<SshConnectionPoolOptions> = {}) {
+async function openBehindProxy(host: SshHost, options: Partial<SshConnectionPoolOptions> = {}) {
   const connections = new SshConnectionPool({ secrets, keepAliveIntervalMs: KEEP_ALIVE_INTERVAL_MS, ...options });
   const proxy = await TcpProxy.inFrontOf(`ssh://127.0.0.1:${host.server.port}`);
   onTestFinished(() => proxy.close());
   onTestFinished(() => connections.close());
   const port = Number(new URL(proxy.urlFor('ssh://host:22')).port);
-  const config = host.config({ port, strictHostKeyChecking: false });
+  const config = host.parsedConfig({ port, strictHostKeyChecking: false });
   const environment: ConnectedEnvironment = { id: randomUUID(), config };
   const use = <Result>(work: (connection: SshConnection) => Promise<Result>, signal = noAbort()) =>
     connections.use(environment, signal, work);
   return { connections, proxy, environment, use };
 }
 
-describe.each(hostKinds)('the shared connection to %s', (kind) => {
-  const host = useHost(kind);
+describeOnSshd('the shared connection to sshd', () => {
+  const host = useSshHost();
 
   const open = (options?: Partial<SshConnectionPoolOptions>) => openBehindProxy(host(), options);
 
@@ -177,8 +177,8 @@ describe.each(hostKinds)('the shared connection to %s', (kind) => {
   });
 });
 
-describe.each(hostKinds.filter((kind) => kind === 'sshd'))('the shared connection to %s', (kind) => {
-  const host = useHost(kind);
+describeOnSshd('the shared connection to sshd', () => {
+  const host = useSshHost();
 
   test('whose process on the host is halted is noticed soon, and replaced', async () => {
     const { use } = await openBehindProxy(host());

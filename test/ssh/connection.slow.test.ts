@@ -8,18 +8,22 @@ import { SshConnection } from '../../src/ssh/connection.ts';
 import { fingerprintOf } from '../../src/ssh/known-hosts.ts';
 import { until } from '../../testing/until.ts';
 import { failureOf } from './failures.ts';
-import { hostKinds, noAbort, secrets, useHost } from './hosts.ts';
-import type { ConfigPart } from './hosts.ts';
+import { describeOnSshd, noAbort, secrets, useSshHost } from '../support/ssh-host.ts';
+import type { ConfigPart } from '../support/ssh-host.ts';
 import { newKeyPair, newProtectedKey } from './keys.ts';
 
 const newPublicKey = () => newKeyPair().public;
 const fingerprintOfLine = (line: string) => fingerprintOf(Buffer.from(line.trim().split(/\s+/).at(-1)!, 'base64'));
 
-describe.each(hostKinds)('on %s', (kind) => {
-  const host = useHost(kind);
+describeOnSshd('on sshd', () => {
+  const host = useSshHost();
 
   async function connect(part: ConfigPart = {}, options: Partial<ConnectOptions> = {}): Promise<SshConnection> {
-    const connection = await SshConnection.connect(host().config(part), { secrets, signal: noAbort(), ...options });
+    const connection = await SshConnection.connect(host().parsedConfig(part), {
+      secrets,
+      signal: noAbort(),
+      ...options,
+    });
     onTestFinished(() => connection.close());
     return connection;
   }
@@ -104,7 +108,7 @@ describe.each(hostKinds)('on %s', (kind) => {
   describe('a script', () => {
     let connection: SshConnection;
     beforeAll(async () => {
-      connection = await SshConnection.connect(host().config(), { secrets, signal: noAbort() });
+      connection = await SshConnection.connect(host().parsedConfig(), { secrets, signal: noAbort() });
     });
     afterAll(() => connection.close());
 

@@ -6,7 +6,7 @@ import { expect, onTestFinished, test } from 'vitest';
 import { sshConfigSchema } from '../../src/ssh/config.ts';
 import { SshConnection } from '../../src/ssh/connection.ts';
 import { listenOnLoopback } from '../support/listen-on-loopback.ts';
-import { noAbort, secrets } from './hosts.ts';
+import { noAbort, secrets } from '../support/ssh-host.ts';
 import { newKeyPair } from './keys.ts';
 
 const keyPairs = {

@@ -2,39 +2,37 @@ import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { BuiltinServer } from '../../src/embedded/ssh-server/builtin-server.ts';
-import { generateKeyPair, writePrivateKey } from '../../src/embedded/ssh-server/keys.ts';
-import { readLoginAccount } from '../../src/embedded/ssh-server/login-account.ts';
-import { ThrowawaySshServer } from '../../src/embedded/ssh-server/throwaway-ssh-server.ts';
+import { createSecretResolver } from '../../src/secrets/resolver.ts';
+import { sshConfigSchema } from '../../src/ssh/config.ts';
 import { SshConnection } from '../../src/ssh/connection.ts';
 import { failureOf } from './failures.ts';
-import { TestHost, noAbort, secrets } from './hosts.ts';
+import { noAbort } from '../support/ssh-host.ts';
+import { newKeyPair } from './keys.ts';
 import { isInstalled, pathOf } from './programs.ts';
+import { executeByShell, startScriptedServer } from './scripted-server.ts';
 
 /** A connection to a server whose user has another login shell. */
 async function connectToShell(shell: string): Promise<SshConnection> {
-  const directory = await mkdtemp(join(tmpdir(), 'lessor-shell-'));
-  onTestFinished(() => rm(directory, { recursive: true }));
-  const account = { ...readLoginAccount(process.env), shell };
-  const clientKey = generateKeyPair();
-  const privateKeyPath = await writePrivateKey(directory, 'key', clientKey);
-  const connectionServer = await BuiltinServer.open({ account, clientKey });
-  const { username } = account;
-  const server = new ThrowawaySshServer({ kind: 'builtin', username, privateKeyPath, clientKey, connectionServer });
-  onTestFinished(() => server.close());
-  await server.open();
-  const config = new TestHost(server, directory).config();
+  const config = sshConfigSchema.parse({
+    host: '127.0.0.1',
+    port: await startScriptedServer(executeByShell(shell)),
+    username: 'anybody',
+    privateKey: 'env:KEY',
+    remoteWorkspacePath: '/work',
+    strictHostKeyChecking: false,
+  });
+  const secrets = createSecretResolver({ env: { KEY: newKeyPair().private }, secretKey: undefined });
   const connection = await SshConnection.connect(config, { secrets, signal: noAbort() });
   onTestFinished(() => connection.close());
   return connection;
 }
 
-/** A login shell that is a script; what tries whether it can log in at all is let through. */
+/** A login shell that is a script. */
 async function writeShell(script: string): Promise<string> {
   const directory = await mkdtemp(join(tmpdir(), 'lessor-shell-'));
   onTestFinished(() => rm(directory, { recursive: true }));
   const path = join(directory, 'shell');
-  await writeFile(path, `#!/bin/sh\n[ "$2" != 'exit 0' ] || exit 0\n${script}\n`);
+  await writeFile(path, `#!/bin/sh\n${script}\n`);
   await chmod(path, 0o755);
   return path;
 }

@@ -1,12 +1,12 @@
 import { createServer } from 'node:net';
 import type { Socket } from 'node:net';
-import { describe, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { SshConnection } from '../../src/ssh/connection.ts';
 import { freePort } from '../queues/redis-server.ts';
 import { listenOnLoopback } from '../support/listen-on-loopback.ts';
 import { until } from '../../testing/until.ts';
 import { failureOf } from './failures.ts';
-import { hostKinds, noAbort, secrets, useHost } from './hosts.ts';
+import { describeOnSshd, noAbort, secrets, useSshHost } from '../support/ssh-host.ts';
 
 const TIMEOUT_MS = 500;
 
@@ -28,11 +28,11 @@ async function startServer(onConnection: (socket: Socket) => void) {
   return { port, sockets };
 }
 
-describe('a host is unreachable, in time,', () => {
-  const host = useHost(hostKinds[0]!);
+describeOnSshd('a host is unreachable, in time,', () => {
+  const host = useSshHost();
 
   const connect = (part: { port?: number; host?: string }, signal = noAbort()) =>
-    SshConnection.connect(host().config(part), { secrets, signal, timeoutMs: TIMEOUT_MS });
+    SshConnection.connect(host().parsedConfig(part), { secrets, signal, timeoutMs: TIMEOUT_MS });
 
   test('when nobody listens', async () => {
     const port = await freePort();
@@ -79,7 +79,7 @@ describe('a host is unreachable, in time,', () => {
     const { port, sockets } = await startServer(() => undefined);
     const aborting = new AbortController();
     const reason = new Error('no need any more');
-    const connected = SshConnection.connect(host().config({ port }), { secrets, signal: aborting.signal });
+    const connected = SshConnection.connect(host().parsedConfig({ port }), { secrets, signal: aborting.signal });
     await until(() => sockets.size === 1);
     const before = performance.now();
     aborting.abort(reason);

@@ -10,8 +10,8 @@ import type { GrantedLease } from '../../contracts/index.ts';
 import { createDb } from '../../db/connection.ts';
 import { migrate } from '../../db/migrate.ts';
 import { startEmbeddedPostgres } from '../../embedded/index.ts';
-import { openSshServer } from '../../embedded/ssh-server/index.ts';
-import type { SshServer, SshServerKind } from '../../embedded/ssh-server/index.ts';
+import { openEphemeralSshd } from '../../embedded/sshd/ephemeral-sshd.ts';
+import type { EphemeralSshd } from '../../embedded/sshd/ephemeral-sshd.ts';
 import type { ProbeReport } from '../../environments/drivers/driver.ts';
 import { createSshDriver } from '../../environments/drivers/ssh-driver.ts';
 import { environmentService } from '../../environments/service/index.ts';
@@ -26,9 +26,9 @@ import type { SecretResolver } from '../../secrets/resolver.ts';
 import { sealSecret } from '../../secrets/sealing.ts';
 import { sshConfigSchema } from '../../ssh/config.ts';
 
-/** A company with an environment on a throwaway SSH server, and a worker that leases it. */
+/** A company with an environment on a ephemeral sshd, and a worker that leases it. */
 export interface Lab {
-  readonly server: SshServer;
+  readonly server: EphemeralSshd;
   /** The directory that the environment names, which is one of this machine. */
   readonly remoteWorkspacePath: string;
   readonly environmentId: string;
@@ -61,19 +61,19 @@ const LEASE_WAIT_MS = 30_000;
 
 /**
  * Opens all that the lab needs, on this machine and out of nothing.
- * @throws {EmbeddedPostgresError}, {SshServerError} when one of the servers cannot be had
+ * @throws {EmbeddedPostgresError}, {SshdError} when one of the servers cannot be had
  */
-export async function openLab(kind: SshServerKind | undefined): Promise<Lab> {
+export async function openLab(): Promise<Lab> {
   const closers = new Closers();
   try {
-    return await open(closers, kind);
+    return await open(closers);
   } catch (error) {
     await closers.close();
     throw error;
   }
 }
 
-async function open(closers: Closers, kind: SshServerKind | undefined): Promise<Lab> {
+async function open(closers: Closers): Promise<Lab> {
   const directory = await realpath(await mkdtemp(join(tmpdir(), 'lessor-lab-')));
   closers.add(() => rm(directory, { recursive: true, force: true }));
   const makeDirectory = async (name: string) => {
@@ -81,8 +81,7 @@ async function open(closers: Closers, kind: SshServerKind | undefined): Promise<
     return join(directory, name);
   };
   const remoteWorkspacePath = await makeDirectory('host');
-  const options = { directory: await makeDirectory('server'), ...(kind === undefined ? {} : { kind }) };
-  const server = await openSshServer(options);
+  const server = await openEphemeralSshd({ directory: await makeDirectory('server') });
   closers.add(() => server.close());
   const secretKey = randomBytes(32).toString('base64');
   const secrets = createSecretResolver({ env: {}, secretKey });

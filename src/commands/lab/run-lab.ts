@@ -1,6 +1,5 @@
 import { constants } from 'node:os';
 import ora from 'ora';
-import type { SshServerKind } from '../../embedded/ssh-server/index.ts';
 import { firstShutdownSignal } from '../shutdown-signals.ts';
 import { openLab } from './lab.ts';
 import type { Lab } from './lab.ts';
@@ -11,19 +10,18 @@ import { labRows } from './rows.ts';
 
 /** What it is told on the command line. */
 export interface LabFlags {
-  server?: SshServerKind;
   json: boolean;
 }
 
 /** Tries all rows on stores and a server of its own, and shows what became of each. */
-export async function runLab({ server, json }: LabFlags): Promise<void> {
+export async function runLab({ json }: LabFlags): Promise<void> {
   const interrupted = new AbortController();
   void abortOnSignal(interrupted);
-  const lab = await openWithSpinner(server);
+  const lab = await openWithSpinner();
   try {
     const results = await showRows(lab, json, interrupted.signal);
     const ok = results.every(({ state }) => state === 'ok');
-    if (json) process.stdout.write(`${JSON.stringify(reportOf(lab, ok, results))}\n`);
+    if (json) process.stdout.write(`${JSON.stringify(reportOf(ok, results))}\n`);
     if (!ok) process.exitCode ??= 1;
   } finally {
     await lab.close();
@@ -36,15 +34,15 @@ async function abortOnSignal(interrupted: AbortController): Promise<void> {
   interrupted.abort(new Error('interrupted'));
 }
 
-async function openWithSpinner(kind: SshServerKind | undefined): Promise<Lab> {
+async function openWithSpinner(): Promise<Lab> {
   const spinner = ora({
-    text: 'starting Postgres, an SSH server and a worker',
+    text: 'starting Postgres, sshd and a worker',
     stream: process.stderr,
     discardStdin: false,
     isSilent: !process.stderr.isTTY || !process.stderr.columns,
   }).start();
   try {
-    return await openLab(kind);
+    return await openLab();
   } finally {
     spinner.stop();
   }
@@ -52,8 +50,7 @@ async function openWithSpinner(kind: SshServerKind | undefined): Promise<Lab> {
 
 async function showRows(lab: Lab, json: boolean, interrupted: AbortSignal): Promise<RowResult[]> {
   if (json) return tryRows(labRows(), lab, { interrupted, onChange: () => undefined });
-  const { kind, host, port } = lab.server;
-  process.stdout.write(`SSH server: ${kind === 'sshd' ? 'OpenSSH' : 'in this process'}, at ${host}:${port}\n`);
+  process.stdout.write(`sshd at ${lab.server.host}:${lab.server.port}\n`);
   const table = new LiveTable(process.stdout);
   try {
     return await tryRows(labRows(), lab, { interrupted, onChange: (results) => table.show(results) });
@@ -62,7 +59,7 @@ async function showRows(lab: Lab, json: boolean, interrupted: AbortSignal): Prom
   }
 }
 
-function reportOf({ server }: Lab, ok: boolean, results: readonly RowResult[]) {
+function reportOf(ok: boolean, results: readonly RowResult[]) {
   const rows = results.map(({ name, state, seen, milliseconds }) => ({ name, ok: state === 'ok', seen, milliseconds }));
-  return { server: server.kind, ok, rows };
+  return { ok, rows };
 }

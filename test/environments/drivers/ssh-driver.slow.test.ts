@@ -8,14 +8,14 @@ import type { SshDriverOptions } from '../../../src/environments/drivers/ssh-dri
 import { quote } from '../../../src/ssh/script.ts';
 import { until } from '../../../testing/until.ts';
 import { failureOf } from '../../ssh/failures.ts';
-import { hostKinds, useHost } from '../../ssh/hosts.ts';
-import type { ConfigPart } from '../../ssh/hosts.ts';
+import { describeOnSshd, useSshHost } from '../../support/ssh-host.ts';
+import type { ConfigPart } from '../../support/ssh-host.ts';
 import { isInstalled } from '../../ssh/programs.ts';
 import { startSleeper } from '../../ssh/sleepers.ts';
 import { openEnvironment } from './ssh-fixture.ts';
 
-describe.each(hostKinds)('on %s', (kind) => {
-  const host = useHost(kind);
+describeOnSshd('on sshd', () => {
+  const host = useSshHost();
   const open = (part: ConfigPart = {}, options: Partial<SshDriverOptions> = {}) =>
     openEnvironment(host(), part, options);
 

@@ -3,15 +3,15 @@ import { onTestFinished } from 'vitest';
 import { createSshDriver } from '../../../src/environments/drivers/ssh-driver.ts';
 import type { SshDriverOptions } from '../../../src/environments/drivers/ssh-driver.ts';
 import type { LeasePolicy } from '../../../src/contracts/index.ts';
-import type { ConfigPart, TestHost } from '../../ssh/hosts.ts';
-import { noAbort, secrets } from '../../ssh/hosts.ts';
+import type { ConfigPart, SshHost } from '../../support/ssh-host.ts';
+import { noAbort, secrets } from '../../support/ssh-host.ts';
 
 /** The driver, and an environment with a workspace path of its own on a host. */
-export async function openEnvironment(host: TestHost, part: ConfigPart = {}, options: Partial<SshDriverOptions> = {}) {
+export async function openEnvironment(host: SshHost, part: ConfigPart = {}, options: Partial<SshDriverOptions> = {}) {
   const driver = createSshDriver({ secrets, graceSeconds: 1, keepAliveIntervalMs: 300, ...options });
   onTestFinished(() => driver.close());
   const root = await host.newWorkspace();
-  const config = host.config({ remoteWorkspacePath: root, ...part });
+  const config = host.parsedConfig({ remoteWorkspacePath: root, ...part });
   const environment = { id: randomUUID(), companyId: randomUUID(), config };
 
   const acquire = (leaseId: string, providerLeaseId: string | null = null, signal = noAbort()) => {

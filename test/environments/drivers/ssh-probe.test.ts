@@ -1,19 +1,16 @@
-import { spawn } from 'node:child_process';
 import { chmod, mkdir, readdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import ssh2 from 'ssh2';
-import type { ServerChannel } from 'ssh2';
-import { describe, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { freePort } from '../../queues/redis-server.ts';
-import { hostKinds, noAbort, useHost } from '../../ssh/hosts.ts';
-import type { ConfigPart, TestHost } from '../../ssh/hosts.ts';
+import { describeOnSshd, noAbort, useSshHost } from '../../support/ssh-host.ts';
+import type { ConfigPart, SshHost } from '../../support/ssh-host.ts';
 import { newKeyPair } from '../../ssh/keys.ts';
-import { listenOnLoopback } from '../../support/listen-on-loopback.ts';
+import { executeByShell, startScriptedServer } from '../../ssh/scripted-server.ts';
 import { openEnvironment } from './ssh-fixture.ts';
 
 const CHECKS = ['private key', 'connection', 'host key', 'authentication', 'shell', 'workspace', 'file transfer'];
 
-async function probe(host: TestHost, part: ConfigPart = {}, signal = noAbort()) {
+async function probe(host: SshHost, part: ConfigPart = {}, signal = noAbort()) {
   const { driver, environment } = await openEnvironment(host, part);
   const report = await driver.probe(environment, { signal });
   const { checks } = report;
@@ -32,22 +29,8 @@ function failedAt(name: string, said: string) {
   return { names, oks, latencyMs: null, detail: expect.stringContaining(said) as string };
 }
 
-/** A server that runs commands by a program, or not at all, and has no SFTP. */
-async function startServer(run: ((command: string, channel: ServerChannel) => void) | undefined): Promise<number> {
-  const hostKey = newKeyPair().private;
-  const server = new ssh2.Server({ hostKeys: [hostKey] }, (client) => {
-    client.on('error', () => undefined);
-    client.on('authentication', (context) => context.accept());
-    client.on('session', (accept) => {
-      const session = accept();
-      if (run !== undefined) session.on('exec', (acceptExec, _reject, { command }) => run(command, acceptExec()));
-    });
-  });
-  return listenOnLoopback(server);
-}
-
-describe.each(hostKinds)('a probe of %s', (kind) => {
-  const host = useHost(kind);
+describeOnSshd('a probe of sshd', () => {
+  const host = useSshHost();
 
   test('finds all there is to find, measures a round trip and leaves nothing behind', async () => {
     const root = await host().newWorkspace();
@@ -111,18 +94,18 @@ describe.each(hostKinds)('a probe of %s', (kind) => {
   });
 });
 
-describe('a probe of a server that lacks', () => {
-  const host = useHost('builtin');
+describeOnSshd('a probe of a server that lacks', () => {
+  const host = useSshHost();
 
   test('commands says so', async () => {
-    const port = await startServer(undefined);
+    const port = await startScriptedServer(undefined);
     const report = await probe(host(), { port, strictHostKeyChecking: false });
     expect(report).toMatchObject(failedAt('shell', 'runs no commands'));
     expect(report.checks[2]!.detail).toContain('unchecked');
   });
 
   test('a shell says so', async () => {
-    const port = await startServer((_command, channel) => {
+    const port = await startScriptedServer((_command, channel) => {
       channel.stderr.write('This account is not available.\n');
       channel.exit(1);
       channel.end();
@@ -133,16 +116,7 @@ describe('a probe of a server that lacks', () => {
   });
 
   test('SFTP says so', async () => {
-    const port = await startServer((command, channel) => {
-      const child = spawn('sh', ['-c', command]);
-      channel.pipe(child.stdin);
-      child.stdout.on('data', (chunk) => channel.write(chunk));
-      child.stderr.on('data', (chunk) => channel.stderr.write(chunk));
-      child.on('close', (code) => {
-        channel.exit(code ?? 1);
-        channel.end();
-      });
-    });
+    const port = await startScriptedServer(executeByShell('/bin/sh'));
     expect(await probe(host(), { port, strictHostKeyChecking: false })).toMatchObject(
       failedAt('file transfer', 'Subsystem sftp'),
     );

@@ -7,10 +7,10 @@ import type { Execution } from '../../../src/execution/driver.ts';
 import { runningProcesses } from '../../../testing/running-processes.ts';
 import { until } from '../../../testing/until.ts';
 import { makeDirectory } from '../directories.ts';
-import { describeOnEachSshServer, open } from './ssh-host.ts';
-import type { SshHost } from './ssh-host.ts';
+import { describeOnSshExecution, open } from './execution-fixture.ts';
+import type { ExecutionHost } from './execution-fixture.ts';
 
-describeOnEachSshServer('a command over SSH that is to end', (host) => {
+describeOnSshExecution('a command over SSH that is to end', (host) => {
   test('is ended by SIGTERM with all that it started, and can end in its own way', async () => {
     const { ended, pids, abort } = await start(host, `trap 'kill $!; exit 9' TERM; sleep 60 & echo $$ $!; wait`);
     abort();
@@ -105,7 +105,7 @@ describeOnEachSshServer('a command over SSH that is to end', (host) => {
   });
 });
 
-describeOnEachSshServer('a connection that is lost', (host) => {
+describeOnSshExecution('a connection that is lost', (host) => {
   test('while a command runs leaves its end unknown, and says so within seconds', async () => {
     const { ended, pids } = await start(host, 'echo $$; exec sleep 60');
     onTestFinished(() => {
@@ -151,7 +151,7 @@ describeOnEachSshServer('a connection that is lost', (host) => {
 });
 
 /** Starts a script, and waits until it has told of process ids. */
-async function start(host: SshHost, script: string, killAfterMs = 10_000) {
+async function start(host: ExecutionHost, script: string, killAfterMs = 10_000) {
   const controller = new AbortController();
   const execution: Execution = await open(await host.lease(), { signal: controller.signal });
   const stdout = new PassThrough();

@@ -8,7 +8,7 @@ import { array, assert, asyncProperty, constantFrom, dictionary, oneof, string, 
 import { expect, test } from 'vitest';
 import type { Command } from '../../../src/execution/driver.ts';
 import { makeDirectory } from '../directories.ts';
-import { describeOnEachSshServer, open, run } from './ssh-host.ts';
+import { describeOnSshExecution, open, run } from './execution-fixture.ts';
 
 /** Prints what it was given. */
 const REFLECT = 'process.stdout.write(JSON.stringify([process.argv.slice(1), process.env]))';
@@ -44,7 +44,7 @@ const hostile = oneof(
   string({ unit: 'binary' }),
 ).filter((text) => !text.includes('\0') && text.isWellFormed());
 
-describeOnEachSshServer('a command over SSH', (host) => {
+describeOnSshExecution('a command over SSH', (host) => {
   test('is given its arguments and variables exactly as they are, whatever they hold', async () => {
     const execution = await host.shared();
     const names = stringMatching(/^T_[A-Za-z0-9_]{1,8}$/);

@@ -5,7 +5,7 @@ import { dirname, join } from 'node:path';
 import ssh2 from 'ssh2';
 import type { Attributes, SFTPWrapper } from 'ssh2';
 import { expect, onTestFinished, test } from 'vitest';
-import { generateKeyPair } from '../../../src/embedded/ssh-server/keys.ts';
+import { newKeyPair } from '../../ssh/keys.ts';
 import { RemoteRestoreSource } from '../../../src/execution/ssh/remote-tree.ts';
 import { RemoteTree } from '../../../src/execution/ssh/remote-tree.ts';
 import { SftpSession } from '../../../src/execution/ssh/sftp-session.ts';
@@ -128,7 +128,7 @@ async function restoreFrom(lies: Lies) {
 }
 
 async function connectTo(lies: Lies) {
-  const key = generateKeyPair();
+  const key = newKeyPair();
   const server = new ssh2.Server({ hostKeys: [key.private] }, (client) => {
     client.on('authentication', (context) => context.accept());
     client.on('error', () => undefined);

@@ -5,7 +5,7 @@ import { promisify } from 'node:util';
 import { expect, test } from 'vitest';
 import type { TransferProgress } from '../../../src/execution/driver.ts';
 import { makeDirectory } from '../directories.ts';
-import { describeOnSshServer, open, run } from './ssh-host.ts';
+import { describeOnSshExecution, open, run } from './execution-fixture.ts';
 
 const MEGABYTE = 1024 * 1024;
 
@@ -23,7 +23,7 @@ for directory in 0 1 2 3 4 5 6 7 8 9; do
 done
 find . -type f -exec touch -t 200001010000 {} +`;
 
-describeOnSshServer('a large workspace', (host) => {
+describeOnSshExecution('a large workspace', (host) => {
   test('of a single file of 200 MB crosses both ways in flat memory', async () => {
     const workspaceDirectory = await makeDirectory();
     const path = join(workspaceDirectory, 'large');

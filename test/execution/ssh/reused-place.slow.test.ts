@@ -2,11 +2,11 @@ import { lstat, mkdir, readFile, readdir, readlink, rm, stat, symlink, utimes, w
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { fill, makeDirectory } from '../directories.ts';
-import { describeOnEachSshServer, open, run } from './ssh-host.ts';
+import { describeOnSshExecution, open, run } from './execution-fixture.ts';
 
 const nothing = { changed: [], created: [], deleted: [], conflicts: [], skipped: [] };
 
-describeOnEachSshServer('a place that is used again', (host) => {
+describeOnSshExecution('a place that is used again', (host) => {
   test('is made what the workspace is, and only what differs is sent', async () => {
     const workspaceDirectory = await makeDirectory({
       '.gitignore': 'cache/\n',

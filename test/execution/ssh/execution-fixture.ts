@@ -1,21 +1,19 @@
 import { randomUUID } from 'node:crypto';
-import { mkdir, mkdtemp, realpath, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { mkdir, realpath } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Writable } from 'node:stream';
-import { afterAll, beforeAll, describe, onTestFinished } from 'vitest';
+import { afterAll, onTestFinished } from 'vitest';
 import type { GrantedLease } from '../../../src/contracts/index.ts';
-import { openSshServer } from '../../../src/embedded/ssh-server/index.ts';
-import type { SshServer, SshServerKind } from '../../../src/embedded/ssh-server/index.ts';
+import type { EphemeralSshd } from '../../../src/embedded/sshd/ephemeral-sshd.ts';
 import type { Command, Execution, ExecutionOptions, ProcessExit } from '../../../src/execution/driver.ts';
 import { createSshExecutionDriver } from '../../../src/execution/ssh/ssh-driver.ts';
-import { createSecretResolver } from '../../../src/secrets/resolver.ts';
-import { SSH_SERVER_KINDS } from '../../support/ssh-host.ts';
+import { describeOnSshd, secrets, useSshHost } from '../../support/ssh-host.ts';
+import type { SshHost } from '../../support/ssh-host.ts';
 import { makeDirectory } from '../directories.ts';
 
-/** A host with an SSH server, and what leases on it look like. */
-export interface SshHost {
-  readonly server: SshServer;
+/** A host with an sshd, and leases on it. */
+export interface ExecutionHost {
+  readonly server: EphemeralSshd;
   /** Makes a place as an acquired lease has one, and removes it after the test. */
   lease(config?: Record<string, unknown>): Promise<PlacedLease>;
   /** One that all tests share, as connecting takes a while: for those that leave nothing behind. */
@@ -24,43 +22,24 @@ export interface SshHost {
 
 type PlacedLease = GrantedLease & { providerLeaseId: string };
 
-/** The same tests on every kind of SSH server that is to be had here. */
-export function describeOnEachSshServer(name: string, body: (host: SshHost) => void): void {
-  describeOn(SSH_SERVER_KINDS, name, body);
-}
-
-/** Tests that are too dear to be repeated: on sshd, where one is installed. */
-export function describeOnSshServer(name: string, body: (host: SshHost) => void): void {
-  describeOn(SSH_SERVER_KINDS.slice(0, 1), name, body);
-}
-
-function describeOn(servers: readonly SshServerKind[], name: string, body: (host: SshHost) => void): void {
-  describe.for(servers)(`${name}, on %s`, (kind) => {
-    let directory: string;
-    let server: SshServer;
+/** Tests of executions on one host, which is closed after them. */
+export function describeOnSshExecution(name: string, body: (host: ExecutionHost) => void): void {
+  describeOnSshd(name, () => {
+    const host = useSshHost();
     let shared: Promise<Execution> | undefined;
-    beforeAll(async () => {
-      directory = await mkdtemp(join(tmpdir(), 'lessor-ssh-'));
-      await mkdir(join(directory, 'server'));
-      server = await openSshServer({ kind, directory: join(directory, 'server') });
-    });
-    afterAll(async () => {
-      await (await shared)?.close();
-      await server.close();
-      await rm(directory, { recursive: true });
-    });
+    afterAll(async () => (await shared)?.close());
     body({
       get server() {
-        return server;
+        return host().server;
       },
-      lease: async (config) => leaseOn(server, await realpath(await makeDirectory()), config),
-      shared: () => (shared ??= leaseOn(server, join(directory, 'workspaces')).then((lease) => connect(lease))),
+      lease: async (config) => leaseOn(host(), await realpath(await makeDirectory()), config),
+      shared: () => (shared ??= leaseOn(host(), host().workspacePath).then((lease) => connect(lease))),
     });
   });
 }
 
 async function leaseOn(
-  server: SshServer,
+  host: SshHost,
   remoteWorkspacePath: string,
   config: Record<string, unknown> = {},
 ): Promise<PlacedLease> {
@@ -68,10 +47,9 @@ async function leaseOn(
   const place = join(remoteWorkspacePath, '.lessor', lease.id);
   await mkdir(join(place, 'workspace'), { recursive: true });
   await mkdir(join(place, 'commands'));
-  const { host, port, username, knownHosts, privateKeyPath } = server;
   return {
     ...lease,
-    config: { host, port, username, knownHosts, privateKey: `file:${privateKeyPath}`, remoteWorkspacePath, ...config },
+    config: { ...host.config, remoteWorkspacePath, ...config },
     providerLeaseId: place,
   };
 }
@@ -105,7 +83,6 @@ export async function open(lease: GrantedLease, options: Partial<ExecutionOption
 }
 
 function connect(lease: GrantedLease, options: Partial<ExecutionOptions> = {}): Promise<Execution> {
-  const secrets = createSecretResolver({ env: {}, secretKey: undefined });
   return createSshExecutionDriver({ secrets }).open(lease, { signal: new AbortController().signal, ...options });
 }
 

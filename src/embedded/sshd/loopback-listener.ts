@@ -1,25 +1,29 @@
 import { randomInt } from 'node:crypto';
 import { once } from 'node:events';
-import { createServer, type Server, type Socket } from 'node:net';
+import { createServer } from 'node:net';
+import type { Server, Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { hasCode } from '../../lib/errors.ts';
-import type { ServedConnection } from './connection-server.ts';
-import { SshServerError } from './errors.ts';
+import { SshdError } from '../errors.ts';
 
 export const LOOPBACK = '127.0.0.1';
 
-/**
- * Below the ports that systems give to outgoing connections, so that the port of a server that is stopped for a while
- * is not taken by one of those.
- */
+/** A connection that a process serves. */
+export interface ServedConnection {
+  /** Resolves when the connection has ended. */
+  readonly ended: Promise<void>;
+  destroy(): void;
+}
+
+/** Below the ephemeral ports of systems, so that no outgoing connection gets the port of a server that is stopped. */
 const [LOWEST_PORT, PORTS_END] = [10_240, 32_768];
 const PORT_ATTEMPTS = 20;
 
 /** More than tests and demonstrations need; each may be a process. */
 const MAX_CONNECTIONS = 256;
 
-/** How long the end of all connections is waited for. */
-const CUT_DEADLINE_MS = 15_000;
+/** Longest wait for all connections to end. */
+const DESTROY_TIMEOUT_MS = 15_000;
 
 /** Accepts connections on one port of 127.0.0.1, and can stop and start doing so. */
 export class LoopbackListener {
@@ -32,39 +36,35 @@ export class LoopbackListener {
     this.#serve = serve;
   }
 
-  /** The port that was found by the first start; the same for all later ones. */
+  /** The port that the first start found; the same for all later ones. */
   get port(): number {
     return this.#port;
   }
 
-  get isListening(): boolean {
-    return this.#server !== undefined;
-  }
-
-  /** @throws {@link SshServerError} when the port is taken. */
+  /** @throws {@link SshdError} when the port is taken. */
   async start(): Promise<void> {
     if (this.#server) return;
     this.#server = this.#port === 0 ? await this.#listenOnFreePort() : await this.#listen(this.#port);
   }
 
-  /** From now on refuses new connections. */
+  /** From now on accepts no new connections. */
   stop(): void {
     this.#server?.close();
     this.#server = undefined;
   }
 
-  /** Cuts the connections that are there, and resolves when the last one has ended. */
-  async cut(): Promise<void> {
+  /** Destroys all connections, and resolves when the last one has ended. */
+  async destroyConnections(): Promise<void> {
     const connections = [...this.#connections];
-    for (const connection of connections) connection.cut();
+    for (const connection of connections) connection.destroy();
     const settled = new AbortController();
     const ended = Promise.all(connections.map((connection) => connection.ended));
-    const outcome = await Promise.race([ended, delay(CUT_DEADLINE_MS, 'late' as const, settled)]);
+    const outcome = await Promise.race([ended, delay(DESTROY_TIMEOUT_MS, 'late' as const, settled)]);
     settled.abort();
     if (outcome !== 'late') return;
-    throw new SshServerError(
+    throw new SshdError(
       'sessions_left',
-      `Connections of the SSH server on port ${this.#port} could not be ended.`,
+      `connections of the sshd on port ${this.#port} could not be ended within ${DESTROY_TIMEOUT_MS} ms`,
     );
   }
 
@@ -76,22 +76,22 @@ export class LoopbackListener {
         this.#port = port;
         return server;
       } catch (error) {
-        const taken = error instanceof SshServerError && error.code === 'port_in_use';
+        const taken = error instanceof SshdError && error.code === 'port_in_use';
         if (!taken || attempt === PORT_ATTEMPTS) throw error;
       }
     }
   }
 
   async #listen(port: number): Promise<Server> {
-    // Not a byte is read here: all of them belong to who serves the connection.
+    // Not a byte is read here: all of them belong to the process that serves the connection.
     const server = createServer({ pauseOnConnect: true, noDelay: true }, (socket) => void this.#accept(socket));
     server.listen({ host: LOOPBACK, port, exclusive: true });
     try {
       await once(server, 'listening');
     } catch (error) {
       if (!hasCode(error, 'EADDRINUSE', 'EACCES')) throw error;
-      const message = `Port ${port} of ${LOOPBACK} is taken by another process. End that one, or open another SSH server.`;
-      throw new SshServerError('port_in_use', message, { cause: error });
+      const message = `port ${port} of ${LOOPBACK} is taken by another process; end that one, or open another sshd`;
+      throw new SshdError('port_in_use', message, { cause: error });
     }
     return server;
   }

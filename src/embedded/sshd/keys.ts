@@ -10,8 +10,8 @@ export interface KeyPair {
 }
 
 /**
- * One in 256 pairs that ssh2 1.17 makes cannot be read by anybody, as it takes a public key's first zero byte away
- * (https://github.com/mscdex/ssh2/issues/1390). Those are thrown away.
+ * One in 256 pairs that ssh2 1.17 generates cannot be parsed, as it drops a public key's first zero byte
+ * (https://github.com/mscdex/ssh2/issues/1390). Those are discarded.
  */
 export function generateKeyPair(): KeyPair {
   for (;;) {
@@ -20,7 +20,7 @@ export function generateKeyPair(): KeyPair {
   }
 }
 
-/** Writes a private key where only its owner can read it, and returns the path. A key that was there is replaced at once. */
+/** Writes a private key that only its owner can read, replacing an earlier one atomically, and returns the path. */
 export async function writePrivateKey(directory: string, name: string, key: KeyPair): Promise<string> {
   const path = join(directory, name);
   const staging = join(directory, `${name}-${randomUUID()}`);

@@ -4,46 +4,49 @@ import { once } from 'node:events';
 import { rm, stat } from 'node:fs/promises';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
-import { describe, expect, onTestFinished, test } from 'vitest';
-import { generateKeyPair } from '../../../src/embedded/ssh-server/keys.ts';
-import { openSshServer, type SshServer, type SshServerKind } from '../../../src/embedded/ssh-server/index.ts';
+import { expect, onTestFinished, test } from 'vitest';
+import { openEphemeralSshd } from '../../../src/embedded/sshd/ephemeral-sshd.ts';
+import type { EphemeralSshd } from '../../../src/embedded/sshd/ephemeral-sshd.ts';
+import { generateKeyPair } from '../../../src/embedded/sshd/keys.ts';
 import { until } from '../../../testing/until.ts';
+import { describeOnSshd } from '../../support/ssh-host.ts';
 import {
   alive,
   connect,
   connectForTest,
-  disconnected,
   descendants,
+  disconnected,
   execute,
   isRunning,
-  kinds,
-} from './ssh-server-fixture.ts';
-import { makeDirectory, open, run } from './ssh-server-fixture.ts';
+  makeDirectory,
+  open,
+  run,
+} from './fixture.ts';
 
-describe.each(kinds)('an SSH server of the kind %s', (kind) => {
-  test('lets in its user by its key, which only its owner can read, and shows the host key it says', async () => {
-    const server = await open(kind);
-    expect(server).toMatchObject({ kind, host: '127.0.0.1' });
+describeOnSshd('an ephemeral sshd', () => {
+  test('accepts its user by its key, which only the user can read, and shows the host key that it names', async () => {
+    const server = await open();
+    expect(server).toMatchObject({ host: '127.0.0.1' });
     expect((await stat(server.privateKeyPath)).mode & 0o777).toBe(0o600);
     expect(server.knownHosts).toBe(`[127.0.0.1]:${server.port} ssh-ed25519 ${await hostKeyOf(server)}\n`);
     const result = await run(await connectForTest(server), 'id -un');
     expect(result.stdout.toString()).toBe(`${server.username}\n`);
   });
 
-  test('refuses another key, another user, passwords and nothing at all', async () => {
-    const server = await open(kind);
+  test('rejects another key, another user, passwords and no authentication', async () => {
+    const server = await open();
     const { private: privateKey } = generateKeyPair();
-    const refused = /All configured authentication methods failed/;
-    await expect(connect(server, { privateKey })).rejects.toThrow(refused);
-    await expect(connect(server, { username: `not-${server.username}` })).rejects.toThrow(refused);
-    await expect(connect(server, { authHandler: ['none'] })).rejects.toThrow(refused);
-    await expect(connect(server, { authHandler: ['password'], password: 'x' })).rejects.toThrow(refused);
+    const rejected = /All configured authentication methods failed/;
+    await expect(connect(server, { privateKey })).rejects.toThrow(rejected);
+    await expect(connect(server, { username: `not-${server.username}` })).rejects.toThrow(rejected);
+    await expect(connect(server, { authHandler: ['none'] })).rejects.toThrow(rejected);
+    await expect(connect(server, { authHandler: ['password'], password: 'x' })).rejects.toThrow(rejected);
     const asking = { authHandler: ['keyboard-interactive' as const], tryKeyboard: true };
-    await expect(connect(server, asking)).rejects.toThrow(refused);
+    await expect(connect(server, asking)).rejects.toThrow(rejected);
   });
 
-  test('when stopped cuts its clients and refuses others, and keeps port and host key for its next start', async () => {
-    const server = await open(kind);
+  test('when stopped destroys its connections and accepts none, and keeps port and host key for its next start', async () => {
+    const server = await open();
     const { port, knownHosts } = server;
     const client = await connectForTest(server);
     const closed = disconnected(client);
@@ -57,8 +60,8 @@ describe.each(kinds)('an SSH server of the kind %s', (kind) => {
     expect(server.knownHosts).toContain(await hostKeyOf(server));
   });
 
-  test('can be given another host key, which those meet who connect again', async () => {
-    const server = await open(kind);
+  test('can be given another host key, which is shown to clients that connect again', async () => {
+    const server = await open();
     const { knownHosts } = server;
     const client = await connectForTest(server);
     const closed = disconnected(client);
@@ -72,9 +75,9 @@ describe.each(kinds)('an SSH server of the kind %s', (kind) => {
     expect(server.knownHosts).toContain(await hostKeyOf(server));
   });
 
-  test('when closed leaves no process behind but daemons, however often, and cannot be started again', async () => {
+  test('when closed leaves no process but daemons, closes once, and cannot be started again', async () => {
     const before = new Set(descendants(process.pid));
-    const server = await open(kind);
+    const server = await open();
     const client = await connect(server);
     const { stdout } = await run(client, 'setsid sleep 600 </dev/null >/dev/null 2>&1 & echo $!');
     const daemon = Number(stdout.toString());
@@ -89,32 +92,24 @@ describe.each(kinds)('an SSH server of the kind %s', (kind) => {
     await expect(connect(server)).rejects.toMatchObject({ code: 'ECONNREFUSED' });
   });
 
-  test('leaves no process behind when its owner is killed', async () => {
-    const { owner, server } = await startOwner(kind);
+  test('leaves no process when its parent is killed', async () => {
+    const { parent, server } = await startParent();
     const client = await connect(server);
     const closed = disconnected(client);
     const mark = await startMarked(client);
-    const started = descendants(owner);
+    const started = descendants(parent);
     expect(started.length).toBeGreaterThanOrEqual(2);
-    process.kill(owner, 'SIGKILL');
+    process.kill(parent, 'SIGKILL');
     await closed;
     await until(() => alive(started).length === 0 && !isRunning(mark), { what: 'the end of all it started' });
   });
 });
 
-test('without a kind, sshd is taken where it is installed', async () => {
-  const directory = await makeDirectory();
-  onTestFinished(() => rm(directory, { recursive: true }));
-  const server = await openSshServer({ directory });
-  onTestFinished(() => server.close());
-  expect(server.kind).toBe(kinds[0]);
-});
-
-test('a directory that cannot be written to is refused by name', async () => {
+test('a directory that cannot be written to is rejected by name', async () => {
   const directory = `/nowhere/${randomUUID()}`;
-  const refused = openSshServer({ directory });
-  await expect(refused).rejects.toMatchObject({ name: 'SshServerError', code: 'directory_unusable' });
-  await expect(refused).rejects.toThrow(directory);
+  const rejected = openEphemeralSshd({ directory });
+  await expect(rejected).rejects.toMatchObject({ name: 'SshdError', code: 'directory_unusable' });
+  await expect(rejected).rejects.toThrow(directory);
 });
 
 /** Starts a command that runs until it is hung up, and resolves to words that its line can be found by. */
@@ -127,7 +122,7 @@ async function startMarked(client: Awaited<ReturnType<typeof connect>>): Promise
 }
 
 /** The host key as it comes over the wire, in the letters of known_hosts. */
-async function hostKeyOf(server: SshServer): Promise<string> {
+async function hostKeyOf(server: EphemeralSshd): Promise<string> {
   let shown = '';
   const client = await connect(server, {
     hostVerifier: (key: Buffer) => {
@@ -139,14 +134,14 @@ async function hostKeyOf(server: SshServer): Promise<string> {
   return shown;
 }
 
-async function startOwner(kind: SshServerKind): Promise<{ owner: number; server: SshServer }> {
+async function startParent(): Promise<{ parent: number; server: EphemeralSshd }> {
   const directory = await makeDirectory();
   onTestFinished(() => rm(directory, { recursive: true }));
-  const script = fileURLToPath(new URL('owner.ts', import.meta.url));
-  const owner = spawn(process.execPath, ['--import', 'tsx', script, kind, directory], {
+  const script = fileURLToPath(new URL('parent.ts', import.meta.url));
+  const parent = spawn(process.execPath, ['--import', 'tsx', script, directory], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
-  onTestFinished(() => void owner.kill('SIGKILL'));
-  const [line] = (await once(createInterface({ input: owner.stdout }), 'line')) as [string];
-  return { owner: owner.pid!, server: JSON.parse(line) as SshServer };
+  onTestFinished(() => void parent.kill('SIGKILL'));
+  const [line] = (await once(createInterface({ input: parent.stdout }), 'line')) as [string];
+  return { parent: parent.pid!, server: JSON.parse(line) as EphemeralSshd };
 }

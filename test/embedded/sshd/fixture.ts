@@ -2,32 +2,28 @@ import { once } from 'node:events';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import ssh2, { type Client, type ClientChannel, type ConnectConfig, type SFTPWrapper } from 'ssh2';
+import ssh2 from 'ssh2';
+import type { Client, ClientChannel, ConnectConfig } from 'ssh2';
 import { onTestFinished } from 'vitest';
-import { openSshServer, type SshServer, type SshServerKind } from '../../../src/embedded/ssh-server/index.ts';
-import { findSshd } from '../../../src/embedded/ssh-server/sshd-program.ts';
+import { openEphemeralSshd } from '../../../src/embedded/sshd/ephemeral-sshd.ts';
+import type { EphemeralSshd } from '../../../src/embedded/sshd/ephemeral-sshd.ts';
 import { runningProcesses } from '../../../testing/running-processes.ts';
-
-const sshd = await findSshd(process.env['PATH'] ?? '');
-
-/** What can be tested on this machine. */
-export const kinds: readonly SshServerKind[] = sshd === undefined ? ['builtin'] : ['sshd', 'builtin'];
 
 export async function makeDirectory(): Promise<string> {
   return mkdtemp(join(tmpdir(), 'lessor-ssh-'));
 }
 
 /** A server that is closed after the test at the latest, and a directory of its own. */
-export async function open(kind: SshServerKind): Promise<SshServer> {
+export async function open(): Promise<EphemeralSshd> {
   const directory = await makeDirectory();
   onTestFinished(() => rm(directory, { recursive: true }));
-  const server = await openSshServer({ kind, directory });
+  const server = await openEphemeralSshd({ directory });
   onTestFinished(() => server.close());
   return server;
 }
 
 /** A client that is logged in. Errors after that are for `close` to tell. */
-export async function connect(server: SshServer, differing: Partial<ConnectConfig> = {}): Promise<Client> {
+export async function connect(server: EphemeralSshd, differing: Partial<ConnectConfig> = {}): Promise<Client> {
   const client = new ssh2.Client();
   const { host, port, username } = server;
   const privateKey = await readFile(server.privateKeyPath);
@@ -42,7 +38,7 @@ export async function connect(server: SshServer, differing: Partial<ConnectConfi
 }
 
 /** As {@link connect}, and closed after the test. */
-export async function connectForTest(server: SshServer, differing: Partial<ConnectConfig> = {}): Promise<Client> {
+export async function connectForTest(server: EphemeralSshd, differing: Partial<ConnectConfig> = {}): Promise<Client> {
   const client = await connect(server, differing);
   onTestFinished(() => void client.end());
   return client;
@@ -59,7 +55,7 @@ export function execute(client: Client, command: string): Promise<ClientChannel>
   });
 }
 
-export interface CommandResult {
+interface CommandResult {
   readonly stdout: Buffer;
   readonly stderr: string;
   readonly code: number | null;
@@ -67,7 +63,7 @@ export interface CommandResult {
 }
 
 /** All that there is to know of a command when its channel is closed. */
-export async function collect(channel: ClientChannel): Promise<CommandResult> {
+async function collect(channel: ClientChannel): Promise<CommandResult> {
   const stdout: Buffer[] = [];
   const stderr: Buffer[] = [];
   channel.on('data', (chunk: Buffer) => stdout.push(chunk));
@@ -82,12 +78,6 @@ export async function run(client: Client, command: string, input: string | Buffe
   const result = collect(channel);
   channel.end(input);
   return result;
-}
-
-export function openSftp(client: Client): Promise<SFTPWrapper> {
-  return new Promise((resolve, reject) => {
-    client.sftp((error, sftp) => (error ? reject(error) : resolve(sftp)));
-  });
 }
 
 /** Process numbers of everything that this process started, and of what that started. */
