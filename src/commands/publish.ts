@@ -4,6 +4,7 @@ import { InvalidConfigurationError, LEASE_POLICIES, TERMINAL_RUN_STATUSES } from
 import { createHeartbeatProducer } from '../producers/producer.ts';
 import type { HeartbeatProducer, PublishedJob, RunEnd, RunHeartbeatInput, RunStart } from '../producers/producer.ts';
 import { bufferOption, checkedQueueUrl, parseId, parseTtl, queuePrefixOption, queueUrlOption } from './settings.ts';
+import { messageOf } from '../lib/errors.ts';
 
 interface PublishFlags extends Record<string, unknown> {
   queueUrl?: string;
@@ -73,7 +74,7 @@ async function readPayload(): Promise<unknown> {
   try {
     return JSON.parse(input);
   } catch (error) {
-    const detail = error instanceof Error ? error.message : String(error);
+    const detail = messageOf(error);
     throw new InvalidConfigurationError(`the payload on stdin is not JSON: ${detail}`);
   }
 }

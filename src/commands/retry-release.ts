@@ -9,6 +9,7 @@ import { ReleaseJobs } from '../queues/release-jobs.ts';
 import { releaseAttemptsOption } from './environment-options.ts';
 import { checkedQueueUrl, databaseUrlOption, parseId, queuePrefixOption, queueUrlOption } from './settings.ts';
 import { withDatabase } from './with-database.ts';
+import { messageOf } from '../lib/errors.ts';
 
 interface RetryReleaseFlags {
   databaseUrl?: string;
@@ -68,7 +69,7 @@ async function retryJob(
     return await jobs.retry(release);
   } catch (error) {
     if (error instanceof LessorError) throw error;
-    throw new QueueUnreachableError(error instanceof Error ? error.message : String(error), { cause: error });
+    throw new QueueUnreachableError(messageOf(error), { cause: error });
   } finally {
     await jobs.close();
     await queues.close();

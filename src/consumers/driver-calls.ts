@@ -4,7 +4,7 @@ import { EnvironmentFailedError } from '../contracts/index.ts';
 import type { EnvironmentDriver, GrantedLease } from '../contracts/index.ts';
 import { DRIVER_CALL_LIMIT_MS } from '../environments/acquisition-limits.ts';
 import type { Acquisition, ControlDriver, DriverCall, DriverEnvironment } from '../environments/drivers/driver.ts';
-import { messageOf } from '../lib/errors.ts';
+import { messageOf, settle } from '../lib/errors.ts';
 import { WorkerStoppingError } from './database-outage.ts';
 
 /** How many driver calls of one replica may be in flight. */
@@ -137,17 +137,7 @@ class DriverPermits {
   }
 }
 
-type Settled<Result> = { ok: true; result: Result } | { ok: false; error: unknown };
-
 const NOT_OVER = { ok: false, error: undefined } as const;
-
-async function settle<Result>(work: () => Promise<Result>): Promise<Settled<Result>> {
-  try {
-    return { ok: true, result: await work() };
-  } catch (error) {
-    return { ok: false, error };
-  }
-}
 
 /** Resolves when an aborted call should have ended. */
 async function graceElapsed(signal: AbortSignal): Promise<typeof NOT_OVER> {

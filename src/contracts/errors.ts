@@ -29,7 +29,6 @@ export const ERROR_CODES = {
   job_failed: 'the job failed for a reason that is not a rejection',
   queue_unreachable: 'the queue could not be reached in time',
   queue_not_durable: 'the queue may lose jobs that it has acknowledged, and a durable one is required',
-  store_unreachable: 'Postgres could not be reached',
   schema_outdated: 'the database lacks migrations',
   invalid_configuration: 'a setting is missing or wrong',
 } as const;

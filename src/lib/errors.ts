@@ -3,9 +3,26 @@ export function hasCode(error: unknown, ...codes: string[]): boolean {
   return error instanceof Error && 'code' in error && codes.includes(String(error.code));
 }
 
+/** The thrown value as an error: anything can be thrown. */
+export function toError(thrown: unknown): Error {
+  return thrown instanceof Error ? thrown : new Error(String(thrown));
+}
+
 /** The error's message, or the thrown value as text. */
 export function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
+  return toError(error).message;
+}
+
+/** How a call ended. */
+export type Settled<Result> = { ok: true; result: Result } | { ok: false; error: unknown };
+
+/** Calls a function and catches what it throws or rejects with, which keeps the outcome and its type together. */
+export async function settle<Result>(work: () => Promise<Result>): Promise<Settled<Result>> {
+  try {
+    return { ok: true, result: await work() };
+  } catch (error) {
+    return { ok: false, error };
+  }
 }
 
 /**

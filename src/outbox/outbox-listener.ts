@@ -5,6 +5,7 @@ import { RECONNECT_BACKOFF, backoffDelay } from '../lib/backoff.ts';
 import { abortableSleep } from '../lib/abort.ts';
 import { toClientConfig } from '../lib/postgres-client.ts';
 import { parsePostgresUrl } from '../lib/postgres-url.ts';
+import { toError } from '../lib/errors.ts';
 
 /** How the outbox is listened to. */
 export interface OutboxListenerOptions {
@@ -57,7 +58,7 @@ export class OutboxListener {
       } catch (error) {
         if (signal.aborted) return;
         failures += 1;
-        this.#options.onTrouble(error instanceof Error ? error : new Error(String(error)));
+        this.#options.onTrouble(toError(error));
         await abortableSleep(backoffDelay(failures, RECONNECT_BACKOFF), signal);
       }
     }

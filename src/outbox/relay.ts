@@ -4,6 +4,7 @@ import { deleteOutboxJobs, setIdleInTransactionTimeout, lockFirstOutboxJobs } fr
 import type { OutboxJob } from '../db/statements/outbox.ts';
 import type { Publisher } from '../queues/publisher.ts';
 import { abortableSleep } from '../lib/abort.ts';
+import { rootCauseMessage, toError } from '../lib/errors.ts';
 import { RECONNECT_BACKOFF, backoffDelay } from '../lib/backoff.ts';
 import { JobsSetAside } from './jobs-set-aside.ts';
 
@@ -78,7 +79,7 @@ export class OutboxRelay {
       } catch (error) {
         if (signal.aborted) return;
         failures += 1;
-        this.#options.onTrouble(error instanceof Error ? error : new Error(String(error)));
+        this.#options.onTrouble(toError(error));
         await abortableSleep(backoffDelay(failures, RECONNECT_BACKOFF), signal);
       }
     }
@@ -124,16 +125,10 @@ export class OutboxRelay {
     for (const { job, error } of failed) {
       const pauseMs = this.#setAside.add(job.id);
       this.#options.onUnpublishable(
-        new Error(`${job.jobId} (row ${job.id}) is tried again in ${pauseMs} ms: ${reasonOf(error)}`),
+        new Error(`${job.jobId} (row ${job.id}) is tried again in ${pauseMs} ms: ${rootCauseMessage(error)}`),
       );
     }
   }
 }
 
 const idsOf = (jobs: readonly OutboxJob[]) => jobs.map((job) => job.id);
-
-/** What the queue itself said: the publisher, which cannot know better, takes any failure for a queue that is away. */
-function reasonOf(error: unknown): string {
-  const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
-  return cause instanceof Error ? cause.message : String(cause);
-}

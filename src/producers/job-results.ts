@@ -11,6 +11,7 @@ import {
 import type { PayloadQueueName } from '../contracts/index.ts';
 import type { LessorQueue, LessorQueueEvents, Queues } from '../queues/queues.ts';
 import { raceAbort } from '../lib/abort.ts';
+import { toError } from '../lib/errors.ts';
 import type { Publisher } from '../queues/publisher.ts';
 
 /** Which run is waited for, for how long. */
@@ -58,7 +59,7 @@ export class JobResults {
       } catch (error) {
         signal.throwIfAborted();
         if (error instanceof LessorError) throw error;
-        lastError = error instanceof Error ? error : new Error(String(error));
+        lastError = toError(error);
       }
       await sleep(LOOK_AGAIN_MS, undefined, { signal }).catch(() => signal.throwIfAborted());
     }

@@ -1,6 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { LeaseLostError, QueueUnreachableError, RunEndedError, storableReason } from '../contracts/index.ts';
 import type { GrantedLease, TerminalRunStatus } from '../contracts/index.ts';
+import { messageOf, settle } from '../lib/errors.ts';
+import type { Settled } from '../lib/errors.ts';
 import { LeaseKeeper } from './lease-keeper.ts';
 import type { HeartbeatProducer, RunStart } from './producer.ts';
 
@@ -87,22 +89,12 @@ export async function withLease<Result>(
   timeLimit.stop();
 
   await publishEnd(producer, run, outcome, settled, endTimeoutMs);
-  if (settled.kind === 'thrown') throw settled.error;
+  if (!settled.ok) throw settled.error;
   return settled.result;
 }
 
 function endTimeoutOf({ ttlSeconds }: GrantedLease): number {
   return Math.min(Math.max(ttlSeconds * 1_000, SHORTEST_END_TIMEOUT_MS), LONGEST_END_TIMEOUT_MS);
-}
-
-type Settled<Result> = { kind: 'returned'; result: Result } | { kind: 'thrown'; error: unknown };
-
-async function settle<Result>(work: () => Promise<Result>): Promise<Settled<Result>> {
-  try {
-    return { kind: 'returned', result: await work() };
-  } catch (error) {
-    return { kind: 'thrown', error };
-  }
 }
 
 /** What stopped the work decides before what became of it. */
@@ -111,16 +103,17 @@ function outcomeOf<Result>(
   signal: AbortSignal,
   options: WithLeaseOptions<Result>,
 ): RunOutcome {
-  if (signal.reason instanceof LeaseLostError) return { status: 'failed', failureReason: reasonOf(signal.reason) };
-  if (signal.reason instanceof RunTimedOutError) return { status: 'timed_out', failureReason: reasonOf(signal.reason) };
+  if (signal.reason instanceof LeaseLostError)
+    return { status: 'failed', failureReason: failureReasonOf(signal.reason) };
+  if (signal.reason instanceof RunTimedOutError)
+    return { status: 'timed_out', failureReason: failureReasonOf(signal.reason) };
   if (signal.aborted) return { status: 'cancelled' };
-  if (settled.kind === 'thrown') return { status: 'failed', failureReason: reasonOf(settled.error) };
+  if (!settled.ok) return { status: 'failed', failureReason: failureReasonOf(settled.error) };
   return options.outcomeOf?.(settled.result) ?? { status: 'succeeded' };
 }
 
-function reasonOf(error: unknown): string {
-  const message = error instanceof Error ? error.message : String(error);
-  return storableReason(message) || 'the work threw an error without a message';
+function failureReasonOf(error: unknown): string {
+  return storableReason(messageOf(error)) || 'the work threw an error without a message';
 }
 
 /** Tries until the queue can be reached or the time is over. A run that had ended before has its end already. */
@@ -131,7 +124,7 @@ async function publishEnd(
   settled: Settled<unknown>,
   timeoutMs: number,
 ): Promise<void> {
-  if (settled.kind === 'thrown' && settled.error instanceof RunEndedError) return;
+  if (!settled.ok && settled.error instanceof RunEndedError) return;
   const deadline = performance.now() + timeoutMs;
   for (;;) {
     try {
@@ -142,7 +135,7 @@ async function publishEnd(
         await sleep(PUBLISH_AGAIN_MS);
         continue;
       }
-      if (settled.kind === 'returned') throw error;
+      if (settled.ok) throw error;
       throw new AggregateError([settled.error, error], 'the work failed, and the end of its run was not published', {
         cause: error,
       });

@@ -5,6 +5,7 @@ import type { OperationQueueName } from './names.ts';
 import type { LessorQueue, Queues } from './queues.ts';
 import { JOB_OPTIONS } from './retry-policy.ts';
 import { withTimeout } from '../lib/abort.ts';
+import { messageOf } from '../lib/errors.ts';
 
 /** What every job says of itself. */
 export interface OfCompany {
@@ -39,7 +40,7 @@ export class Publisher {
       });
     } catch (error) {
       if (error instanceof LessorError) throw error;
-      throw new QueueUnreachableError(error instanceof Error ? error.message : String(error), { cause: error });
+      throw new QueueUnreachableError(messageOf(error), { cause: error });
     }
   }
 

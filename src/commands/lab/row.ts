@@ -1,4 +1,5 @@
 import type { Lab } from './lab.ts';
+import { messageOf } from '../../lib/errors.ts';
 
 /** Something that is shown to hold, by doing it. */
 export interface LabRow {
@@ -55,7 +56,7 @@ async function tryRow(row: LabRow, lab: Lab, interrupted: AbortSignal): Promise<
     const seen = await Promise.race([row.run(lab, signal), rejection(signal)]);
     return { name, state: 'ok', seen, milliseconds: took() };
   } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
+    const reason = messageOf(error);
     return { name, state: 'failed', seen: reason.replaceAll(/\s*\n\s*/g, '; '), milliseconds: took() };
   }
 }
