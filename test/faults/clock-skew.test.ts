@@ -13,16 +13,16 @@ import {
 import { readLease } from '../support/operations.ts';
 import { describeOnEachBackend } from '../support/queues.ts';
 import { until } from '../../testing/until.ts';
-import { effectsOnce, outcomeOnceServed, untilEffects } from './effects.ts';
-import { SHORT_LOCKS } from './interrupted-worker.ts';
+import { effectsOnce, outcomeOnceCompleted, untilEffects } from './effects.ts';
+import { SHORT_LOCKS } from './interrupted-worker-fixture.ts';
 
 const HOUR_MS = 60 * 60 * 1_000;
 const SHIFTED_CLOCK = new URL('./shifted-clock.ts', import.meta.url);
 
-/** Far less than the worker's clock is wrong by. */
+/** Far less than the clock skew. */
 const TTL_SECONDS = 600;
 
-describeOnEachBackend('a worker whose clock is wrong', (backend) => {
+describeOnEachBackend('a worker with a skewed clock', (backend) => {
   const { database } = backend;
   const queue = useQueues(backend);
 
@@ -35,8 +35,8 @@ describeOnEachBackend('a worker whose clock is wrong', (backend) => {
     return worker;
   }
 
-  /** A lease that a run of the company holds, which is due to be swept. */
-  async function insertLapsedLease(companyId: string): Promise<string> {
+  /** Inserts a lease of a running run that is due to be swept. */
+  async function insertExpiredLease(companyId: string): Promise<string> {
     const { sql } = database;
     const environmentId = await insertEnvironment(sql, { companyId, driver: 'ssh', name: randomUUID() });
     const leaseId = await insertLease(sql, { companyId, environmentId, runId: await insertRun(sql, { companyId }) });
@@ -47,42 +47,42 @@ describeOnEachBackend('a worker whose clock is wrong', (backend) => {
   const untilSwept = (leaseId: string) =>
     until(async () => (await readLease(database.sql, leaseId)).status === 'expired', {
       timeoutMs: 20_000,
-      what: 'the lapsed lease being swept',
+      what: 'the sweep of the expired lease',
     });
 
-  /** Publishes runs that want a workspace each, and runs that have to wait for the same ones until the first end. */
-  async function serveInTurns() {
+  /** Publishes runs on one workspace each, and then runs that wait for the same workspaces until the first ones end. */
+  async function runTwiceOnEachWorkspace() {
     const companyId = await insertCompany(database.sql);
     const producer = openProducer(backend);
-    const turns = [0, 1].map(() => [] as string[]) as [string[], string[]];
+    const rounds = [0, 1].map(() => [] as string[]) as [string[], string[]];
     const workspaces = Array.from({ length: 5 }, () => randomUUID());
-    for (const turn of turns) {
+    for (const round of rounds) {
       for (const executionWorkspaceId of workspaces) {
         const run = runStarted({ companyId, executionWorkspaceId, ttlSeconds: TTL_SECONDS });
-        turn.push(run.runId);
+        round.push(run.runId);
         await producer.runStarted(run);
       }
-      if (turn === turns[0]) await untilEffects(database.sql, turn, effectsOnce(workspaces.length, 0));
+      if (round === rounds[0]) await untilEffects(database.sql, round, effectsOnce(workspaces.length, 0));
     }
-    await until(async () => (await queue('run-started').getDelayedCount()) > 0, { what: 'runs that wait' });
-    for (const runId of turns[0]) await producer.runFinished({ companyId, runId, status: 'succeeded' });
-    return { companyId, runIds: turns.flat(), effects: effectsOnce(2 * workspaces.length, workspaces.length) };
+    await until(async () => (await queue('run-started').getDelayedCount()) > 0, { what: 'waiting runs' });
+    for (const runId of rounds[0]) await producer.runFinished({ companyId, runId, status: 'succeeded' });
+    return { companyId, runIds: rounds.flat(), effects: effectsOnce(2 * workspaces.length, workspaces.length) };
   }
 
   describe.each([
     ['an hour ahead', HOUR_MS],
     ['an hour behind', -HOUR_MS],
   ])('%s', (_name, shiftMs) => {
-    test('grants, lets wait, tries again and sweeps by the clock of Postgres', async () => {
+    test('grants, waits, retries and sweeps by the clock of Postgres', async () => {
       await startWorker(shiftMs);
       const retried = runStarted({ ttlSeconds: TTL_SECONDS });
       await rejectRun(database.sql, retried.runId, '40001', { times: 2 });
       await openProducer(backend).runStarted(retried);
-      const { companyId, runIds, effects } = await serveInTurns();
-      await untilSwept(await insertLapsedLease(companyId));
+      const { companyId, runIds, effects } = await runTwiceOnEachWorkspace();
+      await untilSwept(await insertExpiredLease(companyId));
       await untilEffects(database.sql, [retried.runId], effectsOnce(1, 0));
 
-      expect(await outcomeOnceServed(queue, database.sql, runIds)).toEqual({ ...effects, violations: [] });
+      expect(await outcomeOnceCompleted(queue, database.sql, runIds)).toEqual({ ...effects, violations: [] });
       const [leases] = await database.sql`
         select count(*)::int from lessor.environment_leases
         where company_id = ${companyId} and status = 'active'
@@ -91,15 +91,15 @@ describeOnEachBackend('a worker whose clock is wrong', (backend) => {
       expect(leases).toEqual({ count: 5 });
     });
 
-    test('does no harm to a second worker, whose clock is right', async () => {
+    test('does not affect a second worker with the right clock', async () => {
       await startWorker(0);
       const wrong = await startWorker(shiftMs);
-      const { companyId, runIds, effects } = await serveInTurns();
-      expect(await outcomeOnceServed(queue, database.sql, runIds)).toEqual({ ...effects, violations: [] });
+      const { companyId, runIds, effects } = await runTwiceOnEachWorkspace();
+      expect(await outcomeOnceCompleted(queue, database.sql, runIds)).toEqual({ ...effects, violations: [] });
 
       wrong.kill('SIGKILL');
       await wrong.ended;
-      await untilSwept(await insertLapsedLease(companyId));
+      await untilSwept(await insertExpiredLease(companyId));
     });
   });
 });

@@ -2,9 +2,8 @@ import ssh2 from 'ssh2';
 import { watchQueries } from './watched-queries.ts';
 
 /**
- * Loaded before a worker: its process dies at a step of what it does for the run `CRASH_ON_RUN`, the one that
- * `CRASH_AT_STEP` counts to. Steps are the commits of operations, and the beginnings and ends of scripts on a host.
- * Each is announced on stderr before it is taken.
+ * Preload of a worker: kills its process at step number `CRASH_AT_STEP` of its work for the run `CRASH_ON_RUN`. Steps are
+ * the commits of operations, and the starts and ends of scripts on a host. Each is written to stderr when it is reached.
  */
 const runId = process.env['CRASH_ON_RUN'];
 const crashAt = Number(process.env['CRASH_AT_STEP']);
@@ -13,14 +12,14 @@ if (runId === undefined || !Number.isInteger(crashAt)) throw new Error('CRASH_ON
 let isArmed = false;
 let steps = 0;
 
-function step(what: string): void {
+function reach(what: string): void {
   if (!isArmed) return;
   steps += 1;
   process.stderr.write(`step ${steps}: ${what}\n`);
   if (steps === crashAt) process.kill(process.pid, 'SIGKILL');
 }
 
-/** Connections that are in the transaction of an operation: each begins with the locks of companies. */
+/** Connections in the transaction of an operation, which begins by locking companies. */
 const inOperation = new WeakSet<object>();
 
 watchQueries(({ client, texts, isAbout, isTransaction }) => {
@@ -29,7 +28,7 @@ watchQueries(({ client, texts, isAbout, isTransaction }) => {
     inOperation.add(client);
   }
   const commits = isTransaction || texts.includes('commit');
-  return commits && inOperation.delete(client) ? () => step('committed') : undefined;
+  return commits && inOperation.delete(client) ? () => reach('committed') : undefined;
 });
 
 type Exec = (
@@ -41,9 +40,9 @@ const client = ssh2.Client.prototype as unknown as { exec: Exec };
 const { exec } = client;
 
 client.exec = function execAndCount(command, callback) {
-  step('script begins');
+  reach('script starts');
   return exec.call(this, command, (error, channel) => {
-    channel?.once('close', () => step('script ended'));
+    channel?.once('close', () => reach('script ended'));
     callback(error, channel);
   });
 };

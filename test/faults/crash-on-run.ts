@@ -1,6 +1,6 @@
 import { watchQueries } from './watched-queries.ts';
 
-/** Loaded before a worker: its process dies at once of any transaction that has to do with the run `CRASH_ON_RUN`. */
+/** Preload of a worker: kills its process at any query about the run `CRASH_ON_RUN`. */
 const runId = process.env['CRASH_ON_RUN'];
 if (runId === undefined || runId === '') throw new Error('CRASH_ON_RUN must be the id of a run');
 

@@ -5,17 +5,17 @@ import type { LessorQueue } from '../../src/queues/queues.ts';
 import { audit } from '../../testing/audit/invariants.ts';
 import { until } from '../../testing/until.ts';
 
-/** The queues whose jobs come from runs. */
+/** The queues of the messages of runs. */
 const RUN_QUEUES = ['run-started', 'run-finished', 'run-heartbeat'] as const;
 
-/** How long workers may take to recover from a fault, and then to serve what has piled up. */
+/** Time for workers to recover from a fault, and then to process the backlog. */
 const RECOVERY_TIMEOUT_MS = 45_000;
 
-/** What stands in Postgres of runs. */
+/** The rows of runs in Postgres, counted. */
 export interface Effects {
-  /** Runs in the ledger. */
+  /** Recorded runs. */
   runs: number;
-  /** Of these, those that ended. */
+  /** Of these, the ended ones. */
   ended: number;
   leases: number;
   live: number;
@@ -24,7 +24,7 @@ export interface Effects {
   released: number;
 }
 
-/** What should stand in Postgres of so many runs that started, of which so many succeeded. */
+/** The effects of runs that started, some of which succeeded, each exactly once. */
 export const effectsOnce = (started: number, succeeded: number): Effects => ({
   runs: started,
   ended: succeeded,
@@ -34,7 +34,7 @@ export const effectsOnce = (started: number, succeeded: number): Effects => ({
   released: succeeded,
 });
 
-/** What stands in Postgres of the given runs. */
+/** The effects of the given runs. */
 export async function effectsOf(sql: Sql, runIds: readonly string[]): Promise<Effects> {
   const [effects] = await sql<[Effects]>`
     select
@@ -52,7 +52,7 @@ export async function effectsOf(sql: Sql, runIds: readonly string[]): Promise<Ef
   return { ...effects };
 }
 
-/** Waits until this stands in Postgres of the given runs. */
+/** Waits until the given runs have these effects. */
 export async function untilEffects(sql: Sql, runIds: readonly string[], wanted: Partial<Effects>): Promise<void> {
   await until(
     async () => {
@@ -65,8 +65,8 @@ export async function untilEffects(sql: Sql, runIds: readonly string[], wanted: 
   );
 }
 
-/** Waits until no job of a run is left, whether to be done or failed. */
-export async function untilAllServed(queue: (name: QueueName) => LessorQueue): Promise<void> {
+/** Waits until every job of a run is completed, and none has failed. */
+export async function untilAllCompleted(queue: (name: QueueName) => LessorQueue): Promise<void> {
   await until(
     async () => {
       for (const name of RUN_QUEUES) {
@@ -80,12 +80,12 @@ export async function untilAllServed(queue: (name: QueueName) => LessorQueue): P
   );
 }
 
-/** Waits until no job is left, and returns what stands in Postgres then, with every invariant that does not hold. */
-export async function outcomeOnceServed(
+/** Waits until every job is completed, and returns the effects of the runs with all violations of invariants. */
+export async function outcomeOnceCompleted(
   queue: (name: QueueName) => LessorQueue,
   sql: Sql,
   runIds: readonly string[],
 ): Promise<Effects & { violations: Violation[] }> {
-  await untilAllServed(queue);
+  await untilAllCompleted(queue);
   return { ...(await effectsOf(sql, runIds)), violations: await audit(sql) };
 }

@@ -43,7 +43,7 @@ describe('a kept data directory', () => {
     expect(await query(second.url, 'select answer from kept')).toEqual([{ answer: 42 }]);
   });
 
-  test('is refused to a second server while the first one runs', async () => {
+  test('is rejected for a second server while the first one runs', async () => {
     const dataDirectory = await makeDirectory();
     const first = await start({ dataDirectory });
     await expect(start({ dataDirectory })).rejects.toMatchObject({ code: 'data_directory_in_use' });
@@ -57,7 +57,7 @@ describe('a kept data directory', () => {
     expect(await readdir(dataDirectory)).toEqual(['cluster']);
   });
 
-  test.runIf(process.getuid?.() === 0)('is refused to root where the server could not enter it', async () => {
+  test.runIf(process.getuid?.() === 0)('is rejected under root when the server could not enter it', async () => {
     const closed = await makeDirectory();
     await chmod(closed, 0o700);
     const attempt = start({ dataDirectory: join(closed, 'data') });
@@ -104,7 +104,7 @@ function spawnOwner(kind: 'lasting' | 'idle' = 'lasting', environment: NodeJS.Pr
   return owner;
 }
 
-/** As a terminal does on Ctrl-C: the whole process group is told. */
+/** Signals the whole process group, as a terminal does on Ctrl-C. */
 function signalGroup({ pid }: ChildProcess, signal: NodeJS.Signals): void {
   if (pid === undefined) throw new Error('the owner has not started');
   process.kill(-pid, signal);

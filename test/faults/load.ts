@@ -1,9 +1,9 @@
-import { setTimeout as delay } from 'node:timers/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { QueueUnreachableError } from '../../src/contracts/index.ts';
 import type { HeartbeatProducer } from '../../src/producers/producer.ts';
 import { runStarted } from '../support/factories.ts';
 
-/** Runs of several companies, which are published one after the other, as a heartbeat service does. */
+/** Runs of several companies, published one after another, as by a heartbeat service. */
 export interface Load {
   readonly runIds: readonly string[];
   /** Resolves once every start is accepted, each of them published twice. */
@@ -14,10 +14,10 @@ export interface Load {
 
 const COMPANIES = 8;
 
-/** Between two publications: a load that lasts for a while, and that the workers can bear. */
+/** Between two messages: a load that lasts for a while without overloading the workers. */
 const PACE_MS = 5;
 
-/** A service tries again until publishing resolves: from then on nothing may be lost. */
+/** Between two attempts to publish: once publishing resolves, nothing may be lost. */
 const RETRY_MS = 100;
 
 export function createLoad(producer: HeartbeatProducer, count: number): Load {
@@ -29,7 +29,7 @@ export function createLoad(producer: HeartbeatProducer, count: number): Load {
     const accepted: Promise<void>[] = [];
     for (const run of runs) {
       accepted.push(untilAccepted(() => publish(run)).then(() => untilAccepted(() => publish(run))));
-      await delay(PACE_MS);
+      await sleep(PACE_MS);
     }
     await Promise.all(accepted);
   };
@@ -47,7 +47,7 @@ async function untilAccepted(publish: () => Promise<unknown>): Promise<void> {
       return;
     } catch (error) {
       if (!(error instanceof QueueUnreachableError)) throw error;
-      await delay(RETRY_MS);
+      await sleep(RETRY_MS);
     }
   }
 }

@@ -13,7 +13,7 @@ import type { RestartablePostgres } from '../../testing/stores/postgres-server.t
 import { startRestartableRedis } from '../../testing/stores/redis-server.ts';
 import type { RestartableRedis } from '../../testing/stores/redis-server.ts';
 
-/** A migrated Postgres of a suite's own, which may be ended and started again. It is there within hooks and tests. */
+/** A migrated Postgres of a suite's own, which can be restarted. Available within hooks and tests. */
 export function useOwnPostgres(): { readonly server: RestartablePostgres; readonly sql: Sql } {
   let opened: { server: RestartablePostgres; sql: Sql } | undefined;
   beforeAll(async () => {
@@ -36,7 +36,7 @@ export function useOwnPostgres(): { readonly server: RestartablePostgres; readon
   };
 }
 
-/** Runs a suite that ends and starts a Redis of its own. Where none can be started it is skipped, but never in CI. */
+/** Runs a suite with a Redis of its own, which can be restarted. Skipped where none can be started, but never in CI. */
 export function describeOnOwnRedis(name: string, suite: (redis: { readonly server: RestartableRedis }) => void): void {
   if (whyNoRedisServer !== undefined && process.env['CI'] === 'true') {
     throw new Error(`the fault suite needs a Redis of its own in CI: ${whyNoRedisServer}`);
@@ -56,7 +56,7 @@ export function describeOnOwnRedis(name: string, suite: (redis: { readonly serve
   });
 }
 
-/** The queues of stores that are known only within a test, closed after it. */
+/** Queues of stores that are known only within a test, closed after it. */
 export function openQueuesOf({ queueUrl, prefix }: Omit<ProcessStores, 'database'>): (name: QueueName) => LessorQueue {
   const queues = openQueues(queueUrl, { role: 'consumer', prefix, onError: () => undefined });
   onTestFinished(() => queues.close());

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { describeOnEachBackend } from '../support/queues.ts';
 import { useOwnPostgres } from './own-servers.ts';
-import { ALL_ONCE, outcomeOfRestarts } from './restarts.ts';
+import { ALL_ONCE, outcomeOfRestarts } from './restart-outcome.ts';
 
 describeOnEachBackend('Postgres under load', ({ kind, queueUrl, prefix }) => {
   const own = useOwnPostgres();
@@ -9,7 +9,7 @@ describeOnEachBackend('Postgres under load', ({ kind, queueUrl, prefix }) => {
   test.for([
     ['is restarted', 'fast'],
     ['crashes and recovers', 'immediate'],
-  ] as const)('no-loss: when it %s, all is served once', async ([, mode]) => {
+  ] as const)('no-loss: every job has its effect once when Postgres %s', async ([, mode]) => {
     const database = own.server;
     const stores = { database, queueUrl: kind === 'postgres' ? database.url : queueUrl, prefix };
     expect(await outcomeOfRestarts(stores, own.sql, () => own.server.restart(mode))).toEqual(ALL_ONCE);

@@ -10,13 +10,13 @@ export async function openProxy(targetUrl: string): Promise<TcpProxy> {
   return proxy;
 }
 
-/** The stores of one worker, each through a proxy: also where both are one server, the two are apart. */
+/** The stores of one worker, each through its own proxy, also where both are one server. */
 export interface ProxiedStores extends ProcessStores {
   databaseProxy: TcpProxy;
   queueProxy: TcpProxy;
 }
 
-/** The suite's stores as a worker sees them whose connections can be meddled with. */
+/** Opens proxies in front of the suite's stores. */
 export async function openProxies({ database, queueUrl, prefix }: Backend): Promise<ProxiedStores> {
   const databaseProxy = await openProxy(database.url);
   const queueProxy = await openProxy(queueUrl);

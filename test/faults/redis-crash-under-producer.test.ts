@@ -5,13 +5,13 @@ import { createHeartbeatProducer } from '../../src/producers/producer.ts';
 import { whyNoRedisServer } from '../../testing/stores/redis-server.ts';
 import { startRestartableRedis } from '../../testing/stores/redis-server.ts';
 
-const unlessRunnable = whyNoRedisServer === undefined ? '' : ` (not run: ${whyNoRedisServer})`;
+const notRun = whyNoRedisServer === undefined ? '' : ` (not run: ${whyNoRedisServer})`;
 
-/** So many that a command of one of them is under way whenever Redis is killed. */
+/** Enough for a command of one of them to be in flight whenever Redis is killed. */
 const WAITS = 300;
 
 test.skipIf(whyNoRedisServer !== undefined)(
-  `a Redis that is killed under many waits for a lease rejects each of them, and nothing else${unlessRunnable}`,
+  `each wait for a lease rejects when Redis is killed, and nothing else does${notRun}`,
   async () => {
     const redis = await startRestartableRedis();
     onTestFinished(() => redis.close());
@@ -22,7 +22,7 @@ test.skipIf(whyNoRedisServer !== undefined)(
     const waits = runs.map(({ runId }) => producer.waitForLease(runId, { timeoutMs: 1_500 }));
     const ended = Promise.allSettled(waits);
     await redis.stop('SIGKILL');
-    // What rejects with nobody to handle it fails the test by itself, as it would end a heartbeat service.
+    // An unhandled rejection fails the test, as it would end a heartbeat service.
     for (const wait of await ended) {
       expect(wait).toMatchObject({ status: 'rejected', reason: expect.any(QueueUnreachableError) as unknown });
     }

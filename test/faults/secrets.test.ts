@@ -13,7 +13,7 @@ import type { Backend } from '../support/queues.ts';
 import { describeOnSshd, openSshHost } from '../support/ssh-host.ts';
 import { until } from '../../testing/until.ts';
 
-/** A password that Postgres does not ask for here, unless it has asked for one already. */
+/** Adds a password, which this Postgres does not check, unless the URL has one. */
 function withPassword(url: string, password: string): string {
   const parsed = new URL(url);
   parsed.password ||= password;
@@ -24,7 +24,7 @@ describeOnEachBackend('secrets', (backend) => {
   const { database } = backend;
 
   describeOnSshd('on an SSH host', () => {
-    test('appear nowhere: in no table, queue, log, message or remote process', async () => {
+    test('secrets appear in no table, queue, log, message or remote process', async () => {
       const host = await openSshHost();
       const privateKey = await readFile(host.server.privateKeyPath, 'utf8');
       const secretKey = randomBytes(32).toString('hex');
@@ -50,7 +50,7 @@ describeOnEachBackend('secrets', (backend) => {
         // The variable holds no key: whatever is in it must not be repeated.
         noKey: { ...host.config, privateKey: 'env:PLANTED_VARIABLE' },
         wrongUser: { ...sealed, username: 'nobody-of-this-name' },
-        away: { ...sealed, port: 1 },
+        unreachable: { ...sealed, port: 1 },
       };
       const worker = spawnWorker(
         { database: { url: env.DATABASE_URL }, queueUrl: env.QUEUE_URL, prefix: backend.prefix },
@@ -81,7 +81,7 @@ describeOnEachBackend('secrets', (backend) => {
         execute('wrongly sealed', configs.wronglySealed, ...printAll),
         execute('no key', configs.noKey, ...printAll),
         execute('wrong user', configs.wrongUser, ...printAll),
-        execute('away', configs.away, ...printAll),
+        execute('unreachable', configs.unreachable, ...printAll),
         spawnLessor(
           [
             'environments',
@@ -107,7 +107,7 @@ describeOnEachBackend('secrets', (backend) => {
           select from lessor.environment_leases where status = 'active' and company_id = ${companyId}`;
           return live.length === 0;
         },
-        { what: 'every lease having ended' },
+        { what: 'the end of every lease' },
       );
       worker.kill('SIGTERM');
       await worker.ended;
@@ -120,7 +120,7 @@ describeOnEachBackend('secrets', (backend) => {
         ...(await tablesOf(database.sql)),
         ...(await keysOf(backend)),
       };
-      // What is searched is there: ids that must be everywhere are found.
+      // The search covers what it should: ids that must be everywhere are found.
       expect(everything['log of the worker']).toContain(companyId);
       expect(everything['table lessor.environments']).toContain('sealed:v1:');
       const queues = Object.entries(everything).filter(([name]) => /^(key|table bullmq)/.test(name));

@@ -1,4 +1,4 @@
-/** Loaded before a worker: its process takes it to be `CLOCK_SHIFT_MS` later than it is. */
+/** Preload of a worker: its clock is `CLOCK_SHIFT_MS` ahead. */
 export const shift = Number(process.env['CLOCK_SHIFT_MS']);
 if (!Number.isFinite(shift)) throw new Error('CLOCK_SHIFT_MS must be a number of milliseconds');
 

@@ -13,8 +13,8 @@ import { describeOnSshd, openSshHost } from '../support/ssh-host.ts';
 import { until } from '../../testing/until.ts';
 
 /**
- * The commits of a start, of the beginning of its acquisition and of its result, with a script on the host in between;
- * of the end, of the beginning of the cleanup and of its result, with another script in between.
+ * The commits of the start, of the begin of its acquisition and of its result, with a script on the host in between; the
+ * commits of the end, of the begin of the cleanup and of its result, with another script in between.
  */
 const STEPS = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10];
 
@@ -38,41 +38,44 @@ describeOnSshd('on an SSH host', () => {
         return lease;
       };
 
-      test.for(STEPS)('no-leak: leaves nothing there, and no live lease after a sweep, at step %i', async (step) => {
-        const host = await openSshHost();
-        const companyId = await insertCompany(database.sql);
-        const { config } = host;
-        const agent = await insertEnvironment(database.sql, { companyId, driver: 'ssh', name: 'host', config });
-        const run = runStarted({ companyId, environment: { agent } });
-        const doomed = spawnWorker(backend, FLAGS, {
-          env: { CRASH_ON_RUN: run.runId, CRASH_AT_STEP: String(step) },
-          preloads: [new URL('./crash-at-step.ts', import.meta.url)],
-        });
-        await doomed.untilLogged('worker started');
+      test.for(STEPS)(
+        'no-leak: a worker killed at step %i leaves nothing on the host, and no live lease after a sweep',
+        async (step) => {
+          const host = await openSshHost();
+          const companyId = await insertCompany(database.sql);
+          const { config } = host;
+          const agent = await insertEnvironment(database.sql, { companyId, driver: 'ssh', name: 'host', config });
+          const run = runStarted({ companyId, environment: { agent } });
+          const doomed = spawnWorker(backend, FLAGS, {
+            env: { CRASH_ON_RUN: run.runId, CRASH_AT_STEP: String(step) },
+            preloads: [new URL('./crash-at-step.ts', import.meta.url)],
+          });
+          await doomed.untilLogged('worker started');
 
-        const producer = openProducer(backend);
-        await producer.runStarted(run);
-        const isActive = async () => (await leaseOf(run.runId))?.status === 'active';
-        const isDead = async () => doomed.log().includes(`step ${step}:`);
-        await until(async () => (await isActive()) || (await isDead()), { what: 'a lease, or a death' });
-        const wasActive = await isActive();
-        if (wasActive) leaveRunning((await leaseOf(run.runId))!);
-        await producer.runFinished(runFinished(run));
-        expect(await doomed.ended).toBe('SIGKILL');
+          const producer = openProducer(backend);
+          await producer.runStarted(run);
+          const isActive = async () => (await leaseOf(run.runId))?.status === 'active';
+          const isDead = async () => doomed.log().includes(`step ${step}:`);
+          await until(async () => (await isActive()) || (await isDead()), { what: 'an active lease or the crash' });
+          const wasActive = await isActive();
+          if (wasActive) leaveRunning((await leaseOf(run.runId))!);
+          await producer.runFinished(runFinished(run));
+          expect(await doomed.ended).toBe('SIGKILL');
 
-        spawnWorker(backend, FLAGS);
-        await until(
-          async () => {
-            await letTimePass(database.sql, run.runId);
-            return (await leaseOf(run.runId))?.status === 'released';
-          },
-          { timeoutMs: 60_000, what: 'the lease being released' },
-        );
-        expect(await host.leftByLeases()).toEqual([]);
-        const told = await eventsOf(database.sql, companyId);
-        expect(told).toEqual(told.length === 1 ? ['lease_released'] : ['lease_acquired', 'lease_released']);
-        expect(told).toHaveLength(wasActive ? 2 : told.length);
-      });
+          spawnWorker(backend, FLAGS);
+          await until(
+            async () => {
+              await letTimePass(database.sql, run.runId);
+              return (await leaseOf(run.runId))?.status === 'released';
+            },
+            { timeoutMs: 60_000, what: 'the lease being released' },
+          );
+          expect(await host.leftByLeases()).toEqual([]);
+          const events = await eventsOf(database.sql, companyId);
+          expect(events).toEqual(events.length === 1 ? ['lease_released'] : ['lease_acquired', 'lease_released']);
+          expect(events).toHaveLength(wasActive ? 2 : events.length);
+        },
+      );
     },
     { audited: true },
   );
@@ -81,7 +84,7 @@ describeOnSshd('on an SSH host', () => {
 describeOnSshd('the steps of a lease on an SSH host', () => {
   const database = useDatabase({ audited: true });
 
-  test('are those at which a worker is killed above, and no others', async () => {
+  test('are the ones at which a worker is killed above, and no others', async () => {
     const stores = { database, queueUrl: database.url, prefix: 'steps' };
     const host = await openSshHost();
     const companyId = await insertCompany(database.sql);
@@ -108,7 +111,7 @@ describeOnSshd('the steps of a lease on an SSH host', () => {
   });
 });
 
-/** Something that the run of a lease has left running on the host. */
+/** Starts a process on the host that outlives the run of the lease. */
 function leaveRunning({ provider_lease_id: place }: Lease): void {
   const child = spawn('sleep', ['600'], {
     detached: true,
@@ -119,7 +122,7 @@ function leaveRunning({ provider_lease_id: place }: Lease): void {
   onTestFinished(() => void child.kill('SIGKILL'));
 }
 
-/** Instead of waiting: nobody is held to be acquiring any more, and no job to be on its way. */
+/** Backdates the lease, instead of waiting: its acquisition has timed out, and its release job is overdue. */
 async function letTimePass(sql: Sql, runId: string): Promise<void> {
   await sql`
     update lessor.environment_leases set

@@ -3,7 +3,7 @@ import { SshConnection } from '../../src/ssh/connection.ts';
 import { describeOnSshd, noAbort, secrets, useSshHost } from '../support/ssh-host.ts';
 import { openProxy } from './proxies.ts';
 
-/** What is promised of a dead host: it is noticed within seconds. */
+/** A dead host is detected within seconds. */
 const NOTICED_WITHIN_MS = 10_000;
 
 describeOnSshd('a connection to sshd, as it is by default,', () => {
@@ -19,7 +19,7 @@ describeOnSshd('a connection to sshd, as it is by default,', () => {
     return { proxy, connection };
   }
 
-  test('is known to be dead within seconds, also by a script under way', async () => {
+  test('is closed within seconds when the host falls silent, and rejects a running script', async () => {
     const { proxy, connection } = await connectThroughProxy();
     const script = connection.runScript('sleep 60', { signal: noAbort() });
     const before = performance.now();
@@ -37,7 +37,7 @@ describeOnSshd('a connection to sshd, as it is by default,', () => {
     expect(connection.isOpen).toBe(true);
   });
 
-  test('survives being busy with as much as it carries', async () => {
+  test('stays open while it is saturated with data', async () => {
     const { connection } = await connectThroughProxy();
     const channel = await connection.exec('exec head -c 300000000 /dev/zero');
     let bytes = 0;

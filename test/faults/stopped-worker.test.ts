@@ -4,17 +4,17 @@ import { spawnWorker } from '../consumers/processes.ts';
 import type { NodeProcess } from '../../testing/processes.ts';
 import { runStarted } from '../support/factories.ts';
 import { describeOnEachBackend } from '../support/queues.ts';
-import { effectsOnce, outcomeOnceServed, untilAllServed, untilEffects } from './effects.ts';
-import { SHORT_LOCKS, startInterruptedWorker } from './interrupted-worker.ts';
-import type { InterruptedWorker } from './interrupted-worker.ts';
+import { effectsOnce, outcomeOnceCompleted, untilAllCompleted, untilEffects } from './effects.ts';
+import { SHORT_LOCKS, startInterruptedWorker } from './interrupted-worker-fixture.ts';
+import type { InterruptedWorker } from './interrupted-worker-fixture.ts';
 import { holdActivityLog } from './locks.ts';
 
-describeOnEachBackend('a worker that is stopped for longer than its locks last, and goes on', (backend) => {
+describeOnEachBackend('a worker that is suspended for longer than its locks last, and resumed', (backend) => {
   const { database } = backend;
   const queue = useQueues(backend);
 
-  /** Ends the successor, so that the worker that went on has to serve one more run of the company. */
-  async function serveOneMore({ companyId, worker }: InterruptedWorker, successor: NodeProcess): Promise<void> {
+  /** Resumes the worker and kills its successor, so that the resumed worker has to process one more run. */
+  async function processOneMore({ companyId, worker }: InterruptedWorker, successor: NodeProcess): Promise<void> {
     worker.kill('SIGCONT');
     successor.kill('SIGKILL');
     await successor.ended;
@@ -23,11 +23,11 @@ describeOnEachBackend('a worker that is stopped for longer than its locks last, 
     await untilEffects(database.sql, [run.runId], effectsOnce(1, 0));
   }
 
-  test('one-lease: two workers on one job, as the first had not acknowledged its commit, come to one lease', async () => {
+  test('one-lease: a job whose commit was not acknowledged is processed again by another worker, with one lease', async () => {
     const interrupted = await startInterruptedWorker(backend, queue);
     const { worker, stores, companyId, runIds, after } = interrupted;
     const release = await lockCompany(database.sql, companyId);
-    await interrupted.publishUntilTakenUp();
+    await interrupted.publishUntilActive();
     await untilBlocked(database.sql);
     stores.queueProxy.hold();
     await release();
@@ -35,17 +35,17 @@ describeOnEachBackend('a worker that is stopped for longer than its locks last, 
     worker.kill('SIGSTOP');
 
     const successor = spawnWorker(backend, SHORT_LOCKS);
-    await untilAllServed(queue);
+    await untilAllCompleted(queue);
     stores.queueProxy.heal();
-    await serveOneMore(interrupted, successor);
-    expect(await outcomeOnceServed(queue, database.sql, runIds)).toEqual({ ...after, violations: [] });
+    await processOneMore(interrupted, successor);
+    expect(await outcomeOnceCompleted(queue, database.sql, runIds)).toEqual({ ...after, violations: [] });
   });
 
-  test('no-loss: in the midst of a transaction it does not keep its successor from the company for ever', async () => {
+  test('no-loss: a suspended transaction does not block the company for its successor indefinitely', async () => {
     const interrupted = await startInterruptedWorker(backend, queue);
     const { worker, runIds, after } = interrupted;
     const release = await holdActivityLog(database.sql);
-    await interrupted.publishUntilTakenUp();
+    await interrupted.publishUntilActive();
     await untilBlocked(database.sql);
     worker.kill('SIGSTOP');
 
@@ -53,8 +53,8 @@ describeOnEachBackend('a worker that is stopped for longer than its locks last, 
     await successor.untilLogged('worker started');
     await release();
     await untilEffects(database.sql, runIds, after);
-    await untilAllServed(queue);
-    await serveOneMore(interrupted, successor);
-    expect(await outcomeOnceServed(queue, database.sql, runIds)).toEqual({ ...after, violations: [] });
+    await untilAllCompleted(queue);
+    await processOneMore(interrupted, successor);
+    expect(await outcomeOnceCompleted(queue, database.sql, runIds)).toEqual({ ...after, violations: [] });
   });
 });

@@ -1,22 +1,22 @@
 import { Client } from 'pg';
 import { Pipeline } from '../../src/db/pipeline.ts';
 
-/** What a client of Postgres is asked for at once. */
+/** A query, or a pipelined transaction, of a client of Postgres. */
 export interface WatchedQuery {
   client: Client;
-  /** Of one statement, or of several that are sent in one go. */
+  /** The text of the statement, or of each statement of a pipelined transaction. */
   texts: string[];
-  /** Whether it has to do with a run, by what it says or by the values that are bound to it. */
+  /** Whether its texts or values name the run. */
   isAbout: (runId: string) => boolean;
-  /** Whether it is carried out as a transaction of its own. */
+  /** Whether it is a transaction of its own. */
   isTransaction: boolean;
 }
 
 type Query = (this: Client, statement: { text?: string } | string | Pipeline, ...rest: unknown[]) => unknown;
 
 /**
- * Has each query of this process looked at before it is sent, in a module that is loaded before a worker.
- * @param watch may return what is to be done once the query has been answered well, before anyone else hears of it
+ * Calls `watch` with each query of this process before it is sent. For preloads of a worker.
+ * @param watch may return a function, which is called once the query has succeeded, before its caller gets the result
  */
 export function watchQueries(watch: (query: WatchedQuery) => (() => void) | undefined): void {
   const prototype = Client.prototype as unknown as { query: Query };
@@ -25,17 +25,17 @@ export function watchQueries(watch: (query: WatchedQuery) => (() => void) | unde
   prototype.query = function watchAndQuery(statement, ...rest) {
     const isTransaction = statement instanceof Pipeline;
     const texts = isTransaction ? statement.statements.map(({ text }) => text) : [textOf(statement)];
-    const said = isTransaction ? statement.statements : [statement, rest[0]];
+    const content = isTransaction ? statement.statements : [statement, rest[0]];
     const afterwards = watch({
       client: this,
       texts,
-      isAbout: (runId) => texts.some((text) => text.includes('lessor.')) && JSON.stringify(said).includes(runId),
+      isAbout: (runId) => texts.some((text) => text.includes('lessor.')) && JSON.stringify(content).includes(runId),
       isTransaction,
     });
     const result = query.call(this, statement, ...rest);
     if (afterwards === undefined) return result;
     if (isTransaction) {
-      // Whoever asked hears of a failure.
+      // The caller handles a failure.
       statement.rows.then(afterwards, () => undefined);
       return result;
     }

@@ -14,17 +14,17 @@ import { spawnPublisher, spawnWorker } from '../consumers/processes.ts';
 
 const TIMEOUT_MS = 60_000;
 
-describeOnEachBackend('a killed process', (backend) => {
+describeOnEachBackend('stalled-job recovery', (backend) => {
   const { database } = backend;
   const queue = useQueues(backend);
 
   test(
-    'no-loss: what a worker had taken up when it was killed is served by another one, once',
+    'no-loss: the active jobs of a killed worker are recovered by another one, and have their effect once',
     { timeout: TIMEOUT_MS },
     async () => {
       const companies = await Promise.all(Array.from({ length: 10 }, () => insertCompany(database.sql)));
       const starts = Array.from({ length: 100 }, (_, number) => runStarted({ companyId: companies[number % 10]! }));
-      // Work on one company hangs, so the worker is killed while jobs are under way for certain.
+      // Work for one company is blocked, so jobs are certainly in flight when the worker is killed.
       const release = await lockCompany(database.sql, companies[5]!);
       const doomed = spawnWorker(backend, ['--lock-duration', '1s', '--concurrency', '40']);
       await doomed.untilLogged('worker started');

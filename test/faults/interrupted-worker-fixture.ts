@@ -7,30 +7,30 @@ import type { NodeProcess } from '../../testing/processes.ts';
 import { insertCompany, runStarted } from '../support/factories.ts';
 import type { Backend } from '../support/queues.ts';
 import { until } from '../../testing/until.ts';
-import { effectsOnce, untilAllServed, untilEffects } from './effects.ts';
+import { effectsOnce, untilAllCompleted, untilEffects } from './effects.ts';
 import { openProxies } from './proxies.ts';
 import type { ProxiedStores } from './proxies.ts';
 
-/** Jobs of a worker that is gone are taken over soon. */
+/** Jobs of a killed worker are soon recovered. */
 export const SHORT_LOCKS = ['--lock-duration', '1s'] as const;
 
-/** Runs that end, and as many that start, while the worker is interrupted. */
+/** How many runs end, and how many start, while the worker is interrupted. */
 const RUNS = 10;
 
-/** A worker that has served some starts, and is about to be interrupted in what comes next. */
+/** A worker that has processed some starts, to be interrupted while it processes the next jobs. */
 export interface InterruptedWorker {
   worker: NodeProcess;
   stores: ProxiedStores;
   companyId: string;
   runIds: readonly string[];
-  /** What must stand in Postgres of the runs before the interruption, and once all is served. */
+  /** The effects of the runs before the interruption, and once every job is completed. */
   before: ReturnType<typeof effectsOnce>;
   after: ReturnType<typeof effectsOnce>;
-  /** Publishes ends of the runs that started and starts of others, and waits until the worker has taken them all up. */
-  publishUntilTakenUp(): Promise<void>;
+  /** Publishes ends of the started runs and starts of others, and waits until the worker has fetched all of them. */
+  publishUntilActive(): Promise<void>;
 }
 
-/** Starts a worker of one company's runs on stores whose connections can be meddled with. */
+/** Starts a worker for the runs of one company, whose connections go through proxies. */
 export async function startInterruptedWorker(
   backend: Backend,
   queue: (name: QueueName) => LessorQueue,
@@ -49,7 +49,7 @@ export async function startInterruptedWorker(
   await worker.untilLogged('worker started');
   await Promise.all(ending.map((run) => producer.runStarted(run)));
   await untilEffects(sql, runIds, effectsOnce(RUNS, 0));
-  await untilAllServed(queue);
+  await untilAllCompleted(queue);
 
   return {
     worker,
@@ -58,15 +58,15 @@ export async function startInterruptedWorker(
     runIds,
     before: effectsOnce(RUNS, 0),
     after: effectsOnce(2 * RUNS, RUNS),
-    async publishUntilTakenUp() {
+    async publishUntilActive() {
       const ends = ending.map(({ runId }) => producer.runFinished({ companyId, runId, status: 'succeeded' }));
       await Promise.all([...ends, ...starting.map((run) => producer.runStarted(run))]);
-      await until(async () => (await activeJobs(queue)) === 2 * RUNS, { what: 'every job being taken up' });
+      await until(async () => (await activeJobs(queue)) === 2 * RUNS, { what: 'every job being active' });
     },
   };
 }
 
-/** Jobs that a worker has taken up and not acknowledged. */
+/** Jobs that a worker has fetched and not acknowledged. */
 export async function activeJobs(queue: (name: QueueName) => LessorQueue): Promise<number> {
   const counts = await Promise.all([queue('run-started').getActiveCount(), queue('run-finished').getActiveCount()]);
   return counts[0] + counts[1];

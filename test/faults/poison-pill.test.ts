@@ -7,11 +7,11 @@ import { insertCompany, runStarted } from '../support/factories.ts';
 import { describeOnEachBackend } from '../support/queues.ts';
 import { until } from '../../testing/until.ts';
 import { effectsOf, effectsOnce } from './effects.ts';
-import { SHORT_LOCKS } from './interrupted-worker.ts';
+import { SHORT_LOCKS } from './interrupted-worker-fixture.ts';
 
 const NEIGHBOURS = 20;
 
-/** Starts a replica again whenever it has crashed, as an orchestrator does, until the test ends. Returns the count. */
+/** Restarts a replica whenever it has crashed, as an orchestrator does, until the test ends. Returns the crash count. */
 function keepRunning(start: () => NodeProcess): () => number {
   let crashes = 0;
   const over = new AbortController();
@@ -26,11 +26,11 @@ function keepRunning(start: () => NodeProcess): () => number {
   return () => crashes;
 }
 
-describeOnEachBackend('a job that makes its worker crash', (backend) => {
+describeOnEachBackend('a job that crashes its worker', (backend) => {
   const { database } = backend;
   const queue = useQueues(backend);
 
-  test('isolated: fails alone after five crashes, with its reason, and its neighbours are served once', async () => {
+  test('isolated: a job that crashes its worker fails on its own after five crashes, and its neighbours are processed once', async () => {
     const companyId = await insertCompany(database.sql);
     const poisonPill = runStarted({ companyId });
     const neighbours = Array.from({ length: NEIGHBOURS }, () => runStarted({ companyId }));
@@ -56,7 +56,7 @@ describeOnEachBackend('a job that makes its worker crash', (backend) => {
     expect(crashes()).toBe(5);
 
     await until(async () => (await queue('run-started').getCompletedCount()) === NEIGHBOURS, {
-      what: 'the neighbours being served',
+      what: 'the neighbours being completed',
     });
     const neighbourIds = neighbours.map((run) => run.runId);
     expect(await effectsOf(database.sql, neighbourIds)).toEqual(effectsOnce(NEIGHBOURS, 0));

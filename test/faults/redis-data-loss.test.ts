@@ -7,22 +7,22 @@ import { useDatabase } from '../support/database.ts';
 import { startRestartableRedis } from '../../testing/stores/redis-server.ts';
 import { until } from '../../testing/until.ts';
 
-const unlessRunnable = whyNoRedisServer === undefined ? '' : ` (not run: ${whyNoRedisServer})`;
+const notRun = whyNoRedisServer === undefined ? '' : ` (not run: ${whyNoRedisServer})`;
 
 const RUNS = 500;
 const TTL_SECONDS = 3;
 const SWEEP_INTERVAL_MS = 500;
 
-/** A sweep comes at once after its schedule was put back, which is within an interval of its loss. */
+/** The schedule is restored within one interval of its loss, and a sweep follows right away. */
 const ONE_SWEEP_SECONDS = (2 * SWEEP_INTERVAL_MS) / 1_000;
 
-/** What a busy machine may add. */
+/** For a busy machine. */
 const MARGIN_SECONDS = 2;
 
-describe.skipIf(whyNoRedisServer !== undefined)(`Redis loses everything${unlessRunnable}`, () => {
+describe.skipIf(whyNoRedisServer !== undefined)(`Redis loses all data${notRun}`, () => {
   const database = useDatabase({ audited: true });
 
-  /** How the leases stand, by status and whether they say why. */
+  /** The leases, counted by status and by whether they have a reason. */
   const leases = async () => {
     const rows = await database.sql<{ status: string; explained: boolean; count: number }[]>`
       select status, failure_reason is not null as explained, count(*)::int as count
@@ -37,11 +37,11 @@ describe.skipIf(whyNoRedisServer !== undefined)(`Redis loses everything${unlessR
         if (JSON.stringify(found) !== JSON.stringify(wanted)) throw new Error(JSON.stringify(found));
         return true;
       },
-      { timeoutMs: 30_000, what: 'leases as wanted' },
+      { timeoutMs: 30_000, what: 'the expected leases' },
     );
 
   test(
-    'no-leak, always-explained: in the middle of 500 live runs, and every lease ends once the ttl and a sweep have passed',
+    'no-leak, always-explained: every lease of 500 live runs ends within its ttl and a sweep after Redis lost all data',
     { timeout: 60_000 },
     async () => {
       const redis = await startRestartableRedis();
@@ -59,7 +59,7 @@ describe.skipIf(whyNoRedisServer !== undefined)(`Redis loses everything${unlessR
       const silent = runs.slice(150);
       await Promise.all(runs.map((run) => producer.runStarted({ ...run, ttlSeconds: 60 })));
       await untilLeases({ status: 'active', explained: false, count: RUNS });
-      // As if they had been acquired with this ttl just now, all at once.
+      // As if all of them had been acquired with this ttl at this moment.
       await database.sql`
         update lessor.environment_leases set expires_at = now() + make_interval(secs => ${TTL_SECONDS})
         where heartbeat_run_id = any(${silent.map((run) => run.runId)}::uuid[])`;
@@ -68,7 +68,7 @@ describe.skipIf(whyNoRedisServer !== undefined)(`Redis loses everything${unlessR
 
       await Promise.all(finished.map((run) => producer.runFinished({ ...run, status: 'succeeded' })));
       await Promise.all(renewed.map((run) => producer.renewLease(run)));
-      const [lapsing] = await database.sql<[{ last: Date }]>`
+      const [expiring] = await database.sql<[{ last: Date }]>`
         select max(expires_at) as last from lessor.environment_leases
         where heartbeat_run_id = any(${silent.map((run) => run.runId)}::uuid[])`;
 
@@ -79,7 +79,7 @@ describe.skipIf(whyNoRedisServer !== undefined)(`Redis loses everything${unlessR
       );
       const [swept] = await database.sql<[{ last: Date }]>`
         select max(released_at) as last from lessor.environment_leases where status = 'expired'`;
-      const afterSeconds = (swept.last.getTime() - lapsing.last.getTime()) / 1_000;
+      const afterSeconds = (swept.last.getTime() - expiring.last.getTime()) / 1_000;
       expect(afterSeconds).toBeLessThan(ONE_SWEEP_SECONDS + MARGIN_SECONDS);
 
       await Promise.all(

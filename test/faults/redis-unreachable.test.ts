@@ -9,9 +9,9 @@ import { startRestartableRedis } from '../../testing/stores/redis-server.ts';
 import { until } from '../../testing/until.ts';
 import { newWorker, openProducer, startWorker } from '../consumers/fixture.ts';
 
-const unlessRunnable = whyNoRedisServer === undefined ? '' : ` (not run: ${whyNoRedisServer})`;
+const notRun = whyNoRedisServer === undefined ? '' : ` (not run: ${whyNoRedisServer})`;
 
-/** A stop waits for the queue as long as it may. */
+/** A stop waits for the queue up to its timeout. */
 const QUICK = { sweepIntervalMs: 200, shutdownTimeoutMs: 200 };
 
 async function acquireLease(producer: ReturnType<typeof openProducer>, ttlSeconds = 60) {
@@ -25,7 +25,7 @@ function recordingLogger() {
   return { lines, logger: pino({ level: 'info' }, { write: (line) => lines.push(line) }) };
 }
 
-describe.skipIf(whyNoRedisServer !== undefined)(`a worker outlives its Redis${unlessRunnable}`, () => {
+describe.skipIf(whyNoRedisServer !== undefined)(`a worker whose Redis is unreachable${notRun}`, () => {
   const database = useDatabase({ audited: true });
   const backendOn = (port: number) =>
     ({ kind: 'redis', queueUrl: `redis://127.0.0.1:${port}`, prefix: 'lessor', database }) as const;
@@ -39,7 +39,7 @@ describe.skipIf(whyNoRedisServer !== undefined)(`a worker outlives its Redis${un
       { what: 'the end of the lease' },
     );
 
-  test('no-leak: leases still end when it loses everything', async () => {
+  test('no-leak: leases still end after Redis lost all data', async () => {
     const redis = await startRedisServer(await freePort());
     const backend = backendOn(redis.port);
     await startWorker(backend, QUICK);
@@ -52,7 +52,7 @@ describe.skipIf(whyNoRedisServer !== undefined)(`a worker outlives its Redis${un
     await until(() => redis.call('EXISTS', 'lessor:lease-sweep:repeat:lease-sweep'), { what: 'the schedule' });
   });
 
-  test('no-leak: leases still end while it is away', async () => {
+  test('no-leak: leases still end while Redis is unreachable', async () => {
     const redis = await startRedisServer(await freePort());
     const backend = backendOn(redis.port);
     await startWorker(backend, QUICK);
@@ -64,7 +64,7 @@ describe.skipIf(whyNoRedisServer !== undefined)(`a worker outlives its Redis${un
     });
   });
 
-  test('no-loss: jobs are served again after it was away for seconds, of which the log tells at a slowing pace', async () => {
+  test('no-loss: jobs are processed after an outage of Redis, which is logged throttled', async () => {
     const redis = await startRestartableRedis();
     onTestFinished(() => redis.close());
     const backend = backendOn(redis.port);
@@ -74,9 +74,9 @@ describe.skipIf(whyNoRedisServer !== undefined)(`a worker outlives its Redis${un
     const { run, lease } = await acquireLease(producer);
     lines.length = 0;
     await redis.stop('SIGKILL');
-    // One connection of each worker, and the one for commands, tell of every attempt.
+    // A connection of each queue worker, and the one for commands, report every attempt.
     await until(() => lines.some((line) => (JSON.parse(line) as { suppressed?: number }).suppressed! >= 10), {
-      what: 'a line that stands for ten others',
+      what: 'a line with ten suppressed ones',
     });
     expect(lines.length).toBeLessThan(10);
     await redis.start();
@@ -85,7 +85,7 @@ describe.skipIf(whyNoRedisServer !== undefined)(`a worker outlives its Redis${un
     expect((await acquireLease(producer)).lease.status).toBe('active');
   });
 
-  test('no-loss: a run that ends just then has its end once it is back', async () => {
+  test('no-loss: a run that ends while Redis is unreachable is finished once Redis is back', async () => {
     const redis = await startRestartableRedis();
     onTestFinished(() => redis.close());
     const backend = backendOn(redis.port);
@@ -110,7 +110,7 @@ describe.skipIf(whyNoRedisServer !== undefined)(`a worker outlives its Redis${un
     expect(await untilEnded(leaseId)).toEqual({ status: 'released', reason: null });
   });
 
-  test('and waits for it at its own start', async () => {
+  test('a worker that starts while Redis is unreachable waits for it', async () => {
     const port = await freePort();
     const backend = backendOn(port);
     const worker = newWorker(backend, QUICK);
@@ -122,7 +122,7 @@ describe.skipIf(whyNoRedisServer !== undefined)(`a worker outlives its Redis${un
     expect((await acquireLease(openProducer(backend))).lease.status).toBe('active');
   });
 
-  test('and stops at once while it has never been there', async () => {
+  test('a worker whose Redis was never reachable stops promptly', async () => {
     const { logger, lines } = recordingLogger();
     const worker = newWorker(backendOn(await freePort()), { logger });
     const started = worker.start().then(

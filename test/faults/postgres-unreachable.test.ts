@@ -13,22 +13,22 @@ import { startRestartablePostgres } from '../../testing/stores/postgres-server.t
 import { startRestartableRedis } from '../../testing/stores/redis-server.ts';
 import { until } from '../../testing/until.ts';
 
-const unlessRunnable = whyNoRedisServer === undefined ? '' : ` (not run: ${whyNoRedisServer})`;
+const notRun = whyNoRedisServer === undefined ? '' : ` (not run: ${whyNoRedisServer})`;
 
-/** Stands for five minutes: pauses between tries have reached their longest by then. */
+/** Long enough for the backoff to reach its maximum, as in an outage of minutes. */
 const OUTAGE_MS = 8_000;
 
 const PAYLOAD_QUEUES = ['run-started', 'run-finished', 'run-heartbeat'] as const;
 
 /**
- * Most lines that a replica may write about the outage: they come at a slowing pace, so the 8 or so of a calm machine grow
- * with the logarithm of its length, and not with the hundreds of jobs that wait.
+ * The most lines that a replica may log about the outage. They are throttled: their number, about 8 on an idle machine, grows
+ * with the logarithm of the outage's length, not with the hundreds of waiting jobs.
  */
 const LINES_PER_REPLICA = 20;
 
-describe.skipIf(whyNoRedisServer !== undefined)(`Postgres is away under load${unlessRunnable}`, () => {
+describe.skipIf(whyNoRedisServer !== undefined)(`Postgres is unreachable under load${notRun}`, () => {
   test.each(['fast', 'immediate'] as const)(
-    'no-loss: no job fails or spends an attempt, and all effects are there once it is back: %s',
+    'no-loss: no job fails or has an attempt counted, and every effect is there after a %s stop and a start',
     { timeout: 90_000 },
     async (stopMode) => {
       const store = await startRestartablePostgres();
@@ -37,7 +37,7 @@ describe.skipIf(whyNoRedisServer !== undefined)(`Postgres is away under load${un
       onTestFinished(() => redis.close());
       await migrate(store.url);
 
-      const lines: { level: number; msg: string }[] = [];
+      const lines: { level: number; event?: string }[] = [];
       const logger = pino({ level: 'info' }, { write: (line) => lines.push(JSON.parse(line) as (typeof lines)[0]) });
       const workers = ['one', 'two'].map((replica) =>
         createWorker({ databaseUrl: store.url, queueUrl: redis.url, replica, logger, sweepIntervalMs: 500 }),
@@ -49,7 +49,7 @@ describe.skipIf(whyNoRedisServer !== undefined)(`Postgres is away under load${un
       const producer = createHeartbeatProducer({ queueUrl: redis.url });
       onTestFinished(() => producer.close());
 
-      // A run after the other, each published whole: producers must not notice anything.
+      // Runs one after another: producers must not notice the outage.
       const companyIds = Array.from({ length: 10 }, () => randomUUID());
       const runIds: string[] = [];
       const slowest = { publishMs: 0 };
@@ -92,7 +92,7 @@ describe.skipIf(whyNoRedisServer !== undefined)(`Postgres is away under load${un
             if (completed !== runIds.length) throw new Error(`completed ${completed}, failed ${failed}`);
             return true;
           },
-          { timeoutMs: 30_000, what: `the end of the jobs of ${name}` },
+          { timeoutMs: 30_000, what: `every job of ${name} being completed` },
         );
         expect(await queue.getJobCountByTypes('failed')).toBe(0);
         const jobs = await queue.getJobs(['completed']);
@@ -110,9 +110,9 @@ describe.skipIf(whyNoRedisServer !== undefined)(`Postgres is away under load${un
 
       expect(runsMeanwhile).toBeGreaterThan(100);
       expect(slowest.publishMs).toBeLessThan(2_000);
-      const told = lines.filter(({ msg }) => msg !== 'lease swept');
-      expect(told.slice(LINES_PER_REPLICA * workers.length)).toEqual([]);
-      expect(told.filter(({ msg }) => msg.startsWith('database reachable')).length).toBeGreaterThan(0);
+      const logged = lines.filter(({ event }) => event !== 'lease_swept');
+      expect(logged.slice(LINES_PER_REPLICA * workers.length)).toEqual([]);
+      expect(logged.filter(({ event }) => event === 'database_reachable').length).toBeGreaterThan(0);
     },
   );
 });

@@ -9,7 +9,7 @@ import { until } from '../../testing/until.ts';
 
 const RUNS = 20;
 
-/** A worker with quick retries, and no sweep that could do what a job has failed to do. */
+/** Quick retries, and no sweep that could do the work of a failed job. */
 const workerSettings = (releaseAttempts: number) => ({
   enableEnvironments: true,
   drivers: [createSshDriver({ secrets: createSecretResolver({ env: {}, secretKey: undefined }) })],
@@ -20,12 +20,12 @@ const workerSettings = (releaseAttempts: number) => ({
 
 describeOnSshd('on an SSH host', () => {
   describeOnEachBackend(
-    'an SSH host that is away while runs finish',
+    'an SSH host that is unreachable while runs finish',
     (backend) => {
       const { database } = backend;
       const queue = useQueues(backend);
 
-      /** Runs whose leases are active on a host, and how they stand. */
+      /** Runs with active leases on a host, and the state of these leases. */
       async function runsOnHost(releaseAttempts: number) {
         const host = await openSshHost();
         await startWorker(backend, workerSettings(releaseAttempts));
@@ -58,7 +58,7 @@ describeOnSshd('on an SSH host', () => {
         };
       }
 
-      test('no-leak: all leases are released once it is back, each told once, and nothing is left on it', async () => {
+      test('no-leak: all leases are released once the host is reachable, each recorded once, and nothing is left on it', async () => {
         const { host, finish, rows, untilAll } = await runsOnHost(1_000);
         await host.server.stop();
         await finish();
@@ -66,7 +66,7 @@ describeOnSshd('on an SSH host', () => {
         await until(
           async () =>
             (await rows()).every(({ failure_reason }) => /release attempt \d+ failed: /.test(failure_reason ?? '')),
-          { what: 'every release having been tried' },
+          { what: 'an attempt at every release' },
         );
         expect((await rows())[0]!.failure_reason).toContain('nobody listens there');
 
@@ -77,7 +77,7 @@ describeOnSshd('on an SSH host', () => {
         expect(await host.leftByLeases()).toEqual([]);
       });
 
-      test('always-explained: all leases have failed where it stays away, until their jobs are retried', async () => {
+      test('always-explained: all leases fail while the host stays unreachable, until their jobs are retried', async () => {
         const { host, leases, finish, rows, untilAll } = await runsOnHost(3);
         await host.server.stop();
         await finish();
