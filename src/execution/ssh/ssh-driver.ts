@@ -145,9 +145,9 @@ class SshExecution implements Execution {
       script: `${commandsDirectoryOf(directory)}/${id}.sh`,
       pid: `${commandsDirectoryOf(directory)}/${id}.pid`,
     };
-    const script = await commandScript(command, { directory, workspacePath: this.workspacePath, files });
+    // Without an await before it: a signal that is sent right after this call waits for the command.
     const permit = acquirePermit(this.#commands, signal);
-    const running = permit.then(() => this.#start(command, script, files));
+    const running = permit.then(() => this.#start(command, files));
     this.#running.add(running);
     try {
       const exit = await (await running).exited(signal);
@@ -204,18 +204,19 @@ class SshExecution implements Execution {
     );
   }
 
-  async #start(command: Command, script: string, commandFiles: CommandFiles): Promise<RemoteCommand> {
+  async #start(command: Command, files: CommandFiles): Promise<RemoteCommand> {
     const { connection, sftp, directory } = this.#lease;
     const { signal } = this.#options;
+    const script = await commandScript(command, { directory, workspacePath: this.workspacePath, files });
     const commandsDirectory = commandsDirectoryOf(directory);
     if ((await sftp.lstat(commandsDirectory)) === undefined) await sftp.mkdir(commandsDirectory, 0o700);
-    await sftp.writeNew(commandFiles.script, Buffer.from(script), 0o700);
+    await sftp.writeNew(files.script, Buffer.from(script), 0o700);
     try {
       signal.throwIfAborted();
-      return await RemoteCommand.start(connection, commandFiles, command);
+      return await RemoteCommand.start(connection, files, command);
     } catch (error) {
       // It holds values of variables. When it cannot be removed now, the release of the lease removes it.
-      await sftp.unlink(commandFiles.script).catch(() => undefined);
+      await sftp.unlink(files.script).catch(() => undefined);
       throw error;
     }
   }
