@@ -1,5 +1,5 @@
 import { Command, InvalidArgumentError } from 'commander';
-import { parseCount } from '../src/commands/settings.ts';
+import { parseCount } from '../src/commands/arguments.ts';
 import { CONTENDER_NAMES } from './contenders/index.ts';
 import type { ContenderName } from './contenders/index.ts';
 import { QUICK_RESULTS, RESULTS } from './paths.ts';

@@ -1,6 +1,6 @@
 import { randomInt } from 'node:crypto';
 import { Command, InvalidArgumentError, Option } from 'commander';
-import { parseCount, parseDuration } from '../src/commands/settings.ts';
+import { parseCount, parseDuration } from '../src/commands/arguments.ts';
 import type { QueueBackend } from '../testing/stores/open-stores.ts';
 import { whyNoRedisServer } from '../testing/stores/redis-server.ts';
 

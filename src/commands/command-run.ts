@@ -16,10 +16,10 @@ import type { HeartbeatProducer, RunStart } from '../producers/producer.ts';
 import { withLease } from '../producers/with-lease.ts';
 import type { RunOutcome } from '../producers/with-lease.ts';
 
-/** A command to execute under a lease, and the run it is the execution of. */
+/** A command, and the run that it is executed for. */
 export interface CommandRunOptions {
   command: readonly [string, ...string[]];
-  /** Variables for the command, besides those that tell it of its lease. */
+  /** Variables for the command besides those that describe its lease. */
   env: Readonly<Record<string, string>>;
   workspaceDirectory: string | undefined;
   drivers: readonly ExecutionDriver[];
@@ -30,23 +30,23 @@ export interface CommandRunOptions {
   observer: CommandRunObserver;
 }
 
-/** Is told how a run goes on. */
+/** Receives the progress of a run. */
 export interface CommandRunObserver {
   onLease(lease: GrantedLease): void;
   onPhase(phase: ExecutionPhase): void;
   onProgress(progress: TransferProgress): void;
   onPrepared(report: PrepareReport): void;
   onRestored(report: RestoreReport): void;
-  /** A signal came while changed files are brought back: the next one ends that. */
-  onHurry(): void;
-  /** A signal could not be passed on. */
+  /** A first signal arrived while changed files are downloaded: the next one aborts the download. */
+  onRestoreInterrupted(): void;
+  /** A signal could not be forwarded to the command. */
   onUnsentSignal(error: unknown): void;
 }
 
-/** Signals that are passed on to the command. */
+/** Signals that are forwarded to the command. */
 const FORWARDED_SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT'] as const;
 
-/** Signals by which a process dies of its own fault; any other that ends it was sent by someone who wanted its end. */
+/** Signals that the kernel sends a process for its own fault. Any other that ends it was sent on purpose. */
 const CRASH_SIGNALS: readonly NodeJS.Signals[] = [
   'SIGABRT',
   'SIGBUS',
@@ -57,12 +57,12 @@ const CRASH_SIGNALS: readonly NodeJS.Signals[] = [
   'SIGTRAP',
 ];
 
-/** What a run is cancelled with before its command has started, and what ends bringing back what it changed. */
+/** The abort reason of a run whose command has not started, and of an interrupted download. */
 class InterruptedError extends Error {
   override readonly name = 'InterruptedError';
 }
 
-/** The command came to its end, but Lessor could not tell: its lease stays until it lapses. */
+/** The command ended, but that could not be published: the lease stays until it expires. */
 class EndNotPublishedError extends LessorError {
   constructor(end: ProcessExit, cause: QueueUnreachableError) {
     const ended = end.signal === null ? `exited with code ${end.code}` : `was ended by ${end.signal}`;
@@ -70,14 +70,17 @@ class EndNotPublishedError extends LessorError {
   }
 }
 
-/** One execution of a command under a lease. */
+/**
+ * One execution of a command under a lease. A signal cancels the run before the command starts, is forwarded while it
+ * executes, and after it has ended only counts: the second one aborts the download of changed files.
+ */
 export class CommandRun {
   readonly #producer: HeartbeatProducer;
   readonly #options: CommandRunOptions;
   readonly #interruptedBeforeStart = new AbortController();
   readonly #interruptedRestore = new AbortController();
   #phase: 'waiting' | ExecutionPhase | 'ended' = 'waiting';
-  #isHurried = false;
+  #isRestoreInterrupted = false;
   #execution: Execution | undefined;
   #end: ProcessExit | undefined;
   #received: NodeJS.Signals | undefined;
@@ -87,7 +90,7 @@ export class CommandRun {
     this.#options = options;
   }
 
-  /** Resolves with the exit code to end with, once the run's end is published. */
+  /** Resolves with the exit code of this process, once the end of the run is published. */
   async execute(): Promise<number> {
     const { run, leaseWaitMs, timeoutMs } = this.#options;
     for (const signal of FORWARDED_SIGNALS) process.on(signal, this.#forward);
@@ -151,12 +154,12 @@ export class CommandRun {
         this.#execution!.send(signal).catch((error: unknown) => this.#options.observer.onUnsentSignal(error));
         return;
       case 'restoring':
-        if (this.#isHurried)
+        if (this.#isRestoreInterrupted)
           return this.#interruptedRestore.abort(new InterruptedError(`${signal} was received twice`));
-        this.#isHurried = true;
-        return this.#options.observer.onHurry();
+        this.#isRestoreInterrupted = true;
+        return this.#options.observer.onRestoreInterrupted();
       case 'ended':
-        // All that is left is to publish the end, which can take its time: whoever asks again need not wait for it.
+        // Only publishing the end is left, which can take minutes while the queue is unreachable: force quit.
         process.exit(exitCodeOf(this.#end ?? { code: null, signal }));
     }
   };

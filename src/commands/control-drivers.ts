@@ -3,10 +3,10 @@ import { createSshDriver } from '../environments/drivers/ssh-driver.ts';
 import { createSecretResolver } from '../secrets/resolver.ts';
 
 /**
- * The control halves of the drivers that come with Lessor. Secrets of environments are got from the variables given, and
- * opened under LESSOR_SECRET_KEY, which is no flag, since those show in `ps`.
- * @throws {InvalidConfigurationError} when LESSOR_SECRET_KEY is set and no key
+ * The control halves of the drivers that come with Lessor. Their secrets come from variables and files of this process, or
+ * sealed from the config, which the key opens.
+ * @throws {InvalidConfigurationError} when the key is not 32 bytes
  */
-export function createControlDrivers(env: NodeJS.ProcessEnv): ControlDriver[] {
-  return [createSshDriver({ secrets: createSecretResolver({ env, secretKey: env['LESSOR_SECRET_KEY'] }) })];
+export function createControlDrivers(secretKey: string | undefined): ControlDriver[] {
+  return [createSshDriver({ secrets: createSecretResolver({ env: process.env, secretKey }) })];
 }

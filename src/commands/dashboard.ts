@@ -1,84 +1,57 @@
-import { Command, InvalidArgumentError, Option } from 'commander';
+import { Command } from 'commander';
+import { z } from 'zod';
 import { readCredentials } from '../api/auth.ts';
-import type { RunningServer } from '../api/server.ts';
-import { createLogger, logLevelOption } from './log.ts';
-import {
-  checkedDatabaseUrl,
-  checkedQueueUrl,
-  databaseUrlOption,
-  queuePrefixOption,
-  queueUrlOption,
-} from './settings.ts';
-import { firstShutdownSignal } from './shutdown-signals.ts';
+import { startServer } from '../api/server.ts';
+import { setting } from '../lib/settings.ts';
+import { addSettings, databaseSettings, logLevelSetting, queueSettings, readSettings } from './options.ts';
+import { closeWithin, createLogger, firstShutdownSignal } from './service-process.ts';
 
-interface DashboardFlags {
-  host: string;
-  port: number;
-  databaseUrl?: string;
-  queueUrl?: string;
-  queuePrefix: string;
-  logLevel: string;
-}
-
-/** Requests under way get five seconds, the queues two; an orchestrator usually kills after ten. */
+/** Requests in flight get five seconds, the queues two. Orchestrators usually kill after ten. */
 const CLOSE_DEADLINE_MS = 9_000;
 
-const CREDENTIALS_HELP = `
-Credentials are read from the environment only: DASHBOARD_USERNAME and DASHBOARD_PASSWORD.
-They are required as soon as other machines can reach the dashboard.`;
+const SETTINGS = {
+  host: setting(z.string().min(1), {
+    flag: '--host <host>',
+    variable: 'DASHBOARD_HOST',
+    description: 'address to listen on',
+    example: '0.0.0.0',
+  }).default('127.0.0.1'),
+  port: setting(z.int().min(0).max(65_535), {
+    flag: '--port <port>',
+    variable: 'DASHBOARD_PORT',
+    description: 'port to listen on; 0 takes a free one',
+    example: '3000',
+  }).default(3000),
+  ...databaseSettings,
+  ...queueSettings,
+  logLevel: logLevelSetting,
+  username: setting(z.string(), {
+    variable: 'DASHBOARD_USERNAME',
+    description: 'user name; required, with the password, as soon as other machines can reach the dashboard',
+    example: 'operator',
+  }).optional(),
+  password: setting(z.string(), {
+    variable: 'DASHBOARD_PASSWORD',
+    description: 'password of that user',
+    example: '$(openssl rand -base64 24)',
+  }).optional(),
+};
 
-/** `lessor dashboard`: serves Bull Board and the health checks until it is told to stop. */
+/** `lessor dashboard`: serves Bull Board and the health checks until it receives a signal. */
 export function dashboardCommand(): Command {
-  return new Command('dashboard')
-    .description('serve the dashboard of the queues, /health/live and /health/ready')
-    .addOption(new Option('--host <host>', 'address to listen on').env('DASHBOARD_HOST').default('127.0.0.1'))
-    .addOption(
-      new Option('--port <port>', 'port to listen on, 0 for any')
-        .env('DASHBOARD_PORT')
-        .default(3000)
-        .argParser(parsePort),
-    )
-    .addOption(databaseUrlOption())
-    .addOption(queueUrlOption())
-    .addOption(queuePrefixOption())
-    .addOption(logLevelOption())
-    .addHelpText('after', CREDENTIALS_HELP)
-    .action(runDashboard);
+  const command = new Command('dashboard').description(
+    'serve the dashboard of the queues, /health/live and /health/ready',
+  );
+  return addSettings(command, SETTINGS).action(runDashboard);
 }
 
-async function runDashboard(flags: DashboardFlags): Promise<void> {
-  const logger = createLogger(flags.logLevel);
+async function runDashboard(options: object): Promise<void> {
+  const { logLevel, username, password, ...settings } = readSettings(SETTINGS, options);
+  const logger = createLogger(logLevel);
   const stopping = firstShutdownSignal();
-  // Loaded here: it takes as long as a third of the start of any other command.
-  const { startServer } = await import('../api/server.ts');
-  const server = await startServer({
-    host: flags.host,
-    port: flags.port,
-    databaseUrl: checkedDatabaseUrl(flags.databaseUrl),
-    queueUrl: checkedQueueUrl(flags.queueUrl),
-    prefix: flags.queuePrefix,
-    credentials: readCredentials(process.env),
-    logger,
-  });
+  const credentials = readCredentials({ DASHBOARD_USERNAME: username, DASHBOARD_PASSWORD: password });
+  const server = await startServer({ ...settings, credentials, logger });
   process.stdout.write(`${server.url}\n`);
-  logger.info({ signal: await stopping }, 'dashboard stops');
+  logger.info({ event: 'dashboard_stopping', signal: await stopping }, 'dashboard stopping');
   await closeWithin(server, CLOSE_DEADLINE_MS);
-}
-
-async function closeWithin(server: RunningServer, milliseconds: number): Promise<void> {
-  const deadline = setTimeout(() => {
-    process.stderr.write(`error: the dashboard did not close within ${milliseconds} ms\n`);
-    process.exit(1);
-  }, milliseconds);
-  try {
-    await server.close();
-  } finally {
-    clearTimeout(deadline);
-  }
-}
-
-function parsePort(text: string): number {
-  const port = Number(text);
-  if (/^\d+$/.test(text) && port <= 65_535) return port;
-  throw new InvalidArgumentError('It must be a number from 0 to 65535.');
 }

@@ -1,40 +1,58 @@
 import { join } from 'node:path';
-import { Command, Option } from 'commander';
+import { Command } from 'commander';
+import { z } from 'zod';
+import { workerSettingsSchema } from '../consumers/worker-settings.ts';
 import { createWorker } from '../consumers/worker.ts';
 import { migrate } from '../db/migrate.ts';
 import { startEmbeddedPostgres } from '../embedded/index.ts';
+import { setting } from '../lib/settings.ts';
 import { migrateQueue } from '../queues/migrate-queue.ts';
 import { createControlDrivers } from './control-drivers.ts';
-import { SECRET_KEY_HELP, addEnvironmentOptions } from './environment-options.ts';
-import type { EnvironmentFlags } from './environment-options.ts';
-import { createLogger, logLevelOption } from './log.ts';
-import { checkedQueueUrl, parseCount, queueUrlOption } from './settings.ts';
-import { firstShutdownSignal } from './shutdown-signals.ts';
+import { addSettings, logLevelSetting, readSettings, secretKeySetting } from './options.ts';
+import { createLogger, firstShutdownSignal } from './service-process.ts';
 
-interface DevFlags extends EnvironmentFlags {
-  directory: string;
-  port?: number;
-  queueUrl?: string;
-  logLevel: string;
-}
+const { enableEnvironments, driverConcurrency, environmentConcurrency, releaseAttempts } = workerSettingsSchema.shape;
+
+const SETTINGS = {
+  directory: setting(z.string().min(1), {
+    flag: '--directory <path>',
+    description: 'where the data is kept',
+    example: '.lessor',
+  }).default('.lessor'),
+  port: setting(z.int().min(1).max(65_535), {
+    flag: '--port <port>',
+    description: 'port of Postgres',
+    example: '5432',
+    computedDefault: 'a free one',
+  }).optional(),
+  queueUrl: workerSettingsSchema.shape.queueUrl.optional(),
+  enableEnvironments,
+  driverConcurrency,
+  environmentConcurrency,
+  releaseAttempts,
+  logLevel: logLevelSetting.unwrap().default('warn'),
+  secretKey: secretKeySetting,
+};
 
 /** `lessor dev`: everything on this machine, with nothing to install. */
 export function devCommand(): Command {
-  const command = new Command('dev')
-    .description('run an embedded Postgres and a worker on it, until Ctrl-C; the data is kept for the next time')
-    .addOption(new Option('--directory <path>', 'where the data is kept').default('.lessor'))
-    .addOption(new Option('--port <port>', 'port of Postgres; default any free one').argParser(parseCount))
-    .addOption(queueUrlOption());
-  return addEnvironmentOptions(command)
-    .addOption(logLevelOption('warn'))
-    .addHelpText('after', SECRET_KEY_HELP)
-    .action(runDev);
+  const command = new Command('dev').description(
+    'run an embedded Postgres and a worker on it until Ctrl-C; the data is kept for the next start',
+  );
+  return addSettings(command, SETTINGS).action(runDev);
 }
 
-async function runDev(flags: DevFlags): Promise<void> {
-  const { directory, port, queueUrl: givenQueueUrl, logLevel, ...environments } = flags;
+async function runDev(options: object): Promise<void> {
+  const {
+    directory,
+    port,
+    queueUrl: givenQueueUrl,
+    logLevel,
+    secretKey,
+    ...environments
+  } = readSettings(SETTINGS, options);
   const logger = createLogger(logLevel);
-  const drivers = createControlDrivers(process.env);
+  const drivers = createControlDrivers(secretKey);
   const stopping = firstShutdownSignal();
   const postgres = await startEmbeddedPostgres({
     dataDirectory: join(directory, 'postgres'),
@@ -42,7 +60,7 @@ async function runDev(flags: DevFlags): Promise<void> {
     ...(port === undefined ? {} : { port }),
   });
   try {
-    const queueUrl = givenQueueUrl === undefined ? postgres.url : checkedQueueUrl(givenQueueUrl);
+    const queueUrl = givenQueueUrl ?? postgres.url;
     await migrate(postgres.url);
     await migrateQueue(queueUrl);
     const worker = createWorker({ databaseUrl: postgres.url, queueUrl, logger, drivers, ...environments });

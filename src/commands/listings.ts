@@ -1,9 +1,12 @@
 import { Command, Option } from 'commander';
+import { z } from 'zod';
 import { ACTIVITY_ACTIONS, ENVIRONMENT_DRIVERS, ENVIRONMENT_STATUSES, LEASE_STATUSES } from '../contracts/index.ts';
 import type { Db } from '../db/connection.ts';
 import { listActivity, listEnvironments, listLeases } from '../db/listings.ts';
 import type { ActivityListFilters, EnvironmentListFilters, LeaseListFilters } from '../db/listings.ts';
-import { databaseUrlOption, parseCount, parseId } from './settings.ts';
+import { setting } from '../lib/settings.ts';
+import { idOption } from './arguments.ts';
+import { addSettings, databaseSettings, readSettings } from './options.ts';
 import { renderRows, showInstant } from './table.ts';
 import type { Column } from './table.ts';
 import { withReadDatabase } from './with-database.ts';
@@ -11,10 +14,14 @@ import { withReadDatabase } from './with-database.ts';
 /** A list read from the database. */
 type List<Filters, Row> = (db: Db, filters: Filters) => Promise<Row[]>;
 
-interface ListingFlags {
-  databaseUrl?: string;
-  json: boolean;
-}
+const SETTINGS = {
+  ...databaseSettings,
+  limit: setting(z.int().min(1), {
+    flag: '--limit <n>',
+    description: 'most rows to list',
+    example: '50',
+  }).default(50),
+};
 
 /** `lessor leases` */
 export function leasesCommand(): Command {
@@ -55,7 +62,7 @@ export function environmentsCommand(): Command {
     ],
   );
   return command
-    .addOption(new Option('--driver <driver>', 'only environments of this kind').choices(ENVIRONMENT_DRIVERS))
+    .addOption(new Option('--driver <driver>', 'only environments with this driver').choices(ENVIRONMENT_DRIVERS))
     .addOption(new Option('--status <status>', 'only environments with this status').choices(ENVIRONMENT_STATUSES));
 }
 
@@ -63,7 +70,7 @@ export function environmentsCommand(): Command {
 export function activityCommand(): Command {
   const command = listingCommand<ActivityListFilters, Awaited<ReturnType<typeof listActivity>>[number]>(
     'activity',
-    'list what happened, newest first',
+    'list activity events, newest first',
     listActivity,
     [
       { heading: 'at', show: (event) => showInstant(event.createdAt) },
@@ -81,7 +88,7 @@ export function activityCommand(): Command {
   return command
     .addOption(idOption('--run <id>', 'only events of this run'))
     .addOption(idOption('--entity <id>', 'only events of this lease, environment or run'))
-    .addOption(new Option('--action <action>', 'only events of this kind').choices(ACTIVITY_ACTIONS));
+    .addOption(new Option('--action <action>', 'only events with this action').choices(ACTIVITY_ACTIONS));
 }
 
 function listingCommand<Filters, Row>(
@@ -90,26 +97,17 @@ function listingCommand<Filters, Row>(
   list: List<Filters, Row>,
   columns: readonly Column<Row>[],
 ): Command {
-  return (
-    new Command(name)
-      .description(description)
-      // What comes after the name of a subcommand is the subcommand's.
-      .enablePositionalOptions()
-      .addOption(databaseUrlOption())
-      .addOption(idOption('--company <id>', 'only this company'))
-      .addOption(new Option('--limit <n>', 'at most so many').default(50).argParser(parseCount))
-      .option('--json', 'print one JSON array instead of a table', false)
-      .action(async ({ databaseUrl, json, ...filters }: ListingFlags & Filters) => {
-        const rows = await withReadDatabase(databaseUrl, (db) =>
-          // The flags that are left are the filters: each command adds the options of its own list.
-          list(db, filters as unknown as Filters),
-        );
-        const { isTTY, columns: width } = process.stdout;
-        process.stdout.write(renderRows(rows, columns, { json, terminal: { isTTY, columns: width } }));
-      })
-  );
-}
-
-function idOption(flags: string, description: string): Option {
-  return new Option(flags, description).argParser(parseId);
+  // Flags after the name of a subcommand belong to the subcommand.
+  const command = new Command(name).description(description).enablePositionalOptions();
+  return addSettings(command, SETTINGS)
+    .addOption(idOption('--company <id>', 'only this company'))
+    .option('--json', 'print one JSON array instead of a table', false)
+    .action(async ({ json, ...options }: { json: boolean }) => {
+      const { databaseUrl, limit } = readSettings(SETTINGS, options);
+      // The other options are the filters: each command adds those of its own list.
+      const filters = { ...options, limit } as unknown as Filters;
+      const rows = await withReadDatabase(databaseUrl, (db) => list(db, filters));
+      const { isTTY, columns: width } = process.stdout;
+      process.stdout.write(renderRows(rows, columns, { json, terminal: { isTTY, columns: width } }));
+    });
 }

@@ -1,64 +1,70 @@
 import { text } from 'node:stream/consumers';
 import { Command, Option } from 'commander';
-import { InvalidConfigurationError, LEASE_POLICIES, TERMINAL_RUN_STATUSES } from '../contracts/index.ts';
+import {
+  InvalidConfigurationError,
+  LEASE_POLICIES,
+  TERMINAL_RUN_STATUSES,
+  ttlSecondsSchema,
+} from '../contracts/index.ts';
 import { createHeartbeatProducer } from '../producers/producer.ts';
 import type { HeartbeatProducer, PublishedJob, RunEnd, RunHeartbeatInput, RunStart } from '../producers/producer.ts';
-import { bufferOption, checkedQueueUrl, parseId, parseTtl, queuePrefixOption, queueUrlOption } from './settings.ts';
 import { messageOf } from '../lib/errors.ts';
+import { setting } from '../lib/settings.ts';
+import type { SettingFields } from '../lib/settings.ts';
+import { idOption } from './arguments.ts';
+import { addSettings, publishSettings, readSettings } from './options.ts';
 
-interface PublishFlags extends Record<string, unknown> {
-  queueUrl?: string;
-  queuePrefix: string;
-  buffer?: number;
+interface PublishOptions extends Record<string, unknown> {
   json: boolean;
 }
 
-/** `lessor publish`: what a heartbeat service publishes, by hand. */
+const ttlSettings = {
+  ttlSeconds: setting(ttlSecondsSchema, {
+    flag: '--ttl-seconds <duration>',
+    unit: 'seconds',
+    description: 'time until the lease expires unless it is renewed',
+    example: '5m',
+  }).exactOptional(),
+};
+
+/** `lessor publish`: the messages of a heartbeat service, by hand. */
 export function publishCommand(): Command {
   return new Command('publish')
-    .description(
-      'publish what happened to a run; without flags the whole payload (`lessor schema`) is read from stdin as JSON',
+    .description('publish a message about a run; without flags the whole payload (`lessor schema`) is read from stdin')
+    .addCommand(
+      publisher('run-started', ttlSettings, (producer, payload) => producer.runStarted(payload as RunStart))
+        .addOption(idOption('--agent-id <id>', 'agent of the run'))
+        .addOption(idOption('--issue-id <id>', 'issue that the run works on'))
+        .addOption(idOption('--project-id <id>', 'project of the issue'))
+        .addOption(idOption('--execution-workspace-id <id>', 'execution workspace, held by one run at a time'))
+        .addOption(new Option('--lease-policy <policy>', 'when the lease ends').choices(LEASE_POLICIES)),
     )
     .addCommand(
-      publisher('run-started', (producer, payload) => producer.runStarted(payload as RunStart))
-        .addOption(new Option('--agent-id <id>', 'the agent that runs').argParser(parseId))
-        .addOption(new Option('--issue-id <id>', 'the issue it works on').argParser(parseId))
-        .addOption(new Option('--project-id <id>', 'the project of the issue').argParser(parseId))
-        .addOption(new Option('--execution-workspace-id <id>', 'the execution workspace').argParser(parseId))
-        .addOption(new Option('--lease-policy <policy>', 'what becomes of the lease').choices(LEASE_POLICIES))
-        .addOption(new Option('--ttl-seconds <time>', 'until the lease lapses unless renewed').argParser(parseTtl)),
+      publisher('run-finished', {}, (producer, payload) => producer.runFinished(payload as RunEnd))
+        .addOption(new Option('--status <status>', 'terminal status').choices(TERMINAL_RUN_STATUSES))
+        .addOption(new Option('--failure-reason <text>', 'why the run failed')),
     )
     .addCommand(
-      publisher('run-finished', (producer, payload) => producer.runFinished(payload as RunEnd))
-        .addOption(new Option('--status <status>', 'how it ended').choices(TERMINAL_RUN_STATUSES))
-        .addOption(new Option('--failure-reason <text>', 'why it failed')),
-    )
-    .addCommand(
-      publisher('run-heartbeat', (producer, payload) => producer.runHeartbeat(payload as RunHeartbeatInput)).addOption(
-        new Option('--ttl-seconds <time>', 'the ttl to renew by').argParser(parseTtl),
+      publisher('run-heartbeat', ttlSettings, (producer, payload) =>
+        producer.runHeartbeat(payload as RunHeartbeatInput),
       ),
     );
 }
 
-/** The payload is checked by the producer, so its type is only claimed here. */
+/** The producer validates the payload, so its type is only asserted here. */
 type Publish = (producer: HeartbeatProducer, payload: unknown) => Promise<PublishedJob>;
 
-function publisher(queue: string, publish: Publish): Command {
-  return new Command(queue)
-    .description(`publish a ${queue} job`)
-    .addOption(queueUrlOption())
-    .addOption(queuePrefixOption())
-    .addOption(bufferOption())
-    .addOption(new Option('--company-id <id>', 'the company the run is of').argParser(parseId))
-    .addOption(new Option('--run-id <id>', 'the run').argParser(parseId))
+/** The options of a publisher besides its settings are the fields of the payload. */
+function publisher(queue: string, payloadSettings: SettingFields, publish: Publish): Command {
+  const command = new Command(queue).description(`publish a ${queue} job`);
+  return addSettings(command, { ...publishSettings, ...payloadSettings })
+    .addOption(idOption('--company-id <id>', 'company of the run'))
+    .addOption(idOption('--run-id <id>', 'the run'))
     .option('--json', 'print {"jobId": …} instead of a sentence', false)
-    .action(async ({ queueUrl, queuePrefix, buffer, json, ...flags }: PublishFlags) => {
-      const payload = Object.keys(flags).length > 0 ? flags : await readPayload();
-      const producer = createHeartbeatProducer({
-        queueUrl: checkedQueueUrl(queueUrl),
-        prefix: queuePrefix,
-        ...(buffer === undefined ? {} : { bufferMs: buffer }),
-      });
+    .action(async ({ json, queueUrl, prefix, bufferMs, ...given }: PublishOptions) => {
+      const hasFlags = Object.keys(given).length > 0;
+      const payload = hasFlags ? { ...given, ...readSettings(payloadSettings, given) } : await readPayload();
+      const producer = createHeartbeatProducer(readSettings(publishSettings, { queueUrl, prefix, bufferMs }));
       try {
         const published = await publish(producer, payload);
         process.stdout.write(json ? `${JSON.stringify(published)}\n` : `published ${published.jobId} to ${queue}\n`);
@@ -74,7 +80,6 @@ async function readPayload(): Promise<unknown> {
   try {
     return JSON.parse(input);
   } catch (error) {
-    const detail = messageOf(error);
-    throw new InvalidConfigurationError(`the payload on stdin is not JSON: ${detail}`);
+    throw new InvalidConfigurationError(`the payload on stdin is not JSON: ${messageOf(error)}`);
   }
 }

@@ -1,69 +1,65 @@
 import { Command } from 'commander';
+import { workerSettingsSchema } from '../consumers/worker-settings.ts';
 import { InvalidTransitionError, LessorError, QueueUnreachableError, UnknownLeaseError } from '../contracts/index.ts';
 import type { LeaseRelease } from '../contracts/index.ts';
 import { environmentService } from '../environments/service/index.ts';
 import type { EnvironmentLease } from '../environments/service/input.ts';
+import { messageOf } from '../lib/errors.ts';
 import { jobIds } from '../queues/names.ts';
 import { openQueues } from '../queues/queues.ts';
 import { ReleaseJobs } from '../queues/release-jobs.ts';
-import { releaseAttemptsOption } from './environment-options.ts';
-import { checkedQueueUrl, databaseUrlOption, parseId, queuePrefixOption, queueUrlOption } from './settings.ts';
+import { parseId } from './arguments.ts';
+import { addSettings, databaseSettings, queueSettings, readSettings } from './options.ts';
 import { withDatabase } from './with-database.ts';
 import { messageOf } from '../lib/errors.ts';
 
-interface RetryReleaseFlags {
-  databaseUrl?: string;
-  queueUrl?: string;
-  queuePrefix: string;
-  releaseAttempts: number;
-  json: boolean;
-}
+const SETTINGS = {
+  ...databaseSettings,
+  ...queueSettings,
+  releaseAttempts: workerSettingsSchema.shape.releaseAttempts,
+};
 
-/** `lessor leases retry-release`: for releases that were given up once what stood in their way is gone. */
+/** `lessor leases retry-release`: for a release that failed permanently, once its cause is fixed. */
 export function retryReleaseCommand(): Command {
-  return new Command('retry-release')
-    .description('try the release of a lease now whose attempts are spent or still to come, or whose job is lost')
-    .argument('<lease>', 'id of the lease', parseId)
-    .addOption(databaseUrlOption())
-    .addOption(queueUrlOption())
-    .addOption(queuePrefixOption())
-    .addOption(releaseAttemptsOption())
+  const command = new Command('retry-release')
+    .description('release a lease now: its attempts are used up, the next one is not due yet, or its job is lost')
+    .argument('<lease>', 'id of the lease', parseId);
+  return addSettings(command, SETTINGS)
     .option('--json', 'print {"leaseId": …, "jobId": …, "retried": …} instead of a sentence', false)
     .action(retryRelease);
 }
 
-async function retryRelease(leaseId: string, flags: RetryReleaseFlags): Promise<void> {
-  const queueUrl = checkedQueueUrl(flags.queueUrl);
-  const lease = await withDatabase(flags.databaseUrl, (db) => environmentService(db).getLeaseById(leaseId));
+async function retryRelease(leaseId: string, options: { json: boolean }): Promise<void> {
+  const { databaseUrl, ...queue } = readSettings(SETTINGS, options);
+  const lease = await withDatabase(databaseUrl, (db) => environmentService(db).getLeaseById(leaseId));
   if (lease === null) throw new UnknownLeaseError(leaseId);
   assertRetryable(lease);
   const release: LeaseRelease = { version: 1, companyId: lease.companyId, leaseId };
-  const retried = await retryJob(queueUrl, release, flags);
+  const retried = await retryJob(release, queue);
   const jobId = jobIds.leaseRelease(release);
-  const said = retried
-    ? `the release of lease ${leaseId} is tried anew, by job ${jobId}`
-    : `the release of lease ${leaseId} is on its way already: job ${jobId} is at work, or about to be`;
-  process.stdout.write(flags.json ? `${JSON.stringify({ leaseId, jobId, retried })}\n` : `${said}\n`);
+  const sentence = retried
+    ? `job ${jobId} retries the release of lease ${leaseId}`
+    : `job ${jobId} is releasing lease ${leaseId} already, or about to`;
+  process.stdout.write(options.json ? `${JSON.stringify({ leaseId, jobId, retried })}\n` : `${sentence}\n`);
 }
 
-/** @throws {InvalidTransitionError} when nothing of the lease is left to be released, or not yet */
+/** @throws {InvalidTransitionError} when the lease has nothing to release, or not yet */
 function assertRetryable({ id, status, cleanupStatus, endingStatus }: EnvironmentLease): void {
   if (status === 'pending_cleanup') return;
   if (status === 'failed' && cleanupStatus === 'failed' && endingStatus !== null) return;
   const cleanup = cleanupStatus === null ? '' : `, its cleanup ${cleanupStatus}`;
   throw new InvalidTransitionError(
     id,
-    `is ${status}${cleanup}: a release is retried while a lease is pending_cleanup, or once its cleanup has failed`,
+    `is ${status}${cleanup}: a release can be retried while a lease is pending_cleanup, or once its cleanup has failed`,
   );
 }
 
 async function retryJob(
-  queueUrl: string,
   release: LeaseRelease,
-  { queuePrefix, releaseAttempts }: RetryReleaseFlags,
+  { queueUrl, prefix, releaseAttempts }: { queueUrl: string; prefix: string; releaseAttempts: number },
 ): Promise<boolean> {
-  // What goes wrong with a connection is told by what is asked of it.
-  const queues = openQueues(queueUrl, { role: 'producer', prefix: queuePrefix, onError: () => undefined });
+  // The command that uses the connection reports what is wrong with it.
+  const queues = openQueues(queueUrl, { role: 'producer', prefix, onError: () => undefined });
   const jobs = new ReleaseJobs(queues, { attempts: releaseAttempts });
   try {
     return await jobs.retry(release);

@@ -4,12 +4,13 @@ import type { GrantedLease } from '../contracts/index.ts';
 import type { PrepareReport, RestoreReport, SkippedPath, TransferProgress } from '../execution/driver.ts';
 import type { ExecutionPhase } from '../execution/execute-in-environment.ts';
 import type { CommandRunObserver } from './command-run.ts';
+import { printableLine } from '../lib/printable.ts';
 import { describeError } from './report-error.ts';
 
-/** So many paths that were skipped are named; a conflict always is. */
-const SKIPPED_NAMED = 20;
+/** Conflicts are all listed, skipped paths up to this many. */
+const MAX_LISTED_SKIPPED = 20;
 
-/** Shows on stderr how a run goes on: by a spinner on a terminal, and in lines what must not be missed. */
+/** Shows the progress of a run on stderr: a spinner on a terminal, and a line for each event worth keeping. */
 export class RunDisplay implements CommandRunObserver {
   readonly #stderr: NodeJS.WriteStream;
   readonly #spinner: Ora;
@@ -20,7 +21,7 @@ export class RunDisplay implements CommandRunObserver {
     this.#spinner = ora({
       text: 'waiting for a lease',
       stream: stderr,
-      // Reading the keyboard would swallow Ctrl-C, and a terminal that tells no width cannot be drawn on.
+      // Reading stdin would swallow Ctrl-C, and a terminal of unknown width cannot be redrawn.
       discardStdin: false,
       isSilent: !stderr.isTTY || !stderr.columns,
     });
@@ -36,65 +37,64 @@ export class RunDisplay implements CommandRunObserver {
 
   onLease({ id, fencingToken, environment }: GrantedLease): void {
     this.#isLocal = environment.driver === 'local';
-    this.#spinner.succeed(`${printable(environment.name)}: lease ${id}, fencing token ${fencingToken}`);
+    this.#spinner.succeed(`${printableLine(environment.name)}: lease ${id}, fencing token ${fencingToken}`);
   }
 
   onPhase(phase: ExecutionPhase): void {
     if (this.#isLocal) return;
     if (phase === 'executing') this.#spinner.stop();
-    else this.#spinner.start(phase === 'preparing' ? 'looking at the workspace' : 'looking for changes');
+    else this.#spinner.start(phase === 'preparing' ? 'scanning the workspace' : 'scanning for changes');
   }
 
   onProgress({ direction, files, totalFiles, bytes, totalBytes }: TransferProgress): void {
-    const doing = direction === 'upload' ? 'uploading' : 'bringing back';
+    const doing = direction === 'upload' ? 'uploading' : 'downloading';
     this.#spinner.text = `${doing} ${files} of ${totalFiles} files, ${megabytes(bytes)} of ${megabytes(totalBytes)} MB`;
   }
 
   onPrepared({ files, bytes, skipped }: PrepareReport): void {
     if (files > 0) this.#spinner.succeed(`uploaded: ${files} files, ${megabytes(bytes)} MB`);
-    this.#tellSkipped('not uploaded', skipped);
+    this.#listSkipped('not uploaded', skipped);
   }
 
   onRestored({ changed, created, deleted, conflicts, skipped }: RestoreReport): void {
     this.#spinner.stop();
     const counts = { changed: changed.length, new: created.length, deleted: deleted.length };
-    const told = Object.entries(counts).flatMap(([what, count]) => (count === 0 ? [] : [`${count} ${what}`]));
-    if (told.length > 0) this.#line(`brought back: ${told.join(', ')}`);
+    const nonZero = Object.entries(counts).flatMap(([what, count]) => (count === 0 ? [] : [`${count} ${what}`]));
+    if (nonZero.length > 0) this.#line(`downloaded: ${nonZero.join(', ')}`);
     for (const { path, keptAs } of conflicts) {
-      if (keptAs === null) this.#line(`conflict: ${printable(path)} was deleted there and changed here; it is kept`);
-      else this.#line(`conflict: ${printable(path)} changed on both sides; theirs is ${printable(keptAs)}`);
+      if (keptAs === null)
+        this.#line(`conflict: ${printableLine(path)} was deleted remotely and changed locally; the local file is kept`);
+      else
+        this.#line(
+          `conflict: ${printableLine(path)} changed on both sides; the remote version is ${printableLine(keptAs)}`,
+        );
     }
-    this.#tellSkipped('not brought back', skipped);
+    this.#listSkipped('not downloaded', skipped);
   }
 
-  onHurry(): void {
-    this.#line('what changed is being brought back; another signal ends that, and leaves it on the environment');
+  onRestoreInterrupted(): void {
+    this.#line('changed files are being downloaded; another signal aborts that and leaves them on the environment');
   }
 
   onUnsentSignal(error: unknown): void {
-    this.#line(`the signal was not passed on: ${describeError(error)}`);
+    this.#line(`the signal was not forwarded: ${printableLine(describeError(error))}`);
   }
 
-  #tellSkipped(what: string, skipped: readonly SkippedPath[]): void {
-    for (const { path, reason } of skipped.slice(0, SKIPPED_NAMED)) {
-      this.#line(`${what}: ${printable(path)}: ${printable(reason)}`);
+  #listSkipped(what: string, skipped: readonly SkippedPath[]): void {
+    for (const { path, reason } of skipped.slice(0, MAX_LISTED_SKIPPED)) {
+      this.#line(`${what}: ${printableLine(path)}: ${printableLine(reason)}`);
     }
-    const more = skipped.length - SKIPPED_NAMED;
+    const more = skipped.length - MAX_LISTED_SKIPPED;
     if (more > 0) this.#line(`${what}: ${more} more`);
   }
 
-  /** A spinner that turns is drawn again below. */
+  /** Redraws an active spinner below the line. */
   #line(text: string): void {
-    const turning = this.#spinner.isSpinning;
-    if (turning) this.#spinner.clear();
+    const isSpinning = this.#spinner.isSpinning;
+    if (isSpinning) this.#spinner.clear();
     this.#stderr.write(`${text}\n`);
-    if (turning) this.#spinner.render();
+    if (isSpinning) this.#spinner.render();
   }
-}
-
-/** Names of files come from a host, and must not be taken for commands by a terminal. */
-function printable(text: string): string {
-  return text.replaceAll(/[\p{C}\p{Zl}\p{Zp}]/gu, (character) => `\\u{${character.codePointAt(0)!.toString(16)}}`);
 }
 
 function megabytes(bytes: number): string {

@@ -1,29 +1,53 @@
 import { randomUUID } from 'node:crypto';
 import { Command, Option } from 'commander';
-import { LEASE_POLICIES } from '../contracts/index.ts';
+import {
+  DEFAULT_TTL_SECONDS,
+  InvalidConfigurationError,
+  LEASE_POLICIES,
+  ttlSecondsSchema,
+} from '../contracts/index.ts';
 import type { LeasePolicy } from '../contracts/index.ts';
 import { checkCommand } from '../execution/driver.ts';
 import { executionDrivers } from '../execution/execute-in-environment.ts';
 import { resolveWorkspaceDirectory } from '../execution/workspace/local-tree.ts';
+import { setting, timerMsSchema } from '../lib/settings.ts';
 import { createHeartbeatProducer } from '../producers/producer.ts';
 import { CommandRun } from './command-run.ts';
-import { readVariables } from './named-variables.ts';
+import { idOption } from './arguments.ts';
+import { addSettings, publishSettings, readSettings } from './options.ts';
 import { exitCodeOf, reportError } from './report-error.ts';
 import { RunDisplay } from './run-display.ts';
-import {
-  bufferOption,
-  checkedQueueUrl,
-  parseDuration,
-  parseId,
-  parseTtl,
-  queuePrefixOption,
-  queueUrlOption,
-} from './settings.ts';
 
-interface RunFlags {
-  queueUrl?: string;
-  queuePrefix: string;
-  buffer?: number;
+const SETTINGS = {
+  ...publishSettings,
+  ttlSeconds: setting(ttlSecondsSchema, {
+    flag: '--ttl <duration>',
+    unit: 'seconds',
+    description: 'time until the lease expires unless it is renewed',
+    example: '5m',
+  }).default(DEFAULT_TTL_SECONDS),
+  leaseWaitMs: setting(timerMsSchema, {
+    flag: '--lease-wait <duration>',
+    unit: 'milliseconds',
+    description: 'how long to wait for the lease',
+    example: '5m',
+  }).default(330_000),
+  timeoutMs: setting(timerMsSchema, {
+    flag: '--timeout <duration>',
+    unit: 'milliseconds',
+    description: 'how long the command may run',
+    example: '1h',
+    computedDefault: 'no limit',
+  }).optional(),
+  killAfterMs: setting(timerMsSchema, {
+    flag: '--kill-after <duration>',
+    unit: 'milliseconds',
+    description: 'time between SIGTERM and SIGKILL',
+    example: '10s',
+  }).default(10_000),
+};
+
+interface RunOptions {
   company: string;
   run: string;
   agent?: string;
@@ -34,85 +58,61 @@ interface RunFlags {
   workspaceDir?: string;
   env: string[];
   policy?: LeasePolicy;
-  ttl: number;
-  leaseWait: number;
-  timeout?: number;
-  killAfter: number;
 }
 
-/** As `docker run` and `env` have it: told apart from most commands' own codes. */
+/** The code of `docker run` and `env` for a failure of their own, which few commands use. */
 const EXIT_LESSOR_FAILED = 125;
 
 const EXPLANATION = `
-On Local the command is given all variables of this process but LESSOR_SECRET_KEY, elsewhere only those that --env names,
-and what tells it of its lease: LESSOR_RUN_ID, LESSOR_LEASE_ID, LESSOR_FENCING_TOKEN, and PAPERCLIP_ENVIRONMENT with the
-workspacePath there.
-Over SSH, unless its config says in_place, --workspace-dir is brought to the host, without what .gitignore files leave
-out, and what changed there is brought back: a file that changed on both sides is left as it is, and the other version
-put under .lessor/conflicts. Private keys that the environment refers to are read here: from variables, from files, or
-sealed, which LESSOR_SECRET_KEY opens.
+On Local the command inherits every variable of this process except LESSOR_SECRET_KEY, elsewhere only those that --env
+names. It also finds LESSOR_RUN_ID, LESSOR_LEASE_ID, LESSOR_FENCING_TOKEN, and PAPERCLIP_ENVIRONMENT with the
+workspacePath of the environment.
+Over SSH, unless the environment's config says in_place, --workspace-dir is uploaded without the files that .gitignore
+excludes, and what changed is downloaded afterwards. A file that changed on both sides keeps its local version; the other
+is stored under .lessor/conflicts. Private keys that the environment refers to are read here: from variables, from files,
+or sealed, which LESSOR_SECRET_KEY opens.
 
-Exits with the command's own code, or 128 and the number of the signal that ended it; 126 or 127 when the command
-cannot be started; 125 when Lessor itself failed, for example because the run was denied a lease, the environment could
-not be reached, or not all that changed could be brought back.
+Exits with the code of the command, or 128 plus the number of the signal that ended it; 126 or 127 when the command
+cannot be started; 125 when Lessor itself failed: the lease was rejected, the environment could not be reached, or not all
+changes could be downloaded.
 
-The run's end is published as succeeded (code 0), failed (another code, or a crash), cancelled (a signal ended the
-command, or this process was sent one) or timed_out (--timeout passed). While the queue is away it is tried for as
-long as the ttl, from 30 seconds to 5 minutes, or --buffer when that is longer; another signal ends that.`;
+The end of the run is published as succeeded (code 0), failed (another code, or a crash), cancelled (a signal ended the
+command, or this process received one) or timed_out (--timeout passed). While the queue is unreachable, publishing is
+retried for as long as the ttl, from 30 seconds to 5 minutes, or --buffer when that is longer; another signal stops it.`;
 
 /** `lessor run`: executes a command under a lease. */
 export function runCommand(): Command {
-  return new Command('run')
-    .description('run a command under a lease: acquire, execute, renew, release')
-    .addOption(queueUrlOption())
-    .addOption(queuePrefixOption())
-    .addOption(bufferOption())
-    .addOption(new Option('--company <id>', 'the company the run is of').argParser(parseId).makeOptionMandatory())
+  const command = new Command('run').description('run a command under a lease: acquire, execute, renew, release');
+  return addSettings(command, SETTINGS)
+    .addOption(idOption('--company <id>', 'company of the run').makeOptionMandatory())
+    .addOption(idOption('--run <id>', 'id of the run').default(randomUUID(), 'a new one'))
+    .addOption(idOption('--agent <id>', 'agent of the run'))
+    .addOption(idOption('--issue <id>', 'issue that the run works on'))
+    .addOption(idOption('--project <id>', 'project of the issue'))
+    .addOption(idOption('--workspace <id>', 'execution workspace, held by one run at a time'))
+    .addOption(idOption('--environment <id>', 'environment to execute in, before any other that is configured'))
     .addOption(
-      new Option('--run <id>', 'id of the run; default a new one').argParser(parseId).default(randomUUID(), 'new'),
-    )
-    .addOption(new Option('--agent <id>', 'the agent that runs').argParser(parseId))
-    .addOption(new Option('--issue <id>', 'the issue it works on').argParser(parseId))
-    .addOption(new Option('--project <id>', 'the project of the issue').argParser(parseId))
-    .addOption(new Option('--workspace <id>', 'the execution workspace, held by one run at a time').argParser(parseId))
-    .addOption(new Option('--environment <id>', 'the environment to execute in, before all others').argParser(parseId))
-    .addOption(
-      new Option('--workspace-dir <dir>', 'what the command works on; default none, on Local the current directory'),
+      new Option('--workspace-dir <dir>', 'directory that the command works on (default: on Local the current one)'),
     )
     .addOption(
-      new Option('--env <name[=value]>', 'a variable for the command, from here without a value; repeatable')
+      new Option('--env <name[=value]>', 'variable for the command; without a value, the one set here; repeatable')
         .argParser((variable: string, variables: string[]) => [...variables, variable])
         .default([], 'none'),
     )
-    .addOption(new Option('--policy <policy>', 'what becomes of the lease').choices(LEASE_POLICIES))
-    .addOption(
-      new Option('--ttl <time>', 'until the lease lapses unless renewed').default(300, '5m').argParser(parseTtl),
-    )
-    .addOption(
-      new Option('--lease-wait <time>', 'how long to wait for the lease')
-        .default(330_000, '5.5m')
-        .argParser(parseDuration),
-    )
-    .addOption(new Option('--timeout <time>', 'how long the command may run').argParser(parseDuration))
-    .addOption(
-      new Option('--kill-after <time>', 'from SIGTERM to SIGKILL').default(10_000, '10s').argParser(parseDuration),
-    )
+    .addOption(new Option('--policy <policy>', 'when the lease ends').choices(LEASE_POLICIES))
     .argument('<command...>', 'the command and its arguments, after --')
     .addHelpText('after', EXPLANATION)
     .action(runUnderLease);
 }
 
-async function runUnderLease(command: [string, ...string[]], flags: RunFlags): Promise<void> {
-  const env = readVariables(flags.env, process.env);
+async function runUnderLease(command: [string, ...string[]], options: RunOptions): Promise<void> {
+  const env = readVariables(options.env);
   checkCommand({ argv: command, env });
   const workspaceDirectory =
-    flags.workspaceDir === undefined ? undefined : await resolveWorkspaceDirectory(flags.workspaceDir);
+    options.workspaceDir === undefined ? undefined : await resolveWorkspaceDirectory(options.workspaceDir);
+  const { ttlSeconds, leaseWaitMs, timeoutMs, killAfterMs, ...publishing } = readSettings(SETTINGS, options);
   const drivers = executionDrivers(process.env);
-  const producer = createHeartbeatProducer({
-    queueUrl: checkedQueueUrl(flags.queueUrl),
-    prefix: flags.queuePrefix,
-    ...(flags.buffer === undefined ? {} : { bufferMs: flags.buffer }),
-  });
+  const producer = createHeartbeatProducer(publishing);
   const display = new RunDisplay(process.stderr);
   const run = new CommandRun(producer, {
     command,
@@ -120,20 +120,20 @@ async function runUnderLease(command: [string, ...string[]], flags: RunFlags): P
     workspaceDirectory,
     drivers,
     run: {
-      companyId: flags.company,
-      runId: flags.run,
-      agentId: flags.agent,
-      issueId: flags.issue,
-      projectId: flags.project,
-      executionWorkspaceId: flags.workspace,
-      // What is named for a run comes before what is set for its agent or project.
-      ...(flags.environment === undefined ? {} : { environment: { issue: flags.environment } }),
-      leasePolicy: flags.policy,
-      ttlSeconds: flags.ttl,
+      companyId: options.company,
+      runId: options.run,
+      agentId: options.agent,
+      issueId: options.issue,
+      projectId: options.project,
+      executionWorkspaceId: options.workspace,
+      // The most specific selection wins: one for the issue comes before those for project and agent.
+      ...(options.environment === undefined ? {} : { environment: { issue: options.environment } }),
+      leasePolicy: options.policy,
+      ttlSeconds,
     },
-    leaseWaitMs: flags.leaseWait,
-    timeoutMs: flags.timeout,
-    killAfterMs: flags.killAfter,
+    leaseWaitMs,
+    timeoutMs,
+    killAfterMs,
     observer: display,
   });
   display.start();
@@ -147,4 +147,21 @@ async function runUnderLease(command: [string, ...string[]], flags: RunFlags): P
     display.stop();
     await producer.close();
   }
+}
+
+/**
+ * The variables of `--env`: `NAME=VALUE`, or `NAME` for the value it has here. Commander shows a value that its own parser
+ * rejects, and this one can be a secret.
+ * @throws {InvalidConfigurationError} for a variable that is not set here
+ */
+function readVariables(given: readonly string[]): Record<string, string> {
+  return Object.fromEntries(
+    given.map((variable) => {
+      const separator = variable.indexOf('=');
+      if (separator !== -1) return [variable.slice(0, separator), variable.slice(separator + 1)];
+      const value = process.env[variable];
+      if (value !== undefined) return [variable, value];
+      throw new InvalidConfigurationError(`--env ${variable} is not set here: set ${variable}, or give NAME=VALUE`);
+    }),
+  );
 }

@@ -1,27 +1,29 @@
 import { stripVTControlCharacters } from 'node:util';
 import Table from 'cli-table3';
+import { printable } from '../lib/printable.ts';
 
-/** One column of a list. */
+/** A column of a table. */
 export interface Column<Row> {
   heading: string;
   show(row: Row): string;
-  /** Ids are cut short, as git and docker do, where the terminal is too narrow for them. */
+  /** Ids are shortened, as git and docker do, where the terminal is too narrow. */
   isId?: boolean;
-  /** Broken into lines, where the terminal is too narrow for it. At most one column of a list. */
+  /** Wrapped where the terminal is too narrow. At most one column of a table. */
   wraps?: boolean;
 }
 
 const SHORT_ID_LENGTH = 8;
-const SHORTENED = 'Ids are shortened to fit the terminal; --json has them whole.\n';
+const SHORTENED = 'Ids are shortened to fit the terminal; --json has them in full.\n';
 
 /** Rows as a table for people, or as one JSON array for programs. */
 export function renderRows<Row>(
   rows: readonly Row[],
-  columns: readonly Column<Row>[],
+  given: readonly Column<Row>[],
   { json, terminal }: { json: boolean; terminal: Terminal },
 ): string {
   if (json) return `${JSON.stringify(rows)}\n`;
   if (rows.length === 0) return 'Nothing found.\n';
+  const columns = given.map((column) => ({ ...column, show: (row: Row) => printable(column.show(row)) }));
   const whole = drawTable(rows, columns, terminal);
   if (!terminal.isTTY || !terminal.columns || widthOf(whole) <= terminal.columns) return `${whole}\n`;
   if (columns.some((column) => column.wraps)) return `${wrapTable(rows, columns, terminal)}\n`;
@@ -31,10 +33,10 @@ export function renderRows<Row>(
   return `${drawTable(rows, shortened, terminal)}\n${SHORTENED}`;
 }
 
-/** What is known of where a table is shown. */
+/** Where a table is shown. */
 export interface Terminal {
   isTTY: boolean;
-  /** A terminal may tell no width: then this is 0, or undefined against its type in Node. */
+  /** 0 for a terminal of unknown width, or undefined, which the type of Node omits. */
   columns: number;
 }
 
@@ -57,14 +59,14 @@ function drawTable<Row>(
 
 const NARROWEST_COLUMN = 20;
 
-/** Room on both sides of a cell. */
+/** Columns of padding in a cell. */
 const PADDING = 2;
 
-/** Leaves to the column that wraps what the others leave of the terminal. */
+/** Gives the wrapping column the width that the others leave. */
 function wrapTable<Row>(rows: readonly Row[], columns: readonly Column<Row>[], terminal: Terminal): string {
   const others = columns.filter((column) => column.wraps !== true);
   const left = Math.max(NARROWEST_COLUMN, terminal.columns - widthOf(drawTable(rows, others, terminal)) - 1);
-  // Words that are too long would be cut short.
+  // The table truncates words that are longer than a line.
   const longWord = new RegExp(String.raw`(\S{${left - PADDING}})(?=\S)`, 'g');
   const wrapped = columns.map((column) =>
     column.wraps === true ? { ...column, show: (row: Row) => column.show(row).replace(longWord, '$1\n') } : column,
@@ -74,7 +76,7 @@ function wrapTable<Row>(rows: readonly Row[], columns: readonly Column<Row>[], t
 }
 
 function widthOf(table: string): number {
-  // The first line is a border: no wide characters, and only its colours take no room.
+  // The first line is a border: it has no wide characters, and its colours have no width.
   const [border = ''] = table.split('\n');
   return stripVTControlCharacters(border).length;
 }

@@ -1,74 +1,166 @@
 import { hostname } from 'node:os';
 import { z } from 'zod';
 import { DEFAULT_TTL_SECONDS, InvalidConfigurationError, ttlSecondsSchema } from '../contracts/index.ts';
-import { findPostgresUrlProblem } from '../lib/postgres-url.ts';
+import { findPostgresUrlProblem, isPostgresUrl } from '../lib/postgres-url.ts';
+import { setting, timerMsSchema } from '../lib/settings.ts';
+import { DEFAULT_RELEASE_ATTEMPTS } from '../queues/retry-policy.ts';
 
-/** A length of time in milliseconds that a timer of Node can hold. */
-const milliseconds = z.int().min(1).max(2_147_483_647);
+const SECONDS_PER_DAY = 86_400;
 
-const postgresUrl = z.string().superRefine((url, context) => {
+/** The largest integer of Postgres, in seconds, is 24,855 days and some hours. */
+const MAX_RETENTION_SECONDS = 24_855 * SECONDS_PER_DAY;
+
+/** Three times as long as a failed job is kept for an operator to retry it. */
+const DEFAULT_RUN_RETENTION_SECONDS = 90 * SECONDS_PER_DAY;
+
+const databaseUrlSchema = z.string().superRefine((url, context) => {
   const problem = findPostgresUrlProblem(url);
   if (problem !== undefined) context.addIssue({ code: 'custom', message: problem });
 });
 
-/** Ninety days: three times as long as a failed job stays for an operator to retry it. */
-const DEFAULT_RUN_RETENTION_SECONDS = 90 * 24 * 60 * 60;
-
-export const DEFAULT_CONCURRENCY = 400;
-
-/** Settings of a worker; those without a default are required. */
-export const workerSettingsSchema = z.strictObject({
-  /** Where Lessor's tables are: `postgres://…`. */
-  databaseUrl: postgresUrl,
-  /** Where the queues are: `redis://…`, `rediss://…` or `postgres://…`. */
-  queueUrl: z.union([z.url({ protocol: /^rediss?$/ }), postgresUrl]),
-  /** What this replica is called in logs and in the activity log; default host name and process id. */
-  replica: z
-    .string()
-    .min(1)
-    .max(200)
-    .default(() => `${hostname()}-${process.pid}`),
-  /** Jobs of each queue that are worked on at once; together they make up the batches that are committed. */
-  concurrency: z.int().min(1).max(10_000).default(DEFAULT_CONCURRENCY),
-  /** Most batches that are committed at once, each on a connection of its own: more than one when some wait for locks. */
-  batchesInFlight: z.int().min(1).max(50).default(4),
-  /** Most operations of one batch. */
-  batchSize: z.int().min(1).max(1_000).default(400),
-  /** Whether a company seen for the first time is registered (`auto`) or refused (`known`). */
-  companyRegistration: z.enum(['auto', 'known']).default('auto'),
-  /** The ttl of leases whose run names none, in seconds. */
-  defaultTtlSeconds: ttlSecondsSchema.default(DEFAULT_TTL_SECONDS),
-  /** How often leases are looked for that should have ended. */
-  sweepIntervalMs: milliseconds.default(15_000),
-  /** How long a run waits for its execution workspace before it is refused. */
-  leaseWaitMs: milliseconds.default(300_000),
-  /** How long `close` lets jobs under way finish before it gives them back to the queue. */
-  shutdownTimeoutMs: milliseconds.default(10_000),
-  /** How long a job stays with a replica that shows no sign of life; another one then takes it over. */
-  lockDurationMs: milliseconds.default(15_000),
-  /** Whether environments of other kinds than `Local` are leased: experimental. */
-  enableEnvironments: z.boolean().default(false),
-  /** Calls of drivers that are under way at once; at most half of `concurrency` is taken for them. */
-  driverConcurrency: z.int().min(1).max(1_000).default(50),
-  /** Of these, how many on one environment. */
-  environmentConcurrency: z.int().min(1).max(1_000).default(8),
-  /** How often the release of a lease is tried before it is left to an operator. */
-  releaseAttempts: z.int().min(1).max(1_000).default(12),
-  /** The pause after the first failed release, and the longest: they double in between, with jitter. */
-  releaseBackoff: z
-    .strictObject({ initialMs: milliseconds, maxMs: milliseconds })
-    .default({ initialMs: 1_000, maxMs: 600_000 }),
-  /** Whether to refuse to start on a Redis that may throw jobs away when its memory is full. */
-  requireDurableQueue: z.boolean().default(false),
-  /** How often the outbox is looked at when nobody has told of a new job in it. */
-  outboxPollIntervalMs: milliseconds.default(5_000),
-  /** How long an ended run that never held a lease is kept, in seconds; it must outlive every message about it. */
-  runRetentionSeconds: z.int().min(60).max(2_147_483_647).default(DEFAULT_RUN_RETENTION_SECONDS),
-  /** The BullMQ prefix on Redis; default `lessor`. */
-  prefix: z.string().min(1).optional(),
+const queueUrlSchema = z.string().superRefine((url, context) => {
+  if (/^rediss?:\/\//.test(url) && URL.canParse(url)) return;
+  const problem = isPostgresUrl(url)
+    ? findPostgresUrlProblem(url)
+    : 'must be a URL that starts with redis://, rediss:// or postgres://';
+  if (problem !== undefined) context.addIssue({ code: 'custom', message: problem });
 });
 
-/** Settings of a worker, as they are given. */
+/**
+ * Every setting of a worker, its default and limits, and what it is called on the command line. Flags, variables, the help
+ * texts and docs/configuration.md are made from this schema; a field without a flag is set in code only.
+ */
+export const workerSettingsSchema = z.strictObject({
+  databaseUrl: setting(databaseUrlSchema, {
+    flag: '--database-url <url>',
+    variable: 'DATABASE_URL',
+    description: 'Postgres database with the tables of Lessor',
+    example: 'postgres://lessor@localhost/lessor',
+  }),
+  queueUrl: setting(queueUrlSchema, {
+    flag: '--queue-url <url>',
+    variable: 'QUEUE_URL',
+    description: 'Redis (redis://, rediss://) or Postgres (postgres://) with the queues',
+    example: 'redis://localhost:6379',
+  }),
+  prefix: setting(z.string().min(1), {
+    flag: '--queue-prefix <prefix>',
+    variable: 'QUEUE_PREFIX',
+    description: 'BullMQ prefix of the queues on Redis',
+    example: 'lessor',
+  }).default('lessor'),
+  concurrency: setting(z.int().min(1).max(10_000), {
+    flag: '--concurrency <n>',
+    variable: 'CONCURRENCY',
+    description: 'jobs of each queue processed concurrently; they are committed in batches',
+    example: '400',
+  }).default(400),
+  batchSize: setting(z.int().min(1).max(1_000), {
+    description: 'most operations in a batch',
+  }).default(400),
+  batchesInFlight: setting(z.int().min(1).max(50), {
+    description:
+      'most batches committed concurrently, each on its own connection; more than one when some wait for locks',
+  }).default(4),
+  replica: setting(z.string().min(1).max(200), {
+    flag: '--replica <name>',
+    variable: 'REPLICA',
+    description: 'name of this worker in logs and in the activity log',
+    example: 'worker-1',
+    computedDefault: 'host name and process id',
+  }).default(() => `${hostname()}-${process.pid}`),
+  companyRegistration: setting(z.enum(['auto', 'known']), {
+    flag: '--company-registration <mode>',
+    variable: 'COMPANY_REGISTRATION',
+    description:
+      'register a company when its first run starts (auto), or reject runs of companies not registered (known)',
+    example: 'known',
+  }).default('auto'),
+  defaultTtlSeconds: setting(ttlSecondsSchema, {
+    flag: '--default-ttl <duration>',
+    variable: 'DEFAULT_TTL',
+    unit: 'seconds',
+    description: 'ttl of a lease whose run does not set one',
+    example: '5m',
+  }).default(DEFAULT_TTL_SECONDS),
+  leaseWaitMs: setting(timerMsSchema, {
+    flag: '--lease-wait <duration>',
+    variable: 'LEASE_WAIT',
+    unit: 'milliseconds',
+    description: 'how long a run waits for an execution workspace held by another run before it is rejected',
+    example: '5m',
+  }).default(300_000),
+  sweepIntervalMs: setting(timerMsSchema, {
+    flag: '--sweep-interval <duration>',
+    variable: 'SWEEP_INTERVAL',
+    unit: 'milliseconds',
+    description: 'time between sweeps, which end leases that expired or whose run has ended',
+    example: '15s',
+  }).default(15_000),
+  runRetentionSeconds: setting(z.int().min(60).max(MAX_RETENTION_SECONDS), {
+    flag: '--run-retention <duration>',
+    variable: 'RUN_RETENTION',
+    unit: 'seconds',
+    description: 'how long ended runs without a lease are kept; must exceed the age of any message about them',
+    example: '90d',
+  }).default(DEFAULT_RUN_RETENTION_SECONDS),
+  lockDurationMs: setting(timerMsSchema, {
+    flag: '--lock-duration <duration>',
+    variable: 'LOCK_DURATION',
+    unit: 'milliseconds',
+    description: 'time without a lock renewal after which jobs of a dead worker are recovered by another',
+    example: '15s',
+  }).default(15_000),
+  shutdownTimeoutMs: setting(timerMsSchema, {
+    flag: '--shutdown-timeout <duration>',
+    variable: 'SHUTDOWN_TIMEOUT',
+    unit: 'milliseconds',
+    description: 'how long jobs in flight may take to finish at shutdown before they are requeued',
+    example: '10s',
+  }).default(10_000),
+  outboxPollIntervalMs: setting(timerMsSchema, {
+    flag: '--outbox-poll-interval <duration>',
+    variable: 'OUTBOX_POLL_INTERVAL',
+    unit: 'milliseconds',
+    description: 'time between polls of the outbox while no NOTIFY arrives',
+    example: '5s',
+  }).default(5_000),
+  requireDurableQueue: setting(z.boolean(), {
+    flag: '--require-durable-queue [boolean]',
+    variable: 'REQUIRE_DURABLE_QUEUE',
+    description: 'do not start on a Redis that may evict jobs when its memory is full',
+    example: 'true',
+  }).default(false),
+  enableEnvironments: setting(z.boolean(), {
+    flag: '--enable-environments [boolean]',
+    variable: 'ENABLE_ENVIRONMENTS',
+    description: 'lease environments other than Local too (experimental)',
+    example: 'true',
+  }).default(false),
+  driverConcurrency: setting(z.int().min(1).max(1_000), {
+    flag: '--driver-concurrency <n>',
+    variable: 'DRIVER_CONCURRENCY',
+    description: 'driver calls in flight, at most half of the concurrency',
+    example: '50',
+  }).default(50),
+  environmentConcurrency: setting(z.int().min(1).max(1_000), {
+    flag: '--environment-concurrency <n>',
+    variable: 'ENVIRONMENT_CONCURRENCY',
+    description: 'driver calls in flight on one environment',
+    example: '8',
+  }).default(8),
+  releaseAttempts: setting(z.int().min(1).max(1_000), {
+    flag: '--release-attempts <n>',
+    variable: 'RELEASE_ATTEMPTS',
+    description: 'attempts to release a lease before an operator has to retry it',
+    example: '12',
+  }).default(DEFAULT_RELEASE_ATTEMPTS),
+  releaseBackoff: setting(z.strictObject({ initialMs: timerMsSchema, maxMs: timerMsSchema }), {
+    description: 'exponential backoff between attempts to release a lease, with jitter',
+  }).default({ initialMs: 1_000, maxMs: 600_000 }),
+});
+
+/** Settings of a worker, as they are given: docs/configuration.md describes each, with its default. */
 export type WorkerSettings = z.input<typeof workerSettingsSchema>;
 
 /** Settings of a worker, with every default filled in. */
@@ -79,5 +171,5 @@ export function resolveWorkerSettings(settings: WorkerSettings): ResolvedWorkerS
   const parsed = workerSettingsSchema.safeParse(settings);
   if (parsed.success) return parsed.data;
   const problems = parsed.error.issues.map(({ path, message }) => `${path.join('.')}: ${message}`);
-  throw new InvalidConfigurationError(`the worker's settings are wrong: ${problems.join('; ')}`);
+  throw new InvalidConfigurationError(`invalid worker settings: ${problems.join('; ')}`);
 }

@@ -8,10 +8,10 @@ import { until } from '../../testing/until.ts';
 import { lessor, spawnLessor } from './lessor.ts';
 import { runningProcesses } from '../../testing/running-processes.ts';
 
-test('`lessor dev` serves leases until Ctrl-C, leaves nothing running, and keeps its data for the next time', async () => {
+test('`lessor dev` grants leases until Ctrl-C, leaves no process, and keeps its data for the next start', async () => {
   const directory = await mkdtemp(join(tmpdir(), 'lessor-dev-'));
   onTestFinished(() => rm(directory, { recursive: true }));
-  // As root, Postgres runs as another user, who has to get there.
+  // As root, Postgres runs as another user, who must be able to enter the directory.
   await chmod(directory, 0o755);
 
   const first = await startDev(directory);
@@ -34,15 +34,15 @@ test('`lessor dev` serves leases until Ctrl-C, leaves nothing running, and keeps
 async function startDev(directory: string) {
   const env = { LOG_LEVEL: 'warn' };
   const running = spawnLessor(['dev'], { cwd: directory, env, detached: true });
-  const said = (variable: string) => new RegExp(`export ${variable}=(\\S+)\n`).exec(running.stdout())?.[1];
+  const printed = (variable: string) => new RegExp(`export ${variable}=(\\S+)\n`).exec(running.stdout())?.[1];
   await until(
     () => {
-      if (running.child.exitCode !== null) throw new Error(`it ended: ${running.stderr()}`);
-      return said('DATABASE_URL');
+      if (running.child.exitCode !== null) throw new Error(`lessor dev ended: ${running.stderr()}`);
+      return printed('DATABASE_URL');
     },
     { timeoutMs: 30_000, what: 'the URLs' },
   );
-  return { ...running, queueUrl: said('QUEUE_URL')!, databaseUrl: said('DATABASE_URL')! };
+  return { ...running, queueUrl: printed('QUEUE_URL')!, databaseUrl: printed('DATABASE_URL')! };
 }
 
 async function leaseFrom(queueUrl: string) {
@@ -56,12 +56,12 @@ async function leaseFrom(queueUrl: string) {
   }
 }
 
-/** As a terminal does on Ctrl-C: the whole process group is told. */
+/** Signals the whole process group, as a terminal does on Ctrl-C. */
 function interrupt(pid: number | undefined): void {
   process.kill(-pid!, 'SIGINT');
 }
 
-/** What runs on the data: Postgres and whoever minds it name its directory. */
+/** Postgres and its supervisor, which name the data directory. */
 function processesIn(directory: string): string[] {
   return runningProcesses()
     .map(({ pid, command }) => `${pid} ${command}`)

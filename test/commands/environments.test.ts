@@ -14,7 +14,7 @@ const database = useDatabase();
 const SECRET_KEY = randomBytes(32).toString('base64');
 const PASTED_KEY = '-----BEGIN OPENSSH PRIVATE KEY-----\nc3VwZXItc2VjcmV0\n-----END OPENSSH PRIVATE KEY-----\n';
 
-/** Needed by every environment on SSH. */
+/** Required of every SSH environment. */
 const SSH_FLAGS = ['--host', 'build-1', '--username', 'agent', '--remote-workspace-path', '/srv/work'];
 const UNCHECKED = '--no-strict-host-key-checking';
 
@@ -38,7 +38,7 @@ async function environmentOf(end: ReturnType<typeof run>): Promise<Record<string
 const newEnvironment = () =>
   environmentOf(create('--driver', 'ssh', ...SSH_FLAGS, '--private-key', 'env:KEY', UNCHECKED, '--json'));
 
-/** What was told of an environment, and who did it. */
+/** The activity events of an environment, and their actors. */
 const eventsOf = (id: string) =>
   database.sql<{ action: string; actor_type: string; actor_id: string }[]>`
     select action, actor_type, actor_id from lessor.activity_log where entity_id = ${id} order by id`;
@@ -51,7 +51,7 @@ async function scratchFile(content: string): Promise<string> {
 }
 
 describe('`lessor environments create`', () => {
-  test('makes an SSH environment of flags, and tells who did', async () => {
+  test('creates an SSH environment from flags, and records who did', async () => {
     const known = `build-1 ssh-ed25519 ${ED25519}\n`;
     const flags = [...SSH_FLAGS, '--port', '2222', '--private-key', 'env:BUILD_KEY', '--workspace-mode', 'in_place'];
     const knownHosts = ['--known-hosts', await scratchFile(known)];
@@ -76,7 +76,7 @@ describe('`lessor environments create`', () => {
     expect(await eventsOf(id!)).toEqual([{ action: 'environment.created', actor_type: 'user', actor_id: 'olga' }]);
   });
 
-  test('takes the config as JSON or from a file, with flags before its fields', async () => {
+  test('reads the config from JSON or a file, which flags override', async () => {
     const config = { host: 'a', username: 'b', remoteWorkspacePath: '/c', privateKey: 'env:K', port: null };
     const text = JSON.stringify(config);
     for (const given of [text, `@${await scratchFile(text)}`]) {
@@ -87,13 +87,13 @@ describe('`lessor environments create`', () => {
     }
   });
 
-  test('makes environments of other drivers, with a config of their own', async () => {
+  test('creates environments of other drivers, with the config given', async () => {
     const made = await environmentOf(create('--driver', 'sandbox', '--config', '{"root": "/boxes"}', '--json'));
     expect(made).toMatchObject({ companyId, driver: 'sandbox', config: { root: '/boxes' } });
   });
 
   describeOnSshd('on an SSH host', () => {
-    test('stores a private key from a file sealed, so that only LESSOR_SECRET_KEY opens it', async () => {
+    test('seals a private key from a file, so that only LESSOR_SECRET_KEY opens it', async () => {
       const host = await openSshHost();
       const keyPath = host.server.privateKeyPath;
       const flags = ['create', '--company', companyId, '--name', 'Sealed', '--driver', 'ssh', ...SSH_FLAGS, UNCHECKED];
@@ -116,7 +116,7 @@ describe('`lessor environments create`', () => {
     });
   });
 
-  test('names each field that does not fit', async () => {
+  test('names each invalid field', async () => {
     const flags = ['--host', 'build 1', '--remote-workspace-path', 'work', '--private-key', 'env:KEY'];
     const { exit, stdout, stderr } = await create('--driver', 'ssh', ...flags);
     expect({ exit, stdout }).toEqual({ exit: 2, stdout: '' });
@@ -125,34 +125,34 @@ describe('`lessor environments create`', () => {
   });
 
   test.for<[what: string, args: string[]]>([
-    ['for a reference', ['--private-key', PASTED_KEY]],
+    ['as a reference', ['--private-key', PASTED_KEY]],
     ['into the config', ['--config', JSON.stringify({ privateKey: PASTED_KEY })]],
-    ['into JSON that is none', ['--config', `{"privateKey": "${PASTED_KEY}"}`]],
-    ['for the config', ['--config', PASTED_KEY]],
-    ['for the name of a file', ['--config', `@${PASTED_KEY.split('\n')[1]}`, '--private-key', PASTED_KEY]],
-  ])('never repeats a private key that is pasted %s', async ([, args]) => {
+    ['into invalid JSON', ['--config', `{"privateKey": "${PASTED_KEY}"}`]],
+    ['as the config', ['--config', PASTED_KEY]],
+    ['as the name of a file', ['--config', `@${PASTED_KEY.split('\n')[1]}`, '--private-key', PASTED_KEY]],
+  ])('never shows a private key that is pasted %s', async ([, args]) => {
     const { exit, stdout, stderr } = await create('--driver', 'ssh', ...SSH_FLAGS, UNCHECKED, ...args);
     expect({ exit, stdout }).toEqual({ exit: 2, stdout: '' });
     expect(stderr).toMatch(/^error: /);
     expect(stderr).not.toContain('BEGIN');
   });
 
-  test.for<[what: string, args: string[], said: string]>([
-    ['a config that is no object', ['--driver', 'ssh', '--config', '[]'], '--config is no JSON object'],
-    ['a file that is not there', ['--driver', 'ssh', '--config', '@/nowhere'], 'ENOENT'],
-    ['known hosts that are not there', ['--driver', 'ssh', '--known-hosts', '/nowhere'], 'ENOENT'],
+  test.for<[what: string, args: string[], expected: string]>([
+    ['a config that is not an object', ['--driver', 'ssh', '--config', '[]'], '--config is not a JSON object'],
+    ['a config file that does not exist', ['--driver', 'ssh', '--config', '@/nowhere'], 'ENOENT'],
+    ['a known hosts file that does not exist', ['--driver', 'ssh', '--known-hosts', '/nowhere'], 'ENOENT'],
     ['flags of another driver', ['--driver', 'plugin', '--host', 'a'], 'only the driver ssh'],
     ['two private keys', ['--driver', 'ssh', '--private-key', 'env:A', '--seal-private-key', 'b'], 'cannot be used'],
     ['no driver', [], '--driver'],
-  ])('exits with 2 for %s', async ([, args, said]) => {
+  ])('exits with 2 for %s', async ([, args, expected]) => {
     const { exit, stdout, stderr } = await create(...args);
     expect({ exit, stdout }).toEqual({ exit: 2, stdout: '' });
-    expect(stderr).toContain(said);
+    expect(stderr).toContain(expected);
   });
 });
 
 describe('`lessor environments update`', () => {
-  test('changes what is given, and nothing else', async () => {
+  test('changes the given fields, and no others', async () => {
     const { id, config: before } = await newEnvironment();
     const updated = await environmentOf(
       run(['update', id, '--port', '2022', '--private-key', 'file:/keys/build', '--description', 'fast', '--json']),
@@ -169,7 +169,7 @@ describe('`lessor environments update`', () => {
     ]);
   });
 
-  test('sets fields of the config from JSON, takes away those that are null, and checks the result', async () => {
+  test('sets fields of the config from JSON, removes those that are null, and validates the result', async () => {
     const { id } = await newEnvironment();
     const known = { knownHosts: `build-1 ssh-ed25519 ${ED25519}`, strictHostKeyChecking: true };
     const strict = await environmentOf(run(['update', id, '--config', JSON.stringify(known), '--json']));
@@ -180,21 +180,21 @@ describe('`lessor environments update`', () => {
     expect(stderr).toContain('→ at knownHosts');
     const lax = await environmentOf(run(['update', id, '--config', '{"knownHosts": null}', UNCHECKED, '--json']));
     expect(lax['config']).not.toHaveProperty('knownHosts');
-    const backAgain = await run(['update', id, '--strict-host-key-checking']);
-    expect(backAgain.stderr).toContain('→ at knownHosts');
+    const strictAgain = await run(['update', id, '--strict-host-key-checking']);
+    expect(strictAgain.stderr).toContain('→ at knownHosts');
   });
 
-  test('refuses an unknown environment, and a call that changes nothing', async () => {
+  test('rejects an unknown environment, and a call that changes nothing', async () => {
     const id = randomUUID();
     const unknown = await run(['update', id, '--name', 'Forge']);
     expect(unknown).toEqual({ exit: 1, stdout: '', stderr: `error: there is no environment ${id}\n` });
     const nothing = await run(['update', id]);
     expect(nothing).toMatchObject({ exit: 2, stdout: '' });
-    expect(nothing.stderr).toContain('nothing to change');
+    expect(nothing.stderr).toContain('nothing to update');
   });
 });
 
-test('`lessor environments archive` archives it, once', async () => {
+test('`lessor environments archive` archives an environment once', async () => {
   const { id } = await newEnvironment();
   expect(await run(['archive', id])).toEqual({
     exit: 0,
@@ -230,7 +230,7 @@ describeOnSshd('`lessor environments probe` of a host', () => {
     expect(report.checks.every(({ ok }) => ok)).toBe(true);
   });
 
-  test('exits with 1 and names what failed, with both fingerprints where it is the host key', async () => {
+  test('exits with 1 and names the failed check, with both fingerprints for a host key', async () => {
     const host = await openSshHost();
     const id = await onHost(host);
     await host.server.changeHostKey();
@@ -247,11 +247,11 @@ describeOnSshd('`lessor environments probe` of a host', () => {
   });
 });
 
-test('`lessor environments probe` refuses what it cannot probe, and reports a config that does not fit', async () => {
+test('`lessor environments probe` rejects a driver that it cannot probe, and reports an invalid config', async () => {
   const local = await insertEnvironment(database.sql, { companyId });
-  const refused = await run(['probe', local]);
-  expect(refused).toMatchObject({ exit: 1, stdout: '' });
-  expect(refused.stderr).toContain('is of the kind local; only ssh can be probed here');
+  const rejected = await run(['probe', local]);
+  expect(rejected).toMatchObject({ exit: 1, stdout: '' });
+  expect(rejected.stderr).toContain('is of the kind local; only ssh can be probed here');
   const unknown = randomUUID();
   expect((await run(['probe', unknown])).stderr).toBe(`error: there is no environment ${unknown}\n`);
 

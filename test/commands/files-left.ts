@@ -1,8 +1,8 @@
 import { readdir } from 'node:fs/promises';
 
 /**
- * What a process has left in its temporary directory, besides what is kept there for the next one: what the compiler
- * made of the source, and Postgres' programs where those of the package cannot be run.
+ * The files that a process left in its temporary directory, without the caches kept there: compiled sources, and the
+ * programs of Postgres where those of the package cannot be executed.
  */
 export async function filesLeftIn(directory: string): Promise<string[]> {
   const names = await readdir(directory);

@@ -5,7 +5,7 @@ import { Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { onTestFinished, vi } from 'vitest';
 
-/** How a `lessor` ended and what it wrote. */
+/** The exit and the output of a `lessor`. */
 export interface LessorEnd {
   /** The exit code, or the name of the signal that ended it. */
   exit: number | NodeJS.Signals;
@@ -13,14 +13,14 @@ export interface LessorEnd {
   stderr: string;
 }
 
-/** What a `lessor` is given beside its arguments. */
+/** The input of a `lessor` besides its arguments. */
 export interface LessorInput {
-  /** Beside a `PATH`: none of the settings of whoever runs the tests arrive. */
+  /** Added to the inherited variables, from which every setting of Lessor is removed. */
   env?: Readonly<Record<string, string>>;
   stdin?: string;
 }
 
-/** Every environment variable that `lessor` reads: unset in tests, unless a test gives one. */
+/** Every variable that `lessor` reads: unset, unless a test sets it. */
 const VARIABLES = [
   'COMPANY_REGISTRATION',
   'CONCURRENCY',

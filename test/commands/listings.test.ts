@@ -39,7 +39,7 @@ beforeAll(async () => {
   Object.assign(seeded, { acme, other, local, ssh, run, active, failed, elsewhere });
 });
 
-/** Runs a listing that must succeed, and returns what it printed. */
+/** Runs a listing that must succeed, and returns its output. */
 async function list(...args: string[]): Promise<string> {
   const { exit, stdout, stderr } = await lessor(args, { env: { DATABASE_URL: database.url } });
   expect({ exit, stderr }).toEqual({ exit: 0, stderr: '' });
@@ -52,7 +52,7 @@ async function listJson(...args: string[]): Promise<Record<string, unknown>[]> {
   return JSON.parse(stdout) as Record<string, unknown>[];
 }
 
-async function told(...filters: string[]): Promise<unknown[][]> {
+async function eventsWith(...filters: string[]): Promise<unknown[][]> {
   const events = await listJson('activity', ...filters);
   return events.map((event) => [event['action'], event['entityId']]);
 }
@@ -60,7 +60,7 @@ async function told(...filters: string[]): Promise<unknown[][]> {
 const idsOf = (rows: Record<string, unknown>[]) => rows.map((row) => row['id']);
 
 describe('`lessor leases`', () => {
-  test('shows a table, newest first, without colours off a terminal', async () => {
+  test('prints a table, newest first, without colours outside a terminal', async () => {
     const table = await list('leases', '--company', seeded.acme);
     const [head, newer, older, ...rest] = rowsOf(table);
     expect(head).toEqual(['lease', 'company', 'run', 'status', 'token', 'acquired', 'expires / ended', 'reason']);
@@ -70,7 +70,7 @@ describe('`lessor leases`', () => {
     expect(table).not.toContain('\u001b');
   });
 
-  test('prints one JSON array with --json, with all that is known of each', async () => {
+  test('prints one JSON array with --json, with every column', async () => {
     const [lease, ...rest] = await listJson('leases', '--run', seeded.run);
     expect(rest).toEqual([]);
     expect(lease).toMatchObject({
@@ -84,7 +84,7 @@ describe('`lessor leases`', () => {
     });
   });
 
-  test('filters by company, environment, run and status, together too', async () => {
+  test('filters by company, environment, run and status, alone and combined', async () => {
     const { acme, ssh, run, active, failed, elsewhere } = seeded;
     expect(idsOf(await listJson('leases'))).toEqual([elsewhere, failed, active]);
     expect(idsOf(await listJson('leases', '--company', acme))).toEqual([failed, active]);
@@ -94,13 +94,13 @@ describe('`lessor leases`', () => {
     expect(idsOf(await listJson('leases', '--status', 'active', '--company', acme))).toEqual([active]);
   });
 
-  test('stops at the limit', async () => {
+  test('lists at most --limit rows', async () => {
     expect(idsOf(await listJson('leases', '--limit', '2'))).toEqual([seeded.elsewhere, seeded.failed]);
   });
 });
 
 describe('`lessor environments`', () => {
-  test('shows a table', async () => {
+  test('prints a table', async () => {
     const [head, ...rows] = rowsOf(await list('environments', '--company', seeded.acme));
     expect(head).toEqual(['environment', 'company', 'name', 'driver', 'status', 'created']);
     expect(rows.map((row) => row.slice(0, 5))).toEqual([
@@ -109,7 +109,7 @@ describe('`lessor environments`', () => {
     ]);
   });
 
-  test('filters by company, driver and status, and stops at the limit', async () => {
+  test('filters by company, driver and status, and lists at most --limit rows', async () => {
     const { acme, local, ssh } = seeded;
     expect(await listJson('environments')).toHaveLength(3);
     expect(idsOf(await listJson('environments', '--company', acme))).toEqual([local, ssh]);
@@ -120,7 +120,7 @@ describe('`lessor environments`', () => {
 });
 
 describe('`lessor activity`', () => {
-  test('shows a table, newest first, with reasons', async () => {
+  test('prints a table, newest first, with reasons', async () => {
     const [head, newest, ...older] = rowsOf(await list('activity', '--company', seeded.acme));
     expect(head).toEqual(['at', 'action', 'entity', 'run', 'actor', 'reason']);
     expect(newest).toEqual(
@@ -129,33 +129,33 @@ describe('`lessor activity`', () => {
     expect(older.map((row) => row[1])).toEqual(['environment.lease_acquired', 'environment.lease_acquired']);
   });
 
-  test('filters by company, run, entity and action, and stops at the limit', async () => {
+  test('filters by company, run, entity and action, and lists at most --limit rows', async () => {
     const { acme, run, active, failed } = seeded;
     const acquired = ['environment.lease_acquired', active];
     const wasFailed = ['environment.lease_failed', failed];
-    expect(await told('--company', acme)).toEqual([wasFailed, ['environment.lease_acquired', failed], acquired]);
-    expect(await told('--run', run)).toEqual([acquired]);
-    expect(await told('--entity', active)).toEqual([acquired]);
-    expect(await told('--action', 'environment.lease_failed')).toEqual([wasFailed]);
-    expect(await told('--limit', '1')).toEqual([wasFailed]);
+    expect(await eventsWith('--company', acme)).toEqual([wasFailed, ['environment.lease_acquired', failed], acquired]);
+    expect(await eventsWith('--run', run)).toEqual([acquired]);
+    expect(await eventsWith('--entity', active)).toEqual([acquired]);
+    expect(await eventsWith('--action', 'environment.lease_failed')).toEqual([wasFailed]);
+    expect(await eventsWith('--limit', '1')).toEqual([wasFailed]);
   });
 });
 
 describe.each(['leases', 'environments', 'activity'])('`lessor %s`', (command) => {
-  test('says so when there is nothing, and prints an empty array with --json', async () => {
+  test('prints a sentence when nothing is found, and an empty array with --json', async () => {
     const nobody = ['--company', randomUUID()];
     expect(await list(command, ...nobody)).toBe('Nothing found.\n');
     expect(await list(command, ...nobody, '--json')).toBe('[]\n');
   });
 
-  test('takes the database from --database-url before DATABASE_URL', async () => {
+  test('prefers --database-url to DATABASE_URL', async () => {
     const env = { DATABASE_URL: 'postgres://127.0.0.1:1/nothing' };
     const { exit, stdout } = await lessor([command, '--database-url', database.url, '--json'], { env });
     expect(exit).toBe(0);
     expect(JSON.parse(stdout)).not.toEqual([]);
   });
 
-  test('says in one line, without its password, that the database cannot be reached', async () => {
+  test('reports an unreachable database in one line, without the password', async () => {
     const url = 'postgres://lessor:hunter2@127.0.0.1:1/nothing';
     const { exit, stdout, stderr } = await lessor([command, '--json'], { env: { DATABASE_URL: url } });
     expect({ exit, stdout }).toEqual({ exit: 1, stdout: '' });

@@ -14,15 +14,15 @@ const { postgres: server } = inject('stores');
 const NO_REDIS = 'redis://127.0.0.1:1';
 
 describe('`lessor migrate`', () => {
-  test('makes the tables in an empty database, and again changes nothing', async () => {
+  test('creates the tables in an empty database, and changes nothing the second time', async () => {
     const url = await makeDatabase();
     const env = { DATABASE_URL: url, QUEUE_URL: NO_REDIS };
-    const told = { exit: 0, stdout: 'Lessor’s tables are up to date.\n', stderr: '' };
+    const success = { exit: 0, stdout: 'Lessor’s tables are up to date.\n', stderr: '' };
 
-    expect(await lessor(['migrate'], { env })).toEqual(told);
+    expect(await lessor(['migrate'], { env })).toEqual(success);
     expect(await schemasOf(url)).toEqual(['lessor']);
     expect(await lessor(['leases', '--json'], { env })).toEqual({ exit: 0, stdout: '[]\n', stderr: '' });
-    expect(await lessor(['migrate'], { env })).toEqual(told);
+    expect(await lessor(['migrate'], { env })).toEqual(success);
   });
 
   test('needs no queue URL', async () => {
@@ -31,21 +31,21 @@ describe('`lessor migrate`', () => {
     expect(await schemasOf(url)).toEqual(['lessor']);
   });
 
-  test('makes BullMQ’s tables too where the queues live in Postgres, and again changes nothing', async () => {
+  test('creates the tables of BullMQ too when the queue is in Postgres, and changes nothing the second time', async () => {
     const url = await makeDatabase();
     const env = { DATABASE_URL: url, QUEUE_URL: url };
-    const told = {
+    const success = {
       exit: 0,
       stdout: 'Lessor’s tables are up to date.\nBullMQ’s tables are up to date.\n',
       stderr: '',
     };
 
-    expect(await lessor(['migrate'], { env })).toEqual(told);
+    expect(await lessor(['migrate'], { env })).toEqual(success);
     expect(await schemasOf(url)).toEqual(['bullmq', 'lessor']);
-    expect(await lessor(['migrate'], { env })).toEqual(told);
+    expect(await lessor(['migrate'], { env })).toEqual(success);
   });
 
-  test('makes each set of tables where its URL points', async () => {
+  test('creates each set of tables in the database of its URL', async () => {
     const [tables, queues] = [await makeDatabase(), await makeDatabase()];
     const args = ['migrate', '--database-url', tables, '--queue-url', queues];
     expect(await lessor(args)).toMatchObject({ exit: 0, stderr: '' });
@@ -53,7 +53,7 @@ describe('`lessor migrate`', () => {
     expect(await schemasOf(queues)).toEqual(['bullmq']);
   });
 
-  test('exits with 1 and says why, without the password, when the database cannot be reached', async () => {
+  test('reports an unreachable database in one line, without the password', async () => {
     const url = 'postgres://lessor:hunter2@127.0.0.1:1/nothing';
     const { exit, stdout, stderr } = await lessor(['migrate', '--database-url', url]);
     expect({ exit, stdout }).toEqual({ exit: 1, stdout: '' });
@@ -62,7 +62,7 @@ describe('`lessor migrate`', () => {
   });
 });
 
-describe('a worker without the tables it needs exits with 1, and says to run `lessor migrate`', () => {
+describe('a worker without its tables exits with 1 and advises `lessor migrate`', () => {
   const ADVICE = /^error: [^\n]*`lessor migrate`[^\n]*\n$/;
 
   test('with queues on Postgres', async () => {
@@ -80,7 +80,7 @@ describe('a worker without the tables it needs exits with 1, and says to run `le
     expect(stderr).toMatch(ADVICE);
   });
 
-  test('when only BullMQ’s are missing', async () => {
+  test('when only the tables of BullMQ are missing', async () => {
     const url = await makeDatabase();
     await lessor(['migrate', '--database-url', url]);
     const { exit, stderr } = await lessor(['worker'], {

@@ -19,14 +19,14 @@ const ENVIRONMENT_SETTINGS = [
 /** One line, which ends the output. */
 const ONE_LINE = /^error: [^\n]+\n$/;
 
-describe('called wrongly, lessor says so in one line on stderr and exits with 2', () => {
+describe('wrong usage of lessor is one line on stderr and exit code 2', () => {
   test('as a process', async () => {
     const end = await spawnLessor(['run', '--company', 'acme', '--', 'true']).ended();
     expect(end).toEqual({ exit: 2, stdout: '', stderr: expect.stringMatching(ONE_LINE) as unknown });
     expect(end.stderr).toContain('--company');
   });
 
-  test.for<[what: string, args: string[], said: string[]]>([
+  test.for<[what: string, args: string[], expected: string[]]>([
     ['an unknown command', ['frobnicate'], ['unknown command', 'frobnicate']],
     ['a misspelt command', ['leasses'], ['unknown command', 'leases']],
     ['an unknown flag', ['leases', '--frobnicate'], ['unknown option', '--frobnicate']],
@@ -35,38 +35,46 @@ describe('called wrongly, lessor says so in one line on stderr and exits with 2'
     ['an argument too many', ['leases', 'of-acme'], ['too many arguments']],
     ['a required flag left out', ['run', ...QUEUE, '--', 'true'], ['--company']],
     ['a run without a command', ['run', ...QUEUE, '--company', COMPANY], ['command']],
-    ['an id that is no UUID', ['leases', '--run', '42'], ['--run', 'UUID']],
-    ['a status that is none', ['leases', '--status', 'lost'], ['--status', 'active', 'pending_cleanup']],
+    ['an id that is not a UUID', ['leases', '--run', '42'], ['--run', 'UUID']],
+    ['an unknown status', ['leases', '--status', 'lost'], ['--status', 'active', 'pending_cleanup']],
     ['a limit of nothing', ['leases', '--limit', '0'], ['--limit', 'at least 1']],
     ['a port out of range', ['dashboard', '--port', '65536'], ['--port', '65535']],
-    ['a length of time that is none', ['run', '--company', COMPANY, '--timeout', 'soon', 'true'], ['--timeout', '5m']],
-    ['a ttl out of range', ['run', '--company', COMPANY, '--ttl', '25h', 'true'], ['--ttl', '86400']],
+    [
+      'an invalid duration',
+      ['run', '--company', COMPANY, '--timeout', 'soon', 'true'],
+      ['--timeout', 'duration', '1h'],
+    ],
+    ['a ttl out of range', ['run', '--company', COMPANY, '--ttl', '25h', 'true'], ['--ttl', 'at most 1d']],
     ['a ttl of half a second', ['worker', '--default-ttl', '500ms'], ['--default-ttl', 'whole seconds']],
     [
-      'more jobs at once than a worker takes',
+      'a concurrency out of range',
       ['worker', ...DATABASE, ...QUEUE, '--concurrency', '10001'],
-      ['concurrency'],
+      ['--concurrency (CONCURRENCY)', 'at most 10000'],
     ],
-    ['no calls of drivers at once', ['worker', '--driver-concurrency', '0'], ['--driver-concurrency', 'at least 1']],
+    ['a driver concurrency of zero', ['worker', '--driver-concurrency', '0'], ['--driver-concurrency', 'at least 1']],
     ['neither true nor false', ['worker', '--enable-environments', 'yes'], ['--enable-environments', 'true or false']],
-    ['a lease to release that is none', ['leases', 'retry-release', '42'], ['UUID']],
-    ['a variable without a value here', ['run', '--company', COMPANY, '--env', 'NO_SUCH', 'true'], ['NO_SUCH']],
+    ['a lease id that is not a UUID', ['leases', 'retry-release', '42'], ['UUID']],
+    ['a variable that is not set here', ['run', '--company', COMPANY, '--env', 'NO_SUCH', 'true'], ['NO_SUCH']],
     [
-      'a variable that is none',
+      'an invalid variable name',
       ['run', '--company', COMPANY, '--env', `A-B=${SECRET}`, 'true'],
       ['"A-B"', 'underscores'],
     ],
-    ['no such workspace', ['run', '--company', COMPANY, '--workspace-dir', '/no/such', 'true'], ['/no/such', 'ENOENT']],
+    [
+      'a workspace that does not exist',
+      ['run', '--company', COMPANY, '--workspace-dir', '/no/such', 'true'],
+      ['/no/such', 'ENOENT'],
+    ],
     ['no database URL', ['leases'], ['--database-url', 'DATABASE_URL']],
     ['no queue URL', ['run', '--company', COMPANY, '--', 'true'], ['--queue-url', 'QUEUE_URL']],
     ['no queue URL to publish to', ['publish', 'run-heartbeat', '--run-id', COMPANY], ['--queue-url', 'QUEUE_URL']],
     ['no queue URL for a worker', ['worker', ...DATABASE], ['--queue-url', 'QUEUE_URL']],
-  ])('%s', async ([, args, said]) => {
+  ])('%s', async ([, args, expected]) => {
     const { exit, stdout, stderr } = await lessor(args);
 
     expect({ exit, stdout }).toEqual({ exit: 2, stdout: '' });
     expect(stderr).toMatch(ONE_LINE);
-    for (const word of said) expect(stderr).toContain(word);
+    for (const word of expected) expect(stderr).toContain(word);
     expect(stderr).not.toContain(SECRET);
   });
 
@@ -75,7 +83,7 @@ describe('called wrongly, lessor says so in one line on stderr and exits with 2'
     ['--database-url', 'worker', QUEUE],
     ['--queue-url', 'run', ['--company', COMPANY, '--', 'true']],
     ['--queue-url', 'publish run-started', ['--run-id', COMPANY]],
-  ])('a %s of the wrong scheme for %s, without repeating its password', async ([flag, command, others]) => {
+  ])('a %s of the wrong scheme for %s, without showing its password', async ([flag, command, others]) => {
     const url = `mysql://lessor:${SECRET}@127.0.0.1/lessor`;
     const { exit, stdout, stderr } = await lessor([...command.split(' '), flag, url, ...others]);
 
@@ -87,7 +95,7 @@ describe('called wrongly, lessor says so in one line on stderr and exits with 2'
   });
 
   test.for(['DATABASE_URL', 'QUEUE_URL'])(
-    'a %s from the environment that is no URL, without repeating it',
+    'a %s from the environment that is not a URL, without showing it',
     async (variable) => {
       const urls = { DATABASE_URL: DATABASE[1]!, QUEUE_URL: QUEUE[1]!, [variable]: `lessor:${SECRET}` };
       const { exit, stdout, stderr } = await lessor(['worker'], { env: urls });
@@ -99,7 +107,7 @@ describe('called wrongly, lessor says so in one line on stderr and exits with 2'
     },
   );
 
-  test('a LESSOR_SECRET_KEY that is no key, without repeating it', async () => {
+  test('a LESSOR_SECRET_KEY that is not a key, without showing it', async () => {
     const env = { DATABASE_URL: DATABASE[1]!, QUEUE_URL: QUEUE[1]!, LESSOR_SECRET_KEY: SECRET };
     const { exit, stdout, stderr } = await lessor(['worker'], { env });
 
@@ -109,19 +117,28 @@ describe('called wrongly, lessor says so in one line on stderr and exits with 2'
     expect(stderr).not.toContain(SECRET);
   });
 
-  test.for(['--timeout', '--kill-after'])(
-    'a %s longer than a timer can hold, rather than cutting it short',
-    async (flag) => {
-      const { exit, stdout, stderr } = await lessor(['run', ...QUEUE, '--company', COMPANY, flag, '30d', '--', 'true']);
+  test('several invalid settings, each by name', async () => {
+    const { exit, stdout, stderr } = await lessor(['worker', '--sweep-interval', 'soon'], {
+      env: { CONCURRENCY: 'x' },
+    });
 
-      expect({ exit, stdout }).toEqual({ exit: 2, stdout: '' });
-      expect(stderr).toMatch(ONE_LINE);
-      expect(stderr).toContain(flag);
-    },
-  );
+    expect({ exit, stdout }).toEqual({ exit: 2, stdout: '' });
+    expect(stderr).toMatch(ONE_LINE);
+    for (const name of ['DATABASE_URL', 'QUEUE_URL', '--concurrency (CONCURRENCY)', '--sweep-interval']) {
+      expect(stderr).toContain(name);
+    }
+  });
+
+  test.for(['--timeout', '--kill-after'])('a %s longer than a timer can hold', async (flag) => {
+    const { exit, stdout, stderr } = await lessor(['run', ...QUEUE, '--company', COMPANY, flag, '30d', '--', 'true']);
+
+    expect({ exit, stdout }).toEqual({ exit: 2, stdout: '' });
+    expect(stderr).toMatch(ONE_LINE);
+    expect(stderr).toContain(flag);
+  });
 });
 
-describe('lessor tells how it is called', () => {
+describe('the help of lessor', () => {
   test.for<[command: string, variables: string[]]>([
     ['run', ['QUEUE_URL', 'QUEUE_PREFIX']],
     ['publish run-started', ['QUEUE_URL', 'QUEUE_PREFIX']],
@@ -171,7 +188,7 @@ describe('lessor tells how it is called', () => {
     ['activity', ['DATABASE_URL']],
     ['schema', []],
     ['health', ['DATABASE_URL', 'QUEUE_URL']],
-  ])('`lessor %s --help` exits with 0 and names its environment variables', async ([command, variables]) => {
+  ])('`lessor %s --help` exits with 0 and lists its environment variables', async ([command, variables]) => {
     const { exit, stdout, stderr } = await lessor([...command.split(' '), '--help']);
 
     expect({ exit, stderr }).toEqual({ exit: 0, stderr: '' });
@@ -179,12 +196,12 @@ describe('lessor tells how it is called', () => {
     for (const variable of variables) expect(stdout).toContain(variable);
   });
 
-  test('`lessor --help` names every command', async () => {
+  test('`lessor --help` lists every command', async () => {
     const { exit, stdout, stderr } = await lessor(['--help']);
 
     expect({ exit, stderr }).toEqual({ exit: 0, stderr: '' });
-    const named = [...stdout.matchAll(/^ {2}([a-z]+) /gm)].map((match) => match[1]);
-    expect(named).toEqual([
+    const listed = [...stdout.matchAll(/^ {2}([a-z]+) /gm)].map((match) => match[1]);
+    expect(listed).toEqual([
       'run',
       'publish',
       'worker',
@@ -199,7 +216,7 @@ describe('lessor tells how it is called', () => {
     ]);
   });
 
-  test('without a command it shows its help on stderr and exits with 2', async () => {
+  test('without a command goes to stderr, and exits with 2', async () => {
     const { exit, stdout, stderr } = await lessor([]);
 
     expect({ exit, stdout }).toEqual({ exit: 2, stdout: '' });

@@ -11,7 +11,7 @@ describeOnEachBackend('`lessor publish`', (backend) => {
   const queue = useQueues(backend);
   const env = { QUEUE_URL: backend.queueUrl, QUEUE_PREFIX: backend.prefix };
 
-  test('publishes what the flags say', async () => {
+  test('publishes a payload of flags', async () => {
     const { companyId, runId } = runStarted();
     const ids = { agentId: randomUUID(), issueId: randomUUID(), executionWorkspaceId: randomUUID() };
     const args = ['--company-id', companyId, '--run-id', runId.toUpperCase(), '--agent-id', ids.agentId];
@@ -33,7 +33,7 @@ describeOnEachBackend('`lessor publish`', (backend) => {
     expect(runStartedSchema.safeParse(data).success).toBe(true);
   });
 
-  test('publishes the payload on stdin, as it is', async () => {
+  test('publishes the payload on stdin unchanged', async () => {
     const payload = runStarted({ metadata: { note: 'ünïcödé "quotes"' }, startedAt: '2026-01-02T03:04:05.000Z' });
     const end = await lessor(['publish', 'run-started'], { env, stdin: JSON.stringify(payload) });
 
@@ -41,7 +41,7 @@ describeOnEachBackend('`lessor publish`', (backend) => {
     expect((await queue('run-started').getJob(`${payload.runId}-started`))?.data).toEqual(payload);
   });
 
-  test('publishes how a run ended, and prints the id of its job as JSON with --json', async () => {
+  test('publishes the end of a run, and prints the job id as JSON with --json', async () => {
     const { companyId, runId } = runStarted();
     const args = [
       '--company-id',
@@ -65,7 +65,7 @@ describeOnEachBackend('`lessor publish`', (backend) => {
     });
   });
 
-  test('publishes a sign of life, with the payload on stdin even where --json is given', async () => {
+  test('publishes a heartbeat from stdin, --json being no field of the payload', async () => {
     const payload = runHeartbeat(runStarted());
     const end = await lessor(['publish', 'run-heartbeat', '--json'], { env, stdin: JSON.stringify(payload) });
 
@@ -74,7 +74,7 @@ describeOnEachBackend('`lessor publish`', (backend) => {
     expect((await queue('run-heartbeat').getJob(jobId))?.data).toEqual(payload);
   });
 
-  test('publishing twice is publishing once, also when the second says something else', async () => {
+  test('publishes one job per event, also when the second call has another status', async () => {
     const { companyId, runId } = runStarted();
     const args = ['publish', 'run-finished', '--company-id', companyId, '--run-id', runId, '--status'];
     const before = await queue('run-finished').getJobCountByTypes();
@@ -86,34 +86,29 @@ describeOnEachBackend('`lessor publish`', (backend) => {
     expect((await queue('run-finished').getJob(`${runId}-finished`))?.data).toMatchObject({ status: 'succeeded' });
   });
 
-  describe('publishes nothing and exits with 2, naming the field,', () => {
+  describe('publishes nothing, exits with 2 and names', () => {
     const run = runStarted();
-    test.for<[what: string, queueName: 'run-started' | 'run-finished', stdin: string, said: string[]]>([
-      ['that is no UUID', 'run-started', JSON.stringify({ ...run, agentId: 'me' }), ['agentId', 'UUID']],
-      ['that is left out', 'run-started', JSON.stringify({ runId: run.runId }), ['companyId']],
-      ['that is unknown', 'run-started', JSON.stringify({ ...run, colour: 'red' }), ['colour']],
-      ['that is out of range', 'run-started', JSON.stringify({ ...run, ttlSeconds: 86_401 }), ['ttlSeconds', '86400']],
-      [
-        'that is deep inside',
-        'run-started',
-        JSON.stringify({ ...run, environment: { issue: 1 } }),
-        ['environment.issue'],
-      ],
-      ['that has no such word', 'run-finished', JSON.stringify({ ...run, status: 'lost' }), ['status', 'timed_out']],
-      ['or that it is no JSON', 'run-started', '{"runId":', ['stdin', 'JSON']],
-      ['or that there is nothing', 'run-started', '', ['stdin', 'JSON']],
-      ['or that it is no object', 'run-started', '[]', ['run-started payload']],
-    ])('%s', async ([, queueName, stdin, said]) => {
+    test.for<[what: string, queueName: 'run-started' | 'run-finished', stdin: string, expected: string[]]>([
+      ['a field that is not a UUID', 'run-started', JSON.stringify({ ...run, agentId: 'me' }), ['agentId', 'UUID']],
+      ['a missing field', 'run-started', JSON.stringify({ runId: run.runId }), ['companyId']],
+      ['an unknown field', 'run-started', JSON.stringify({ ...run, colour: 'red' }), ['colour']],
+      ['a field out of range', 'run-started', JSON.stringify({ ...run, ttlSeconds: 86_401 }), ['ttlSeconds', '86400']],
+      ['a nested field', 'run-started', JSON.stringify({ ...run, environment: { issue: 1 } }), ['environment.issue']],
+      ['an unknown status', 'run-finished', JSON.stringify({ ...run, status: 'lost' }), ['status', 'timed_out']],
+      ['stdin, for invalid JSON', 'run-started', '{"runId":', ['stdin', 'JSON']],
+      ['stdin, for an empty one', 'run-started', '', ['stdin', 'JSON']],
+      ['the payload, for JSON that is not an object', 'run-started', '[]', ['run-started payload']],
+    ])('%s', async ([, queueName, stdin, expected]) => {
       const before = await queue(queueName).getJobCountByTypes();
       const { exit, stdout, stderr } = await lessor(['publish', queueName], { env, stdin });
 
       expect({ exit, stdout }).toEqual({ exit: 2, stdout: '' });
-      for (const word of said) expect(stderr).toContain(word);
+      for (const word of expected) expect(stderr).toContain(word);
       expect(stderr).not.toContain('    at ');
       expect(await queue(queueName).getJobCountByTypes()).toBe(before);
     });
 
-    test('that no flag gives', async () => {
+    test('every field that no flag gives', async () => {
       const { exit, stdout, stderr } = await lessor(['publish', 'run-finished', '--run-id', run.runId], { env });
       expect({ exit, stdout }).toEqual({ exit: 2, stdout: '' });
       expect(stderr).toContain('companyId');
@@ -123,7 +118,7 @@ describeOnEachBackend('`lessor publish`', (backend) => {
 });
 
 test.for(['redis', 'postgres'])(
-  'a queue on %s that cannot be reached is said in one line, at once and without its password',
+  '`lessor publish` reports an unreachable queue on %s in one line, immediately and without the password',
   async (protocol) => {
     const { companyId, runId } = runStarted();
     const url = `${protocol}://lessor:hunter2@127.0.0.1:1/0`;
@@ -138,7 +133,7 @@ test.for(['redis', 'postgres'])(
   },
 );
 
-test.skipIf(whyNoRedisServer !== undefined)('with --buffer it waits for a queue that is away', async () => {
+test.skipIf(whyNoRedisServer !== undefined)('`lessor publish --buffer` waits for an unreachable queue', async () => {
   const port = await freePort();
   const run = { companyId: randomUUID(), runId: randomUUID() };
   const flags = ['--company-id', run.companyId, '--run-id', run.runId, '--buffer', '15s'];

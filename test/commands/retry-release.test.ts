@@ -14,8 +14,8 @@ import { lessor } from './lessor.ts';
 
 const HOST_IS_DOWN = new EnvironmentFailedError('environment_unreachable', 'the host is down');
 
-/** Two attempts in quick succession, and no sweep that could do what the command is to do. */
-const QUICKLY = { releaseBackoff: { initialMs: 10, maxMs: 20 }, releaseAttempts: 2, sweepIntervalMs: 3_600_000 };
+/** Two attempts in quick succession, and no sweep that could release the lease before the command does. */
+const FAST_RELEASES = { releaseBackoff: { initialMs: 10, maxMs: 20 }, releaseAttempts: 2, sweepIntervalMs: 3_600_000 };
 
 describeOnEachBackend('`lessor leases retry-release`', (backend) => {
   const { database } = backend;
@@ -23,7 +23,7 @@ describeOnEachBackend('`lessor leases retry-release`', (backend) => {
   const env = { DATABASE_URL: database.url, QUEUE_URL: backend.queueUrl, QUEUE_PREFIX: backend.prefix };
   const retryRelease = (...args: string[]) => lessor(['leases', 'retry-release', ...args], { env });
 
-  /** A lease of an ended run, in the status asked for. */
+  /** A lease of an ended run. */
   async function lease(row: Partial<LeaseRow> = {}) {
     const companyId = await insertCompany(database.sql);
     const environmentId = await insertEnvironment(database.sql, { companyId, driver: 'sandbox', name: 'box' });
@@ -31,11 +31,11 @@ describeOnEachBackend('`lessor leases retry-release`', (backend) => {
     return insertLease(database.sql, { companyId, environmentId, runId, provider: 'sandbox', ...row });
   }
 
-  test('has a release tried anew that was given up, and the lease is released', async () => {
+  test('retries a release that failed permanently, and the lease is released', async () => {
     let isDown = true;
     const release: typeof directoryDriver.release = (request, call) =>
       isDown ? Promise.reject(HOST_IS_DOWN) : directoryDriver.release(request, call);
-    await startWorker(backend, { ...withDirectories({ release }), ...QUICKLY });
+    await startWorker(backend, { ...withDirectories({ release }), ...FAST_RELEASES });
     const producer = openProducer(backend);
     const company = await companyWithDirectories(backend);
     const run = company.run();
@@ -48,7 +48,7 @@ describeOnEachBackend('`lessor leases retry-release`', (backend) => {
     isDown = false;
     expect(await retryRelease(id.toUpperCase())).toEqual({
       exit: 0,
-      stdout: `the release of lease ${id} is tried anew, by job ${id}-release\n`,
+      stdout: `job ${id}-release retries the release of lease ${id}\n`,
       stderr: '',
     });
     await until(async () => (await readLease(database.sql, id)).status === 'released', { what: 'the release' });
@@ -60,7 +60,7 @@ describeOnEachBackend('`lessor leases retry-release`', (backend) => {
     ]);
   });
 
-  test('publishes a job that the queue has lost, with as many attempts as asked for, and leaves it alone then', async () => {
+  test('publishes a lost job with the number of attempts given, and does nothing while it waits', async () => {
     const id = await lease({ status: 'pending_cleanup', cleanupStatus: 'pending' });
     const first = await retryRelease(id, '--release-attempts', '3', '--json');
     expect(first).toMatchObject({ exit: 0, stderr: '' });
@@ -70,11 +70,11 @@ describeOnEachBackend('`lessor leases retry-release`', (backend) => {
 
     const second = await retryRelease(id);
     expect(second).toMatchObject({ exit: 0, stderr: '' });
-    expect(second.stdout).toContain(`lease ${id} is on its way already`);
+    expect(second.stdout).toContain(`job ${id}-release is releasing lease ${id} already`);
     expect(JSON.parse((await retryRelease(id, '--json')).stdout)).toMatchObject({ retried: false });
   });
 
-  test('tries one now that waits for its next attempt', async () => {
+  test('runs a delayed job immediately', async () => {
     const id = await lease({ status: 'pending_cleanup', cleanupStatus: 'pending' });
     await retryRelease(id);
     const job = await queue('lease-release').getJob(`${id}-release`);
@@ -90,7 +90,7 @@ describeOnEachBackend('`lessor leases retry-release`', (backend) => {
     ['retained', { status: 'retained', cleanupStatus: 'pending' }],
     ['released', { status: 'released', cleanupStatus: 'success' }],
     ['failed', { status: 'failed', cleanupStatus: 'success', failureReason: 'exited with code 1' }],
-  ])('refuses a lease that is %s, and publishes nothing', async ([status, row]) => {
+  ])('rejects a lease that is %s, and publishes nothing', async ([status, row]) => {
     const id = await lease(row);
     const { exit, stdout, stderr } = await retryRelease(id);
     expect({ exit, stdout }).toEqual({ exit: 1, stdout: '' });
@@ -98,17 +98,17 @@ describeOnEachBackend('`lessor leases retry-release`', (backend) => {
     expect(await queue('lease-release').getJobState(`${id}-release`)).toBe('unknown');
   });
 
-  test('refuses an unknown lease', async () => {
+  test('rejects an unknown lease', async () => {
     const id = randomUUID();
     expect(await retryRelease(id)).toEqual({ exit: 1, stdout: '', stderr: `error: there is no lease ${id}\n` });
   });
 });
 
-describe('with a queue that cannot be reached', () => {
+describe('with an unreachable queue', () => {
   const database = useDatabase();
 
   test.for(['redis', 'postgres'])(
-    'on %s, `lessor leases retry-release` says so in one line without its password',
+    'on %s, `lessor leases retry-release` reports it in one line without the password',
     async (protocol) => {
       const companyId = await insertCompany(database.sql);
       const environmentId = await insertEnvironment(database.sql, { companyId });

@@ -6,11 +6,11 @@ import type { Backend } from '../support/queues.ts';
 import { until } from '../../testing/until.ts';
 import { LESSOR_ARGS, spawnWatched } from './lessor.ts';
 
-/** Whether terminals can be had: from the `script` of util-linux, as others take other arguments. */
+/** Whether tests can open a terminal: the `script` of util-linux does; others have other arguments. */
 export const hasScript =
   spawnSync('script', ['--version'], { encoding: 'utf8' }).stdout?.includes('util-linux') ?? false;
 
-/** Starts `lessor` on a terminal of its own, set up first, and tells its process id. */
+/** Starts `lessor` on a new terminal after the commands of `first`, and returns its process id. */
 export async function atTerminal(args: readonly string[], { env }: { env: Record<string, string> }, first: string) {
   const words = [process.execPath, ...LESSOR_ARGS, ...args].map(quote).join(' ');
   const line = `${first} echo "pid $$."; exec ${words}`;
@@ -20,20 +20,20 @@ export async function atTerminal(args: readonly string[], { env }: { env: Record
   });
   const pid = Number(await until(() => /pid (\d+)\./.exec(running.stdout())?.[1], { what: 'the terminal' }));
   onTestFinished(() => {
-    // It does not end with the terminal.
+    // The process survives its terminal.
     if (running.child.exitCode === null) process.kill(pid, 'SIGKILL');
   });
   return { running, pid };
 }
 
-/** A run that is not started: what `lessor` is given for it. */
+/** The arguments and variables of a `lessor run` that is not started. */
 export function newRun({ queueUrl, prefix }: Backend) {
   const [id, companyId] = [randomUUID(), randomUUID()];
   const args = ['run', '--company', companyId, '--run', id];
   return { id, companyId, args, env: { QUEUE_URL: queueUrl, QUEUE_PREFIX: prefix } };
 }
 
-/** Waits until a run has ended, and tells how it and its only lease did. */
+/** Waits until a run has ended, and returns how it and its only lease did. */
 export async function untilEnded(sql: Sql, runId: string) {
   return until(
     async () => {
@@ -57,7 +57,7 @@ export async function untilEnded(sql: Sql, runId: string) {
   );
 }
 
-/** A word as a shell takes it for one. */
+/** Quotes a word for a shell. */
 function quote(word: string): string {
   return `'${word.replaceAll("'", `'\\''`)}'`;
 }

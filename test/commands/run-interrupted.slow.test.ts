@@ -16,7 +16,7 @@ describeOnEachBackend(
   (backend) => {
     useWorker(backend);
 
-    test('passes SIGTERM on to the command, waits for it to end in its own way, and cancels the run', async () => {
+    test('forwards SIGTERM to the command, waits for it to end, and cancels the run', async () => {
       const run = newRun(backend);
       const script = `
         process.on('SIGTERM', () => { console.log('stopping'); process.exit(9); });
@@ -30,26 +30,33 @@ describeOnEachBackend(
       expect(await untilEnded(backend.database.sql, run.id)).toMatchObject({ run: 'cancelled', lease: 'released' });
     });
 
-    test.runIf(hasScript)(`passes Ctrl-C on a terminal to the command once, and cancels the run${whyNot}`, async () => {
-      const run = newRun(backend);
-      const counting = await writeScript(`
+    test.runIf(hasScript)(
+      `forwards Ctrl-C on a terminal to the command once, and cancels the run${whyNot}`,
+      async () => {
+        const run = newRun(backend);
+        const counting = await writeScript(`
         let interrupts = 0;
         process.on('SIGINT', () => console.log('interrupts: ' + ++interrupts));
         process.on('SIGTERM', () => process.exit(40 + interrupts));
         setInterval(() => undefined, 60_000);
         console.log('counting.');`);
-      const { running, pid } = await atTerminal([...run.args, '--', process.execPath, counting], run, 'stty cols 80;');
-      await until(() => running.stdout().includes('counting.'), { what: 'the command being ready' });
-      running.child.stdin?.write('\u0003');
-      await until(() => running.stdout().includes('interrupts: 1'), { what: 'Ctrl-C reaching the command' });
-      // Had it been passed on a second time, that one would come before this.
-      process.kill(pid, 'SIGTERM');
+        const { running, pid } = await atTerminal(
+          [...run.args, '--', process.execPath, counting],
+          run,
+          'stty cols 80;',
+        );
+        await until(() => running.stdout().includes('counting.'), { what: 'the command being ready' });
+        running.child.stdin?.write('\u0003');
+        await until(() => running.stdout().includes('interrupts: 1'), { what: 'Ctrl-C reaching the command' });
+        // A second SIGINT would arrive before this signal.
+        process.kill(pid, 'SIGTERM');
 
-      expect((await running.ended()).exit).toBe(41);
-      expect(running.stdout()).toContain('waiting for a lease');
-      expect(running.stdout()).toContain('fencing token');
-      expect(await untilEnded(backend.database.sql, run.id)).toMatchObject({ run: 'cancelled', lease: 'released' });
-    });
+        expect((await running.ended()).exit).toBe(41);
+        expect(running.stdout()).toContain('waiting for a lease');
+        expect(running.stdout()).toContain('fencing token');
+        expect(await untilEnded(backend.database.sql, run.id)).toMatchObject({ run: 'cancelled', lease: 'released' });
+      },
+    );
   },
   { audited: true },
 );
@@ -58,7 +65,7 @@ describeOnEachBackend('`lessor run`, interrupted while it waits for its lease', 
   const queue = useQueues(backend);
   const endOf = async (runId: string) => (await queue('run-finished').getJob(`${runId}-finished`))?.data;
 
-  test('is cancelled by SIGTERM while it waits, publishes that, and exits with 143 at once', async () => {
+  test('SIGTERM cancels a waiting run, publishes that, and exits with 143 immediately', async () => {
     const run = newRun(backend);
     const running = spawnLessor([...run.args, '--', 'true'], run);
     await until(() => queue('run-started').getJob(`${run.id}-started`), { what: 'the start being published' });
@@ -70,22 +77,19 @@ describeOnEachBackend('`lessor run`, interrupted while it waits for its lease', 
     expect(await endOf(run.id)).toMatchObject({ status: 'cancelled' });
   });
 
-  test.runIf(hasScript)(
-    `is cancelled by Ctrl-C on a terminal while it waits, and exits with 130${whyNot}`,
-    async () => {
-      const run = newRun(backend);
-      const { running } = await atTerminal([...run.args, '--', 'true'], run, 'stty cols 80;');
-      await until(() => queue('run-started').getJob(`${run.id}-started`), { what: 'the start being published' });
-      expect(running.stdout()).toContain('waiting for a lease');
-      running.child.stdin?.write('\u0003');
+  test.runIf(hasScript)(`Ctrl-C on a terminal cancels a waiting run, and exits with 130${whyNot}`, async () => {
+    const run = newRun(backend);
+    const { running } = await atTerminal([...run.args, '--', 'true'], run, 'stty cols 80;');
+    await until(() => queue('run-started').getJob(`${run.id}-started`), { what: 'the start being published' });
+    expect(running.stdout()).toContain('waiting for a lease');
+    running.child.stdin?.write('\u0003');
 
-      expect((await running.ended()).exit).toBe(130);
-      expect(await endOf(run.id)).toMatchObject({ status: 'cancelled' });
-    },
-  );
+    expect((await running.ended()).exit).toBe(130);
+    expect(await endOf(run.id)).toMatchObject({ status: 'cancelled' });
+  });
 });
 
-test.runIf(hasScript)(`\`lessor run\` does without a spinner on a terminal of unknown width${whyNot}`, async () => {
+test.runIf(hasScript)(`\`lessor run\` shows no spinner on a terminal of unknown width${whyNot}`, async () => {
   const env = { QUEUE_URL: 'redis://127.0.0.1:1' };
   const { running } = await atTerminal(['run', '--company', randomUUID(), '--', 'true'], { env }, 'stty cols 0;');
   expect((await running.ended()).exit).toBe(125);

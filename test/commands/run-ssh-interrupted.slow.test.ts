@@ -10,9 +10,9 @@ import { runOn, startSshWorker, workspaceOf } from './run-ssh-fixture.ts';
 
 describeOnSshd('on an SSH host', () => {
   describeOnEachBackend(
-    '`lessor run --environment`, when not all goes well',
+    '`lessor run --environment`, when something fails',
     (backend) => {
-      test('passes SIGTERM on to the command there, brings back what it did, and cancels the run', async () => {
+      test('forwards SIGTERM to the remote command, downloads its changes, and cancels the run', async () => {
         const host = await openSshHost();
         await startSshWorker(backend);
         const { id, args, env } = await runOn(backend, host);
@@ -24,12 +24,12 @@ describeOnSshd('on an SSH host', () => {
 
         const { exit, stderr } = await running.ended();
         expect(exit).toBe(9);
-        expect(stderr).toContain('brought back: 1 changed\n');
+        expect(stderr).toContain('downloaded: 1 changed\n');
         expect(await untilEnded(backend.database.sql, id)).toMatchObject({ run: 'cancelled' });
         expect(await readFile(join(workspace, 'a'), 'utf8')).toBe('stopped');
       });
 
-      test('keeps both sides of what changed on both, and says where they are', async () => {
+      test('keeps both versions of a file that changed on both sides, and lists their paths', async () => {
         const host = await openSshHost();
         await startSshWorker(backend);
         const { id, args, env } = await runOn(backend, host);
@@ -46,15 +46,15 @@ describeOnSshd('on an SSH host', () => {
         expect({ exit, run }).toEqual({ exit: 0, run: 'succeeded' });
         const keptAs = `.lessor/conflicts/${leaseId}/a`;
         expect(stderr.split('\n')).toEqual([
-          `conflict: a\\u{1b}[31m changed on both sides; theirs is ${keptAs}\\u{1b}[31m`,
-          'conflict: b was deleted there and changed here; it is kept',
+          `conflict: a\\u{1b}[31m changed on both sides; the remote version is ${keptAs}\\u{1b}[31m`,
+          'conflict: b was deleted remotely and changed locally; the local file is kept',
           '',
         ]);
         expect(await readFile(join(workspace, `${keptAs}\u001b[31m`), 'utf8')).toBe('there');
         expect(await readFile(join(workspace, 'a\u001b[31m'), 'utf8')).toBe('here');
       });
 
-      test('exits with 125 when what changed cannot be brought back, says where it is, and fails the run', async () => {
+      test('exits with 125 when changes cannot be downloaded, prints their path, and fails the run', async () => {
         const host = await openSshHost();
         await startSshWorker(backend);
         const { id, args, env } = await runOn(backend, host);
@@ -70,17 +70,17 @@ describeOnSshd('on an SSH host', () => {
         expect(await readFile(join(workspace, 'a'), 'utf8')).toBe('one');
       });
 
-      test('goes on bringing back after a signal, and gives up after another one', async () => {
+      test('continues the download after a first signal, and aborts it at the second', async () => {
         const host = await openSshHost();
         await startSshWorker(backend);
         const { id, args, env } = await runOn(backend, host);
         const workspace = await workspaceOf({ a: 'one' });
         const script = 'dd if=/dev/zero of=large bs=1 count=0 seek=200000000 2>/dev/null; echo done';
         const running = spawnLessor([...args, '--workspace-dir', workspace, '--', 'sh', '-c', script], { env });
-        const isBringingBack = async () => (await readdir(workspace)).some((name) => name.includes('unfinished'));
-        await until(isBringingBack, { what: 'the file being brought back' });
+        const isDownloading = async () => (await readdir(workspace)).some((name) => name.includes('unfinished'));
+        await until(isDownloading, { what: 'the file being downloaded' });
         running.child.kill('SIGINT');
-        await until(() => running.stderr().includes('another signal ends that'), { what: 'the answer to the signal' });
+        await until(() => running.stderr().includes('another signal aborts that'), { what: 'the answer to the signal' });
         running.child.kill('SIGINT');
 
         const { exit, stderr } = await running.ended();
@@ -90,7 +90,7 @@ describeOnSshd('on an SSH host', () => {
         expect(await untilEnded(backend.database.sql, id)).toMatchObject({ run: 'failed' });
       });
 
-      test('exits with 125 when the connection is lost, as nobody knows how the command ends', async () => {
+      test('exits with 125 when the connection is lost, since the end of the command is unknown', async () => {
         const host = await openSshHost();
         await startSshWorker(backend);
         const { id, args, env } = await runOn(backend, host);

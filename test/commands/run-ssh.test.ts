@@ -18,7 +18,7 @@ describeOnSshd('on an SSH host', () => {
           what: 'the lease being released',
         });
 
-      test('brings the workspace there, executes, brings back what changed, and leaves nothing', async () => {
+      test('uploads the workspace, executes, downloads the changes, and leaves nothing on the host', async () => {
         const host = await openSshHost();
         await startSshWorker(backend);
         const { id, args, env, environmentId } = await runOn(backend, host);
@@ -63,7 +63,7 @@ describeOnSshd('on an SSH host', () => {
         expect(await host.leftByLeases()).toEqual([]);
       });
 
-      test('ends what the command left running, once the run is over', async () => {
+      test('ends processes that the command left running, once the run has ended', async () => {
         const host = await openSshHost();
         await startSshWorker(backend);
         const { id, args, env } = await runOn(backend, host);
@@ -75,7 +75,7 @@ describeOnSshd('on an SSH host', () => {
         expect(await host.leftByLeases()).toEqual([]);
       });
 
-      test('executes in the checkout that is there, in place', async () => {
+      test('executes in the existing checkout with workspaceMode in_place', async () => {
         const host = await openSshHost();
         await startSshWorker(backend);
         const inPlace = { config: { ...host.config, workspaceMode: 'in_place' } };
@@ -91,7 +91,7 @@ describeOnSshd('on an SSH host', () => {
         expect(await host.leftByLeases()).toEqual([]);
       });
 
-      test('is denied with both fingerprints when the host is not the one of before', async () => {
+      test('is rejected with both fingerprints when the host key has changed', async () => {
         const host = await openSshHost();
         await startSshWorker(backend);
         await host.server.changeHostKey();

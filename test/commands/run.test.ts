@@ -13,7 +13,7 @@ describeOnEachBackend(
   (backend) => {
     useWorker(backend);
 
-    test('gives the command its lease and its arguments unharmed, and stdout to it alone', async () => {
+    test('passes the lease and the arguments unchanged to the command, and writes nothing else to stdout', async () => {
       const run = newRun(backend);
       const args = ['', 'two words', `'"`, '$HOME `id` *', 'two\nlines', 'ünïcödé 🦊', '--company', '-x', '--', '\\'];
       const script = 'process.stdout.write(JSON.stringify([process.argv.slice(1), process.env]))';
@@ -38,7 +38,7 @@ describeOnEachBackend(
       });
     });
 
-    test('exits with the code of a command that failed, which fails the run', async () => {
+    test('exits with the code of a failed command, and fails the run', async () => {
       const run = newRun(backend);
       expect(await lessor([...run.args, '--', 'sh', '-c', 'exit 3'], run)).toEqual({ exit: 3, stdout: '', stderr: '' });
       expect(await untilEnded(backend.database.sql, run.id)).toMatchObject({
@@ -48,7 +48,7 @@ describeOnEachBackend(
       });
     });
 
-    test('ends the command past its --timeout, and times the run out', async () => {
+    test('ends the command at --timeout, and times the run out', async () => {
       const run = newRun(backend);
       const args = [...run.args, '--timeout', '200ms', '--', 'sleep', '60'];
       expect(await lessor(args, run)).toEqual({ exit: 143, stdout: '', stderr: '' });
@@ -59,7 +59,7 @@ describeOnEachBackend(
       });
     });
 
-    test('kills a command past its --timeout that ignores SIGTERM, --kill-after later', async () => {
+    test('kills a command that ignores SIGTERM at --timeout, --kill-after later', async () => {
       const run = newRun(backend);
       const script = `trap '' TERM; while :; do sleep 0.05; done`;
       const limits = ['--timeout', '200ms', '--kill-after', '200ms'];
@@ -68,7 +68,7 @@ describeOnEachBackend(
       expect(await untilEnded(backend.database.sql, run.id)).toMatchObject({ run: 'timed_out' });
     });
 
-    test('cancels the run of a command that somebody killed', async () => {
+    test('cancels the run of a command that was killed', async () => {
       const run = newRun(backend);
       const end = await lessor([...run.args, '--', 'sh', '-c', 'kill -KILL $$'], run);
       expect(end).toEqual({ exit: 137, stdout: '', stderr: '' });
@@ -87,7 +87,7 @@ describeOnEachBackend(
       });
     });
 
-    test('exits with 127 when there is no such command, which fails the run', async () => {
+    test('exits with 127 when the command does not exist, and fails the run', async () => {
       const run = newRun(backend);
       const { exit, stdout, stderr } = await lessor([...run.args, '--', 'lessor-no-such-command'], run);
       expect({ exit, stdout }).toEqual({ exit: 127, stdout: '' });
@@ -99,7 +99,7 @@ describeOnEachBackend(
       });
     });
 
-    test('exits with 125 and the reason when the run is denied a lease, and starts nothing', async () => {
+    test('exits with 125 and the reason when the lease is rejected, and starts nothing', async () => {
       const { sql } = backend.database;
       const run = newRun(backend);
       await insertCompany(sql, { id: run.companyId });
@@ -108,13 +108,13 @@ describeOnEachBackend(
 
       expect({ exit, stdout }).toEqual({ exit: 125, stdout: '' });
       expect(stderr).toMatch(/^error: [^\n]*archived[^\n]*\n$/);
-      const denied = await sql`
+      const rejections = await sql`
         select details->>'code' as code from lessor.activity_log
         where run_id = ${run.id} and action = 'environment.lease_denied'`;
-      expect([...denied]).toEqual([{ code: 'environment_archived' }]);
+      expect([...rejections]).toEqual([{ code: 'environment_archived' }]);
     });
 
-    test('exits with 125 when the run of that id has ended already, and starts nothing', async () => {
+    test('exits with 125 when the run has already ended, and starts nothing', async () => {
       const run = newRun(backend);
       await lessor([...run.args, '--', 'true'], run);
       await untilEnded(backend.database.sql, run.id);
@@ -123,7 +123,7 @@ describeOnEachBackend(
       expect(stderr).toMatch(/^error: [^\n]*(ended already|is lost)[^\n]*\n$/);
     });
 
-    test('tells the lease of the agent and the issue that flags name, under the policy and ttl asked for', async () => {
+    test('records agent, issue, workspace, policy and ttl of the flags on the run and its lease', async () => {
       const run = newRun(backend);
       const ids = { agent: randomUUID(), issue: randomUUID(), workspace: randomUUID() };
       const flags = Object.entries(ids).flatMap(([name, id]) => [`--${name}`, id]);
@@ -145,11 +145,11 @@ describeOnEachBackend(
   { audited: true },
 );
 
-describeOnEachBackend('`lessor run` while no worker is there', (backend) => {
+describeOnEachBackend('`lessor run` without a worker', (backend) => {
   const queue = useQueues(backend);
   const endOf = async (runId: string) => (await queue('run-finished').getJob(`${runId}-finished`))?.data;
 
-  test('exits with 125 after --lease-wait, and publishes that the run failed', async () => {
+  test('exits with 125 after --lease-wait, and publishes the run as failed', async () => {
     const run = newRun(backend);
     const { exit, stdout, stderr } = await lessor([...run.args, '--lease-wait', '1s', '--', 'true'], run);
 
@@ -162,16 +162,19 @@ describeOnEachBackend('`lessor run` while no worker is there', (backend) => {
   });
 });
 
-describe('`lessor run` while its queue cannot be reached', () => {
-  test.for(['redis', 'postgres'])('exits with 125 at once, in one line, without the password: %s', async (protocol) => {
-    const env = { QUEUE_URL: `${protocol}://lessor:hunter2@127.0.0.1:1/0` };
-    const startedAt = performance.now();
-    const args = ['run', '--company', randomUUID(), '--', 'lessor-no-such-command'];
-    const { exit, stdout, stderr } = await lessor(args, { env });
+describe('`lessor run` with an unreachable queue', () => {
+  test.for(['redis', 'postgres'])(
+    'on %s exits with 125 immediately, in one line without the password',
+    async (protocol) => {
+      const env = { QUEUE_URL: `${protocol}://lessor:hunter2@127.0.0.1:1/0` };
+      const startedAt = performance.now();
+      const args = ['run', '--company', randomUUID(), '--', 'lessor-no-such-command'];
+      const { exit, stdout, stderr } = await lessor(args, { env });
 
-    expect({ exit, stdout }).toEqual({ exit: 125, stdout: '' });
-    expect(stderr).toMatch(/^error: the queue cannot be reached: [^\n]+\n$/);
-    expect(stderr).not.toContain('hunter2');
-    expect(performance.now() - startedAt).toBeLessThan(5_000);
-  });
+      expect({ exit, stdout }).toEqual({ exit: 125, stdout: '' });
+      expect(stderr).toMatch(/^error: the queue cannot be reached: [^\n]+\n$/);
+      expect(stderr).not.toContain('hunter2');
+      expect(performance.now() - startedAt).toBeLessThan(5_000);
+    },
+  );
 });

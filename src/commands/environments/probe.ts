@@ -2,38 +2,40 @@ import { Command } from 'commander';
 import { RejectedError } from '../../contracts/index.ts';
 import type { ControlDriver, ProbeReport } from '../../environments/drivers/driver.ts';
 import type { Environment } from '../../environments/service/input.ts';
+import { parseId } from '../arguments.ts';
 import { createControlDrivers } from '../control-drivers.ts';
-import { databaseUrlOption, parseId } from '../settings.ts';
+import { addSettings, databaseSettings, readSettings, secretKeySetting } from '../options.ts';
 import { renderRows } from '../table.ts';
 import { withDatabase } from '../with-database.ts';
-import { findEnvironment } from './find-environment.ts';
+import { findEnvironment } from './manage.ts';
 
-/** For connecting, logging in and looking around; each has a shorter limit of its own. */
-const PROBE_LIMIT_MS = 60_000;
+/** For connecting, logging in and all checks; each has a shorter limit of its own. */
+const PROBE_TIMEOUT_MS = 60_000;
+
+const SETTINGS = { ...databaseSettings, secretKey: secretKeySetting };
 
 const SECRETS_HELP = `
-The environment's private key is read as a worker does it: from a variable or a file of this machine, or opened under
-LESSOR_SECRET_KEY.`;
+The private key of the environment is read as a worker reads it: from a variable or a file of this machine, or sealed.`;
 
 /** `lessor environments probe` */
 export function probeEnvironmentCommand(): Command {
-  return new Command('probe')
-    .description('look at all that a lease needs of an environment, from this machine: exit 1 when a check fails')
-    .argument('<environment>', 'id of the environment', parseId)
-    .addOption(databaseUrlOption())
+  const command = new Command('probe')
+    .description('check from this machine all that a lease needs of an environment: exit 1 if a check fails')
+    .argument('<environment>', 'id of the environment', parseId);
+  return addSettings(command, SETTINGS)
     .option('--json', 'print one JSON object instead of a table', false)
     .addHelpText('after', SECRETS_HELP)
     .action(probeEnvironment);
 }
 
-async function probeEnvironment(id: string, { databaseUrl, json }: { databaseUrl?: string; json: boolean }) {
-  const drivers = createControlDrivers(process.env);
+async function probeEnvironment(id: string, options: { json: boolean }): Promise<void> {
+  const { databaseUrl, secretKey } = readSettings(SETTINGS, options);
+  const drivers = createControlDrivers(secretKey);
   const environment = await withDatabase(databaseUrl, (db) => findEnvironment(db, id));
   const { checks, latencyMs } = await probe(environment, drivers);
   const ok = checks.every((check) => check.ok);
-  process.stdout.write(
-    json ? `${JSON.stringify({ environmentId: id, ok, checks, latencyMs })}\n` : describe({ checks, latencyMs }),
-  );
+  const report = { environmentId: id, ok, checks, latencyMs };
+  process.stdout.write(options.json ? `${JSON.stringify(report)}\n` : describe({ checks, latencyMs }));
   if (!ok) process.exitCode = 1;
 }
 
@@ -51,7 +53,10 @@ async function probe(environment: Environment, drivers: readonly ControlDriver[]
     return { checks: [{ name: 'config', ok: false, detail }], latencyMs: null };
   }
   try {
-    return await driver.probe({ id, companyId, config: config.data }, { signal: AbortSignal.timeout(PROBE_LIMIT_MS) });
+    return await driver.probe(
+      { id, companyId, config: config.data },
+      { signal: AbortSignal.timeout(PROBE_TIMEOUT_MS) },
+    );
   } finally {
     await driver.close?.();
   }

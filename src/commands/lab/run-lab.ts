@@ -1,6 +1,6 @@
 import { constants } from 'node:os';
 import ora from 'ora';
-import { firstShutdownSignal } from '../shutdown-signals.ts';
+import { firstShutdownSignal } from '../service-process.ts';
 import { openLab } from './lab.ts';
 import type { Lab } from './lab.ts';
 import { LiveTable } from './live-table.ts';
