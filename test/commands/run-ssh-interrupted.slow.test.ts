@@ -80,7 +80,9 @@ describeOnSshd('on an SSH host', () => {
         const isDownloading = async () => (await readdir(workspace)).some((name) => name.includes('unfinished'));
         await until(isDownloading, { what: 'the file being downloaded' });
         running.child.kill('SIGINT');
-        await until(() => running.stderr().includes('another signal aborts that'), { what: 'the answer to the signal' });
+        await until(() => running.stderr().includes('another signal aborts that'), {
+          what: 'the answer to the signal',
+        });
         running.child.kill('SIGINT');
 
         const { exit, stderr } = await running.ended();
