@@ -11,7 +11,6 @@ import { ReleaseJobs } from '../queues/release-jobs.ts';
 import { parseId } from './arguments.ts';
 import { addSettings, databaseSettings, queueSettings, readSettings } from './options.ts';
 import { withDatabase } from './with-database.ts';
-import { messageOf } from '../lib/errors.ts';
 
 const SETTINGS = {
   ...databaseSettings,
