@@ -2,8 +2,9 @@ import type { LimitFunction } from 'p-limit';
 import pMap from 'p-map';
 
 /**
- * Acquires one of a limiter's permits, first come first served, and resolves to the function that releases it.  * that goes on after a function has returned; where it does not, call the limiter itself. Rejects with the signal's reason while it
- * waits.
+ * Acquires one of a limiter's permits, first come first served, and resolves to the function that releases it. It is for
+ * work that goes on after a function has returned; other work calls the limiter itself. Rejects with the signal's reason
+ * while it waits.
  */
 export function acquirePermit(limit: LimitFunction, signal?: AbortSignal): Promise<() => void> {
   return new Promise((resolve, reject) => {

@@ -17,7 +17,7 @@ import { Collector, describeOnSshExecution, leaseOf } from './ssh/execution-fixt
 const signal = new AbortController().signal;
 
 describeOnSshExecution('a command in an SSH environment', (host) => {
-  test('is told of its lease and of the place there, and its workspace goes there and back', async () => {
+  test('gets its lease and workspace path as variables, and its workspace is uploaded and downloaded', async () => {
     const lease = await host.lease();
     const workspaceDirectory = await makeDirectory({ a: 'one' });
     const phases: ExecutionPhase[] = [];
@@ -46,25 +46,25 @@ describeOnSshExecution('a command in an SSH environment', (host) => {
     expect(phases).toEqual(['preparing', 'executing', 'restoring']);
   });
 
-  test('brings back what it did when the run is cancelled or timed out', async () => {
+  test('has its changes downloaded when the run is cancelled or timed out', async () => {
     const workspaceDirectory = await makeDirectory();
     const { result } = await executeUntilReady(await host.lease(), workspaceDirectory, new Error('timed out'));
     expect(result).toMatchObject({ exit: { signal: 'SIGTERM' }, restored: { created: ['done'] } });
     expect(await readdir(workspaceDirectory)).toEqual(['done']);
   });
 
-  test("brings back nothing when the lease is lost: what is there may be another run's", async () => {
+  test('has nothing downloaded when the lease is lost: the files may be another run’s', async () => {
     const workspaceDirectory = await makeDirectory();
     const { result } = await executeUntilReady(
       await host.lease(),
       workspaceDirectory,
-      new LeaseLostError('a lease', 'it lapsed'),
+      new LeaseLostError('a lease', 'it expired'),
     );
     expect(result).toMatchObject({ exit: { signal: 'SIGTERM' }, restored: null });
     expect(await readdir(workspaceDirectory)).toEqual([]);
   });
 
-  test('says how it ended and where its files are when they cannot be brought back', async () => {
+  test('reports its exit and the location of its files when they cannot be downloaded', async () => {
     const lease = await host.lease();
     const workspaceDirectory = await makeDirectory({ a: 'one' });
     const failing = execute(lease, { command: ['sh', '-c', 'cd ..; rm -r workspace; exit 4'], workspaceDirectory });
@@ -75,7 +75,7 @@ describeOnSshExecution('a command in an SSH environment', (host) => {
     expect(await readFile(join(workspaceDirectory, 'a'), 'utf8')).toBe('one');
   });
 
-  test('stops bringing back when that is asked for', async () => {
+  test('stops the download when restoreSignal is aborted', async () => {
     const interrupted = new AbortController();
     const workspaceDirectory = await makeDirectory({ a: 'one' });
     const failing = execute(await host.lease(), {
@@ -92,7 +92,7 @@ describeOnSshExecution('a command in an SSH environment', (host) => {
 });
 
 describe('a command on Local', () => {
-  test('is given all variables but the key of secrets, and those that are named, and works in the directory itself', async () => {
+  test('gets every variable except LESSOR_SECRET_KEY, its own variables, and works in the directory itself', async () => {
     const LESSOR_SECRET_KEY = randomBytes(32).toString('hex');
     const workspaceDirectory = await realpath(await makeDirectory({ a: 'one' }));
     const lease = local();
@@ -117,7 +117,7 @@ describe('a command on Local', () => {
     expect(await readFile(join(workspaceDirectory, 'a'), 'utf8')).toBe('two');
   });
 
-  test('writes as much as its reader takes, and is ended by SIGPIPE when there is none any more', async () => {
+  test('is ended by SIGPIPE when its reader is gone', async () => {
     const stdout = new PassThrough();
     stdout.once('data', () => stdout.destroy());
     expect((await execute(local(), { command: ['yes'], stdout })).result.exit).toEqual({
@@ -126,7 +126,7 @@ describe('a command on Local', () => {
     });
   });
 
-  test('has ended when it has, also if what it started holds its output open', async () => {
+  test('has ended on its exit, also when a child holds its output open', async () => {
     const { result, stdout } = await execute(local(), {
       command: ['sh', '-c', 'echo begun; sleep 20 & echo $!; exit 3'],
     });
@@ -135,14 +135,14 @@ describe('a command on Local', () => {
     expect([begun, result.exit]).toEqual(['begun', { code: 3, signal: null }]);
   });
 
-  test('is told apart from one that cannot be started, and from one that cannot be given what it holds', async () => {
+  test('that cannot be started or holds a NUL rejects with an error of its own', async () => {
     await expect(execute(local(), { command: ['lessor-no-such-command'] })).rejects.toThrow(CommandNotStartedError);
     await expect(execute(local(), { command: ['true', '\0'] })).rejects.toMatchObject({
       code: 'invalid_configuration',
     });
   });
 
-  test('is sent the signals that are passed on to it, also before it has begun', async () => {
+  test('receives forwarded signals, also before it has started', async () => {
     const { result } = await execute(local(), {
       command: ['sleep', '60'],
       onPhase: (phase, execution) => phase === 'executing' && setImmediate(() => void execution.send('SIGINT')),
@@ -160,7 +160,7 @@ describe('a command on Local', () => {
   });
 });
 
-test('a lease on an environment that no driver here knows is refused, with the drivers there are', async () => {
+test('a lease on an environment without a driver is rejected with the drivers there are', async () => {
   const lease = leaseOf();
   const failing = execute(
     { ...lease, environment: { ...lease.environment, driver: 'sandbox' } },

@@ -32,7 +32,7 @@ async function failureOf(resolved: Promise<string>): Promise<EnvironmentFailedEr
 }
 
 describe('a variable', () => {
-  test('gives its value as it is', async () => {
+  test('resolves to its value unchanged', async () => {
     expect(await resolverOf({ KEY: ' line\nline\n' }).resolve('env:KEY')).toBe(' line\nline\n');
   });
 
@@ -45,7 +45,7 @@ describe('a variable', () => {
     expect(message).toContain(state);
   });
 
-  test('is never something that all objects have', async () => {
+  test('is never a property that every object has', async () => {
     for (const name of ['constructor', '__proto__']) {
       expect((await failureOf(resolverOf({}).resolve(`env:${name}`))).message).toContain(`${name} does not give`);
     }
@@ -53,7 +53,7 @@ describe('a variable', () => {
 });
 
 describe('a file', () => {
-  test('gives its content', async () => {
+  test('resolves to its content', async () => {
     const path = join(directory, 'a key');
     await writeFile(path, 'the key\n');
     expect(await resolverOf({}).resolve(`file:${path}`)).toBe('the key\n');
@@ -77,7 +77,7 @@ describe('a file', () => {
 });
 
 describe('a sealed secret', () => {
-  test('is opened by the key it was sealed under, in any spelling of that', async () => {
+  test('is unsealed by the key it was sealed under, in every encoding of the key', async () => {
     const bytes = randomBytes(32);
     const clear = '-----BEGIN KEY-----\nünïcode\n';
     for (const sealingKey of [bytes.toString('base64'), bytes.toString('base64url'), bytes.toString('hex')]) {
@@ -92,7 +92,7 @@ describe('a sealed secret', () => {
     expect(sealSecret('same', key)).not.toBe(sealSecret('same', key));
   });
 
-  test('that was changed anywhere is not opened', async () => {
+  test('that was changed in any byte is not unsealed', async () => {
     const key = newKey();
     const secret = randomUUID();
     const prefix = 'sealed:v1:';
@@ -108,7 +108,7 @@ describe('a sealed secret', () => {
     );
   });
 
-  test('that was cut, or added to, is not opened', async () => {
+  test('that was truncated or extended is not unsealed', async () => {
     const key = newKey();
     const sealed = sealSecret('secret', key);
     for (const changed of [sealed.slice(0, -1), sealed.slice(0, 30), 'sealed:v1:A', `${sealed}AAAA`, `${sealed}A`]) {
@@ -116,7 +116,7 @@ describe('a sealed secret', () => {
     }
   });
 
-  test('that was sealed under another key says so, and one that was changed says that', async () => {
+  test('reports whether it was sealed under another key or changed', async () => {
     const key = newKey();
     const sealed = sealSecret('secret', key);
     const underAnother = await failureOf(resolverOf({}, newKey()).resolve(sealed));
@@ -126,7 +126,7 @@ describe('a sealed secret', () => {
     expect(altered.message).not.toContain('another LESSOR_SECRET_KEY');
   });
 
-  test('needs LESSOR_SECRET_KEY, and the message says so', async () => {
+  test('names LESSOR_SECRET_KEY when it is missing', async () => {
     const { message } = await failureOf(resolverOf({}).resolve(sealSecret('secret', newKey())));
     expect(message).toContain('LESSOR_SECRET_KEY is not set');
   });
@@ -149,7 +149,7 @@ test.each(['planted', randomBytes(16).toString('base64'), randomBytes(33).toStri
   },
 );
 
-test('what is no reference at all is not repeated', async () => {
+test('an invalid reference is not repeated in the error', async () => {
   const { message } = await failureOf(resolverOf({}).resolve('planted'));
   expect(message).not.toContain('planted');
 });

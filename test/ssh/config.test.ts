@@ -15,18 +15,18 @@ const valid = {
 
 const parseConfig = (input: unknown) => parse(sshConfigSchema, input, 'config of the environment');
 
-/** What is said of a config that is refused. */
-function postgresErrorOf(input: unknown): string {
+/** The error of a rejected config, as text. */
+function rejectionOf(input: unknown): string {
   try {
     parseConfig(input);
   } catch (error) {
     if (error instanceof InvalidPayloadError) return String(error) + JSON.stringify(error);
     throw error;
   }
-  throw new Error('the config was taken');
+  throw new Error('the config was accepted');
 }
 
-test('what is left out has a default', () => {
+test('an omitted field has a default', () => {
   expect(parseConfig(valid)).toEqual({ ...valid, port: 22, strictHostKeyChecking: true, workspaceMode: 'staged' });
 });
 
@@ -50,18 +50,18 @@ test.each([
   '/srv\nx',
   '/srv\0x',
   `/${'x'.repeat(2000)}`,
-])('the workspace path %j is refused', (remoteWorkspacePath) => {
-  expect(postgresErrorOf({ ...valid, remoteWorkspacePath })).toContain('remoteWorkspacePath');
+])('the workspace path %j is rejected', (remoteWorkspacePath) => {
+  expect(rejectionOf({ ...valid, remoteWorkspacePath })).toContain('remoteWorkspacePath');
 });
 
 test.each(['', '-oProxyCommand=x', 'a b', 'user@host', 'host:22/x', '[::1]', 'a\nb'])(
-  'the host %j is refused',
+  'the host %j is rejected',
   (host) => {
-    expect(postgresErrorOf({ ...valid, host })).toContain('host');
+    expect(rejectionOf({ ...valid, host })).toContain('host');
   },
 );
 
-test.each(['host', '10.0.0.1', '::1', 'fe80::1%eth0', 'host_1.example.'])('the host %s is taken', (host) => {
+test.each(['host', '10.0.0.1', '::1', 'fe80::1%eth0', 'host_1.example.'])('the host %s is accepted', (host) => {
   expect(parseConfig({ ...valid, host }).host).toBe(host);
 });
 
@@ -73,31 +73,31 @@ test.each([
   { username: 'a\nb' },
   { workspaceMode: 'shared' },
   { planted: 1 },
-])('%j is refused', (part) => {
-  expect(postgresErrorOf({ ...valid, ...part })).toContain(Object.keys(part)[0]);
+])('%j is rejected', (part) => {
+  expect(rejectionOf({ ...valid, ...part })).toContain(Object.keys(part)[0]);
 });
 
-describe('a private key that was pasted in place of its reference', () => {
+describe('a private key pasted in place of its reference', () => {
   const line = privateKey.split('\n')[2]!;
 
-  test('is never repeated', () => {
-    const told = postgresErrorOf({ ...valid, privateKey });
+  test('is never repeated in an error', () => {
+    const told = rejectionOf({ ...valid, privateKey });
     expect(told).toContain('reference to a secret');
     expect(told).not.toContain(line);
   });
 
-  test('is never repeated, even as known hosts', () => {
-    const told = postgresErrorOf({ ...valid, knownHosts: privateKey });
+  test('is never repeated in an error, even as known hosts', () => {
+    const told = rejectionOf({ ...valid, knownHosts: privateKey });
     expect(told).toContain('knownHosts');
     expect(told).not.toContain(line);
   });
 });
 
-describe('strict checking of host keys', () => {
+describe('strict host key checking', () => {
   test.each([undefined, '', '# only a comment\n', `@revoked ${knownHosts}`])(
-    'is refused with nothing to check by: %j',
+    'is rejected without a known key: %j',
     (text) => {
-      expect(postgresErrorOf({ ...valid, knownHosts: text })).toContain('ssh-keyscan');
+      expect(rejectionOf({ ...valid, knownHosts: text })).toContain('ssh-keyscan');
     },
   );
 
@@ -108,7 +108,7 @@ describe('strict checking of host keys', () => {
     expect(parseConfig({ ...valid, strictHostKeyChecking: false }).knownHosts).toBe(knownHosts);
   });
 
-  test('known hosts that are too long are refused', () => {
-    expect(postgresErrorOf({ ...valid, knownHosts: knownHosts + '#'.repeat(8192) })).toContain('8192');
+  test('rejects known hosts that are too long', () => {
+    expect(rejectionOf({ ...valid, knownHosts: knownHosts + '#'.repeat(8192) })).toContain('8192');
   });
 });

@@ -38,7 +38,7 @@ describeOnSshd('the shared connection to sshd', () => {
 
   const open = (options?: Partial<SshConnectionPoolOptions>) => openBehindProxy(host(), options);
 
-  test('is made once for all who want it, also at the same time, and kept', async () => {
+  test('is opened once for all its users, concurrent ones too, and kept', async () => {
     const { use, proxy, connections, environment } = await open();
     const used = await Promise.all(Array.from({ length: 5 }, () => use(async (connection) => connection)));
     expect(new Set(used).size).toBe(1);
@@ -51,7 +51,7 @@ describeOnSshd('the shared connection to sshd', () => {
     expect(proxy.connections).toBe(3);
   });
 
-  test('is made anew when it was cut, before a call or during it', async () => {
+  test('is opened again after a loss, before a call or during it', async () => {
     const { use, proxy } = await open();
     const first = await use(async (connection) => connection);
     proxy.cut();
@@ -72,7 +72,7 @@ describeOnSshd('the shared connection to sshd', () => {
     expect(first.isOpen).toBe(false);
   });
 
-  test('that falls silent is noticed soon, and what was under way is done on a new one', async () => {
+  test('that falls silent is detected within seconds, and its work is done on a new one', async () => {
     const { use, proxy } = await open();
     const first = await use(async (connection) => connection);
     await use(sayOn);
@@ -85,7 +85,7 @@ describeOnSshd('the shared connection to sshd', () => {
     expect(performance.now() - before).toBeLessThan(3 * KEEP_ALIVE_INTERVAL_MS + MARGIN_MS);
   });
 
-  test('that is busy for long is not taken for dead', async () => {
+  test('that is busy for a long time is not considered dead', async () => {
     const { use } = await open();
     const first = await use(async (connection) => connection);
     const result = await use((connection) => connection.runScript('sleep 1.2; echo done', { signal: noAbort() }));
@@ -93,7 +93,7 @@ describeOnSshd('the shared connection to sshd', () => {
     expect(await use(async (connection) => connection)).toBe(first);
   });
 
-  test('work that fails by itself is not repeated', async () => {
+  test('does not repeat work that fails on its own', async () => {
     const { use } = await open();
     let tries = 0;
     const failure = new Error('of the work itself');
@@ -105,7 +105,7 @@ describeOnSshd('the shared connection to sshd', () => {
     expect(tries).toBe(1);
   });
 
-  test('work on a connection that dies again and again is repeated once', async () => {
+  test('repeats work once when every connection is lost', async () => {
     const { use, proxy } = await open();
     let tries = 0;
     const failing = use(async (connection) => {
@@ -119,7 +119,7 @@ describeOnSshd('the shared connection to sshd', () => {
     expect(tries).toBe(2);
   });
 
-  test('that cannot be made fails all who wait for it, and is tried anew by the next', async () => {
+  test('that cannot be opened rejects all its waiters, and the next call tries again', async () => {
     const { use, proxy } = await open();
     proxy.cut();
     const waiting = [use(sayOn), use(sayOn)];
@@ -128,7 +128,7 @@ describeOnSshd('the shared connection to sshd', () => {
     expect((await use(sayOn)).stdout).toBe('on\n');
   });
 
-  test('is given up by who waits for it, and made for those who still do', async () => {
+  test('is opened for the remaining waiters when one aborts', async () => {
     const { use, proxy } = await open();
     proxy.hold();
     const reason = new Error('no need any more');
@@ -143,7 +143,7 @@ describeOnSshd('the shared connection to sshd', () => {
     expect(proxy.connections).toBe(1);
   });
 
-  test('that nobody waits for any more is not made', async () => {
+  test('is not opened once nobody waits for it', async () => {
     const { use, proxy } = await open();
     proxy.hold();
     const leaving = new AbortController();
@@ -156,7 +156,7 @@ describeOnSshd('the shared connection to sshd', () => {
     expect((await use(sayOn)).stdout).toBe('on\n');
   });
 
-  test('is closed once nobody has used it for a while, and not before', async () => {
+  test('is closed after its idle time, and not before', async () => {
     const { use, proxy } = await open({ idleMs: 100 });
     await use((connection) => connection.runScript('sleep 0.2', { signal: noAbort() }));
     expect(proxy.connections).toBe(1);
@@ -164,7 +164,7 @@ describeOnSshd('the shared connection to sshd', () => {
     expect((await use(sayOn)).stdout).toBe('on\n');
   });
 
-  test('is closed in the end, also while it is used, and made no more', async () => {
+  test('is closed with the pool, also while in use, and not opened again', async () => {
     const { use, connections, proxy } = await open();
     const working = use((connection) => connection.runScript('sleep 5', { signal: noAbort() }));
     const failed = failureOf(working, 'environment_unreachable');
@@ -180,7 +180,7 @@ describeOnSshd('the shared connection to sshd', () => {
 describeOnSshd('the shared connection to sshd', () => {
   const host = useSshHost();
 
-  test('whose process on the host is halted is noticed soon, and replaced', async () => {
+  test('is replaced within seconds when its process on the host is stopped', async () => {
     const { use } = await openBehindProxy(host());
     const first = await use(async (connection) => connection);
     const halted = await haltSessions();

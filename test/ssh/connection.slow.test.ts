@@ -29,7 +29,7 @@ describeOnSshd('on sshd', () => {
   }
 
   describe('a host key', () => {
-    test('that is unknown is refused with its fingerprint, and those that are known', async () => {
+    test('that is unknown is rejected with its fingerprint and the known ones', async () => {
       const known = newPublicKey();
       const { message } = await failureOf(connect({ knownHosts: `other.example ${known}` }), 'host_key_rejected');
       expect(message).toContain(`127.0.0.1:${host().server.port}`);
@@ -37,7 +37,7 @@ describeOnSshd('on sshd', () => {
       expect(message).toContain(fingerprintOfLine(known));
     });
 
-    test('that is changed is refused with both fingerprints', async () => {
+    test('that has changed is rejected with both fingerprints', async () => {
       const { port } = host().server;
       const known = newPublicKey();
       const { message } = await failureOf(connect({ knownHosts: `[127.0.0.1]:${port} ${known}` }), 'host_key_rejected');
@@ -45,13 +45,13 @@ describeOnSshd('on sshd', () => {
       expect(message).toContain(fingerprintOfLine(known));
     });
 
-    test('that is revoked is refused, even unchecked', async () => {
+    test('that is revoked is rejected, even without strict checking', async () => {
       const knownHosts = `@revoked * ${host().server.knownHosts.split(' ').slice(1).join(' ')}`;
       const { message } = await failureOf(connect({ knownHosts, strictHostKeyChecking: false }), 'host_key_rejected');
       expect(message).toContain('revoked');
     });
 
-    test('that is unknown or changed is taken where checking is off', async () => {
+    test('that is unknown or has changed is accepted without strict checking', async () => {
       const { port } = host().server;
       await connect({ knownHosts: undefined, strictHostKeyChecking: false });
       const changed = `[127.0.0.1]:${port} ${newPublicKey()}`;
@@ -61,7 +61,7 @@ describeOnSshd('on sshd', () => {
   });
 
   describe('a user', () => {
-    test('whose key is not let in is told which one, and never its private half', async () => {
+    test('whose key is rejected learns which one, and never its private half', async () => {
       const { private: wrong, public: publicKey } = newKeyPair();
       const path = join(await host().newWorkspace(), 'key');
       await writeFile(path, wrong);
@@ -71,7 +71,7 @@ describeOnSshd('on sshd', () => {
       expect(message).not.toContain(wrong.split('\n')[1]);
     });
 
-    test('that is unknown is not let in', async () => {
+    test('that is unknown is rejected', async () => {
       const { message } = await failureOf(connect({ username: 'nobody-of-this-name' }), 'authentication_failed');
       expect(message).toContain('nobody-of-this-name');
     });
@@ -90,13 +90,13 @@ describeOnSshd('on sshd', () => {
     });
   });
 
-  describe('an attempt that is aborted', () => {
-    test('beforehand is not made', async () => {
+  describe('an aborted attempt', () => {
+    test('is not started when the signal is aborted before', async () => {
       const reason = new Error('no need any more');
       await expect(connect({}, { signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
     });
 
-    test('meanwhile ends at once with the reason', async () => {
+    test('rejects immediately with the reason', async () => {
       const reason = new Error('no need any more');
       const aborting = new AbortController();
       const connected = connect({}, { signal: aborting.signal });
@@ -112,7 +112,7 @@ describeOnSshd('on sshd', () => {
     });
     afterAll(() => connection.close());
 
-    test('gets its arguments, prints on both outputs and ends with its code', async () => {
+    test('gets its arguments, prints on both outputs and exits with its code', async () => {
       const result = await connection.runScript(`printf '%s|' "$@"; echo "it's" >&2; exit 3`, {
         signal: noAbort(),
         arguments: ['a b', '', "it's $HOME\n`x`", '-n'],
@@ -120,7 +120,7 @@ describeOnSshd('on sshd', () => {
       expect(result).toEqual({ code: 3, signal: null, stdout: "a b||it's $HOME\n`x`|-n|", stderr: "it's\n" });
     });
 
-    test('gets any arguments as they are', async () => {
+    test('gets any arguments unchanged', async () => {
       const words = fc.array(
         fc.string({ unit: 'grapheme' }).filter((word) => !word.includes('\0')),
         { maxLength: 8 },
@@ -137,22 +137,22 @@ describeOnSshd('on sshd', () => {
       );
     });
 
-    test('that reads stdin finds nothing there, not its own rest', async () => {
+    test('has an empty stdin, which does not hold the rest of the script', async () => {
       const { stdout } = await connection.runScript('cat\necho end', { signal: noAbort() });
       expect(stdout).toBe('end\n');
     });
 
-    test('that is longer than any command line can be arrives whole', async () => {
+    test('longer than any command line arrives complete', async () => {
       const { stdout } = await connection.runScript(`${': filling\n'.repeat(40_000)}echo end`, { signal: noAbort() });
       expect(stdout).toBe('end\n');
     });
 
-    test('whose shell is killed fails, and says how', async () => {
+    test('whose shell is killed fails with the signal', async () => {
       const { message } = await failureOf(connection.runScript('kill -9 $$', { signal: noAbort() }), 'driver_failed');
       expect(message).toContain('SIGKILL');
     });
 
-    test('that prints without end is stopped, and others go on', async () => {
+    test('that prints without end is stopped, and others continue', async () => {
       const printed = connection.runScript('while :; do echo line; done', {
         signal: noAbort(),
         maximumOutputBytes: 9_999,
@@ -161,7 +161,7 @@ describeOnSshd('on sshd', () => {
       expect((await connection.runScript('echo on', { signal: noAbort() })).stdout).toBe('on\n');
     });
 
-    test('that is aborted ends at once with the reason, and gives its place to others', async () => {
+    test('that is aborted rejects immediately with the reason, and releases its session', async () => {
       const reason = new Error('no need any more');
       const aborting = new AbortController();
       const scripts = Array.from({ length: 9 }, () => connection.runScript('sleep 2', { signal: aborting.signal }));
@@ -172,7 +172,7 @@ describeOnSshd('on sshd', () => {
       expect((await connection.runScript('echo on', { signal: noAbort() })).stdout).toBe('on\n');
     });
 
-    test('thirty of them at once share a connection that allows ten sessions, besides SFTP', async () => {
+    test('shares a connection of ten sessions with 29 others and SFTP', async () => {
       const sftp = await connection.sftp();
       const scripts = Array.from({ length: 30 }, (_none, index) =>
         connection.runScript('sleep 0.05; echo "$1"', { signal: noAbort(), arguments: [String(index)] }),
@@ -184,7 +184,7 @@ describeOnSshd('on sshd', () => {
   });
 
   describe('a command', () => {
-    test('streams through its channel, and tells how it ended', async () => {
+    test('streams through its channel, which reports its exit', async () => {
       const connection = await connect();
       const channel = await connection.exec('cat; exit 4');
       let printed = '';
@@ -199,7 +199,7 @@ describeOnSshd('on sshd', () => {
     });
   });
 
-  test('SFTP is opened once, and anew when its session ended', async () => {
+  test('SFTP is opened once, and again when its session ended', async () => {
     const connection = await connect();
     const [one, two] = await Promise.all([connection.sftp(), connection.sftp()]);
     expect(one).toBe(two);
@@ -213,7 +213,7 @@ describeOnSshd('on sshd', () => {
     expect(path).toBe('/');
   });
 
-  test('a connection that was closed does nothing any more, and says so', async () => {
+  test('a closed connection rejects every call', async () => {
     const connection = await connect();
     await connection.close();
     await connection.close();
@@ -223,7 +223,7 @@ describeOnSshd('on sshd', () => {
     await failureOf(connection.sftp(), 'environment_unreachable');
   });
 
-  test('closing a connection ends what waits for it', async () => {
+  test('closing a connection rejects what waits for it', async () => {
     const connection = await connect();
     const scripts = Array.from({ length: 10 }, () => connection.runScript('sleep 5', { signal: noAbort() }));
     const failures = scripts.map((script) => failureOf(script, 'environment_unreachable'));
@@ -232,7 +232,7 @@ describeOnSshd('on sshd', () => {
     for (const { message } of await Promise.all(failures)) expect(message).toContain('closed on this side');
   });
 
-  test('a host that goes down is noticed at once, by all that was under way', async () => {
+  test('the loss of a host rejects all calls in flight immediately', async () => {
     const connection = await connect();
     const marker = randomUUID();
     const scripts = Array.from({ length: 3 }, () =>

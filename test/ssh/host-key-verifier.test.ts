@@ -16,7 +16,7 @@ const keyPairs = {
   'ssh-rsa': newKeyPair('rsa'),
 };
 
-/** A server with host keys of all types, that lets anybody in. */
+/** A server with host keys of all types, that accepts every login. */
 async function startServer(): Promise<number> {
   const hostKeys = Object.values(keyPairs).map((pair) => pair.private);
   const server = new ssh2.Server({ hostKeys }, (client) => {
@@ -27,7 +27,7 @@ async function startServer(): Promise<number> {
 }
 
 test.each(Object.keys(keyPairs) as (keyof typeof keyPairs)[])(
-  'a host with keys of many types is asked for the one that is known: %s',
+  'a host with keys of several types is asked for the known one: %s',
   async (type) => {
     const directory = await mkdtemp(join(tmpdir(), 'lessor-host-keys-'));
     onTestFinished(() => rm(directory, { recursive: true }));

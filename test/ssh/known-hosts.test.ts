@@ -23,7 +23,7 @@ function hashed(name: string): string {
   return `|1|${salt.toString('base64')}|${createHmac('sha1', salt).update(name).digest('base64')}`;
 }
 
-describe('a name stands for', () => {
+describe('a name matches', () => {
   test.each([
     ['host.example', 'host.example', 22, 'trusted'],
     ['host.example', 'HOST.example', 22, 'trusted'],
@@ -55,17 +55,17 @@ describe('a name stands for', () => {
     expect(verdictOf(`${hosts} ${key.line}\n`, host, port)).toBe(verdict);
   });
 
-  test('a name full of stars is decided at once', () => {
+  test('a name with many wildcards is matched in linear time', () => {
     expect(verdictOf(`${'*a'.repeat(500)} ${key.line}`, 'a'.repeat(250), 22)).toBe('unknown');
   });
 });
 
 describe('a key', () => {
-  test('that is another one than the known one is changed, with both told', () => {
-    const judgement = verifyHostKey(parseKnownHosts(`h ${key.line}`), { host: 'h', port: 22 }, other.blob);
-    expect(judgement.verdict).toBe('changed');
-    expect(judgement.offered.blob).toEqual(other.blob);
-    expect(judgement.expected.map(({ blob }) => blob)).toEqual([key.blob]);
+  test('other than the known one is changed, with both reported', () => {
+    const verification = verifyHostKey(parseKnownHosts(`h ${key.line}`), { host: 'h', port: 22 }, other.blob);
+    expect(verification.verdict).toBe('changed');
+    expect(verification.offered.blob).toEqual(other.blob);
+    expect(verification.expected.map(({ blob }) => blob)).toEqual([key.blob]);
   });
 
   test('is trusted when it is one of several', () => {
@@ -77,27 +77,27 @@ describe('a key', () => {
     ]);
   });
 
-  test('of a type that is not known for the host is changed', () => {
+  test('of another type than the known one is changed', () => {
     expect(verdictOf(`h ${ecdsa.line}`, 'h', 22)).toBe('changed');
   });
 
-  test('that is revoked is refused, though another line trusts it', () => {
+  test('that is revoked is not trusted by another line', () => {
     expect(verdictOf(`h ${key.line}\n@revoked * ${key.line}`, 'h', 22)).toBe('revoked');
     expect(verdictOf(`@revoked h ${key.line}`, 'h', 2222)).toBe('revoked');
     expect(verdictOf(`@revoked ${hashed('h')} ${key.line}`, 'h', 22)).toBe('revoked');
   });
 
-  test('stays trusted where another one is revoked, or it is revoked elsewhere', () => {
+  test('stays trusted when another one is revoked, or it is revoked for another host', () => {
     expect(verdictOf(`h ${key.line}\n@revoked h ${other.line}\n@revoked x ${key.line}`, 'h', 22)).toBe('trusted');
   });
 
-  test('that is known for the host without a port is trusted on any, as by ssh, but never changed', () => {
+  test('known for the host without a port is trusted on every port, as in ssh, and never changed', () => {
     expect(verdictOf(`h ${key.line}`, 'h', 2222)).toBe('trusted');
     expect(verdictOf(`h ${other.line}`, 'h', 2222)).toBe('unknown');
     expect(verdictOf(`[h]:2222 ${other.line}\nh ${key.line}`, 'h', 2222)).toBe('changed');
   });
 
-  test('that is no key at all is unknown', () => {
+  test('that is malformed is unknown', () => {
     for (const blob of [
       Buffer.alloc(0),
       Buffer.from([0, 0, 0]),
@@ -109,7 +109,7 @@ describe('a key', () => {
   });
 });
 
-describe('text is refused, and the line named, that', () => {
+describe('known_hosts is rejected with the line that', () => {
   test.each([
     ['has a certificate authority', `@cert-authority *.example ${key.line}`, 'not supported'],
     ['has another marker', `@trusted h ${key.line}`, 'marker'],

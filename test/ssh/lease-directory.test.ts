@@ -9,7 +9,7 @@ import {
 
 const config = { remoteWorkspacePath: '/srv/agents', workspaceMode: 'staged' as const };
 
-test('a directory lies under the workspace path, named after its lease', () => {
+test('a lease directory is below the workspace path, named after its lease', () => {
   const leaseId = randomUUID();
   const directory = leaseDirectoryOf(config, leaseId);
   expect(directory).toBe(`/srv/agents/.lessor/${leaseId}`);
@@ -19,7 +19,7 @@ test('a directory lies under the workspace path, named after its lease', () => {
   expect(() => assertLeaseDirectory(config, directory)).not.toThrow();
 });
 
-describe('what is no directory of the environment is refused:', () => {
+describe('a path that is no lease directory of the environment is rejected:', () => {
   const id = randomUUID();
   test.each([
     '/srv/agents',
@@ -43,7 +43,7 @@ describe('what is no directory of the environment is refused:', () => {
     );
   });
 
-  test.each(['..', '', 'a/b', `${id}/..`])('that of the lease %j', (leaseId) => {
+  test.each(['..', '', 'a/b', `${id}/..`])('the lease id %j', (leaseId) => {
     expect(() => leaseDirectoryOf(config, leaseId)).toThrow(expect.objectContaining({ code: 'workspace_unusable' }));
   });
 });

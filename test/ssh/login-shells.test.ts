@@ -48,7 +48,7 @@ describe('a login shell', () => {
     expect(await connection.runScript(script, { signal: noAbort(), arguments: ["it's"] })).toEqual(expected);
   });
 
-  test('that prints before and after, on both outputs, adds nothing to what a script prints', async () => {
+  test('that prints before and after a script, on both outputs, adds nothing to its output', async () => {
     const noisy = await writeShell(`
       printf 'Welcome!\\nno line break at the end'; echo 'news' >&2
       /bin/sh "$@"; code=$?
@@ -61,10 +61,10 @@ describe('a login shell', () => {
   });
 
   test.each([
-    ['refuses to serve', "echo 'This account is currently not available.'; exit 1", 'not available'],
+    ['rejects the login', "echo 'This account is currently not available.'; exit 1", 'not available'],
     ['runs another program', 'echo "only backups here" >&2; cat >/dev/null; exit 0', 'only backups'],
-    ['ends at once without a word', 'exit 7', 'exit code 7'],
-    ['echoes what it is given', 'tee /dev/stderr', 'does not run `sh`'],
+    ['exits immediately without output', 'exit 7', 'exit code 7'],
+    ['echoes its input', 'tee /dev/stderr', 'does not run `sh`'],
   ])('that %s is reported with what it said', async (_case, shell, said) => {
     const connection = await connectToShell(await writeShell(shell));
     const { message } = await failureOf(connection.runScript(script, { signal: noAbort() }), 'driver_failed');

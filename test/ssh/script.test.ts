@@ -11,7 +11,7 @@ const text = fc.string({
   ),
 });
 
-test('any words reach a command of a shell as they are', () => {
+test('quoted words reach a shell command unchanged', () => {
   fc.assert(
     fc.property(
       fc.array(
@@ -28,6 +28,6 @@ test('any words reach a command of a shell as they are', () => {
   );
 });
 
-test('a NUL, which no process can be given, is refused', () => {
+test('a NUL, which no process can be given, is rejected', () => {
   expect(() => quote('a\0b')).toThrow(EnvironmentFailedError);
 });

@@ -41,12 +41,12 @@ describeOnSshd('a host is unreachable, in time,', () => {
     expect(afterMs).toBeLessThan(MARGIN_MS);
   });
 
-  test('when there is no host of the name', async () => {
+  test('when no host has the name', async () => {
     const { message } = await failureOf(connect({ host: 'host.invalid' }), 'environment_unreachable');
     expect(message).toContain('host.invalid:');
   });
 
-  test('when it accepts connections and never says a word', async () => {
+  test('when it accepts connections and never sends a byte', async () => {
     const { port, sockets } = await startServer(() => undefined);
     const { message, afterMs } = await failureOf(connect({ port }), 'environment_unreachable');
     expect(message).toContain('does not agree on SSH: no answer within 0.5 s');
@@ -54,7 +54,7 @@ describeOnSshd('a host is unreachable, in time,', () => {
     await until(() => [...sockets].every((socket) => socket.closed));
   });
 
-  test('when it falls silent in the middle of the negotiation', async () => {
+  test('when it falls silent during the handshake', async () => {
     const { port } = await startServer((socket) => socket.write('SSH-2.0-OpenSSH_9.2\r\n'));
     const { message, afterMs } = await failureOf(connect({ port }), 'environment_unreachable');
     expect(message).toContain('no answer within');
@@ -64,8 +64,8 @@ describeOnSshd('a host is unreachable, in time,', () => {
   test.each([
     ['closes each connection', (socket: Socket) => socket.end()],
     ['cuts each connection', (socket: Socket) => socket.resetAndDestroy()],
-    ['speaks something else', (socket: Socket) => socket.end('HTTP/1.1 400 Bad Request\r\n\r\n')],
-    ['speaks no end of something else', (socket: Socket) => socket.write('x'.repeat(100_000))],
+    ['speaks another protocol', (socket: Socket) => socket.end('HTTP/1.1 400 Bad Request\r\n\r\n')],
+    ['speaks another protocol without end', (socket: Socket) => socket.write('x'.repeat(100_000))],
     ['speaks the first SSH protocol', (socket: Socket) => socket.write('SSH-1.5-old\r\n')],
     ['speaks nonsense after its greeting', (socket: Socket) => socket.write(`SSH-2.0-x\r\n${'\xff'.repeat(1000)}`)],
   ])('when it %s', async (_case, onConnection) => {
@@ -75,7 +75,7 @@ describeOnSshd('a host is unreachable, in time,', () => {
     expect(afterMs).toBeLessThan(TIMEOUT_MS + MARGIN_MS);
   });
 
-  test('and an attempt that is aborted while it is silent ends at once, its connection too', async () => {
+  test('and an attempt aborted meanwhile rejects immediately and closes its connection', async () => {
     const { port, sockets } = await startServer(() => undefined);
     const aborting = new AbortController();
     const reason = new Error('no need any more');
