@@ -7,7 +7,7 @@ import type { LocalCommand } from '../../src/execution/local-driver.ts';
 import { until } from '../../testing/until.ts';
 import { runningProcesses } from '../../testing/running-processes.ts';
 
-describe('the end of a process is reported', () => {
+describe('the exit of a process is reported', () => {
   test.for([0, 3, 255])('by its exit code: %i', async (code) => {
     const running = await start(`exit ${code}`);
     expect(await running.exited()).toEqual({ code, signal: null });
@@ -18,7 +18,7 @@ describe('the end of a process is reported', () => {
     expect(await running.exited()).toEqual({ code: null, signal });
   });
 
-  test('also when it ended before anybody asked, and as often as it is asked', async () => {
+  test('also after it has exited, and on every call', async () => {
     const written = await makePath();
     const running = await start(`echo done > ${written}; exit 4`);
     await until(() => contentOf(written));
@@ -26,13 +26,13 @@ describe('the end of a process is reported', () => {
     expect(await running.exited()).toEqual({ code: 4, signal: null });
   });
 
-  test('and a signal sent after it is not an error', async () => {
+  test('and a signal sent after it is no error', async () => {
     const running = await start('exit 0');
     await running.exited();
     expect(() => running.send('SIGTERM')).not.toThrow();
   });
 
-  test('as shells report it', () => {
+  test('as the exit code that shells use', () => {
     expect(exitCodeOf({ code: 0, signal: null })).toBe(0);
     expect(exitCodeOf({ code: 77, signal: null })).toBe(77);
     for (const signal of ['SIGHUP', 'SIGINT', 'SIGKILL', 'SIGSEGV', 'SIGTERM'] as const)
@@ -40,8 +40,8 @@ describe('the end of a process is reported', () => {
   });
 });
 
-describe('a process is told what it is given', () => {
-  test('arguments and environment arrive as they are, and nothing else does', async () => {
+describe('a process gets its input unchanged', () => {
+  test('arguments and environment arrive unchanged, and no other variables', async () => {
     const written = await makePath();
     const args = ['', 'a b', `'"`, '$HOME *', 'two\nlines', 'ünïcödé 🦊', '--flag', '\\'];
     const env = { WRITTEN: written, VALUE: 'a b\n$c' };
@@ -52,56 +52,56 @@ describe('a process is told what it is given', () => {
   });
 });
 
-describe('a command that cannot be started is told apart from one that failed', () => {
+describe('a command that cannot be started has an exit code of its own', () => {
   test('127: there is no such command', async () => {
-    const error = await refusalToStart('lessor-no-such-command');
+    const error = await startError('lessor-no-such-command');
     expect(error.exitCode).toBe(127);
     expect(error.message).toBe('lessor-no-such-command cannot be started: there is no such command');
   });
 
   test('127: the command is the empty string', async () => {
-    expect((await refusalToStart('')).exitCode).toBe(127);
+    expect((await startError('')).exitCode).toBe(127);
   });
 
   test('126: the file may not be executed', async () => {
     const file = await makePath();
     await writeFile(file, '#!/bin/sh\n', { mode: 0o644 });
-    const error = await refusalToStart(file);
+    const error = await startError(file);
     expect(error.exitCode).toBe(126);
     expect(error.message).toContain(file);
     expect(error.message).toContain('EACCES');
   });
 
   test('126: the file is a directory', async () => {
-    expect((await refusalToStart(tmpdir())).exitCode).toBe(126);
+    expect((await startError(tmpdir())).exitCode).toBe(126);
   });
 
   test('126: a part of the path is not a directory', async () => {
     const file = await makePath();
     await writeFile(file, '');
-    expect((await refusalToStart(join(file, 'command'))).exitCode).toBe(126);
+    expect((await startError(join(file, 'command'))).exitCode).toBe(126);
   });
 
   test('126: the arguments are longer than the system takes', async () => {
-    const error = await refusalToStart('true', ['x'.repeat(4 * 1024 * 1024)]);
+    const error = await startError('true', ['x'.repeat(4 * 1024 * 1024)]);
     expect(error.exitCode).toBe(126);
     expect(error.message.length).toBeLessThan(200);
   });
 });
 
-describe('a process whose signal is aborted is ended', () => {
-  test('by SIGTERM, which lets it end in its own way', async () => {
+describe('a process whose signal is aborted is terminated', () => {
+  test('by SIGTERM, which it can handle', async () => {
     const { running, abort } = await startTrapping('exit 5');
     abort();
     expect(await running.exited()).toEqual({ code: 5, signal: null });
   });
 
-  test('by SIGTERM, when its signal was aborted before anybody waited', async () => {
+  test('by SIGTERM, when the signal was aborted before the wait', async () => {
     const running = await start('sleep 60', { signal: AbortSignal.abort() });
     expect(await running.exited()).toEqual({ code: null, signal: 'SIGTERM' });
   });
 
-  test('by SIGKILL when it ignores SIGTERM, once its time is over', async () => {
+  test('by SIGKILL after killAfterMs when it ignores SIGTERM', async () => {
     const { running, abort } = await startTrapping(':', { killAfterMs: 200 });
     const abortedAt = performance.now();
     abort();
@@ -110,21 +110,21 @@ describe('a process whose signal is aborted is ended', () => {
     expect(performance.now() - abortedAt).toBeGreaterThanOrEqual(199);
   });
 
-  test('with all it started, away from a terminal', async () => {
+  test('with everything it started, without a terminal', async () => {
     const { running, grandchild, abort } = await startWithGrandchild();
     abort();
     expect(await running.exited()).toEqual({ code: null, signal: 'SIGTERM' });
     await until(() => !isAlive(grandchild), { what: 'the end of the grandchild' });
   });
 
-  test('with what it started and what ignores SIGTERM, although itself it ended at once', async () => {
+  test('with a child that ignores SIGTERM, although the process itself ended immediately', async () => {
     const { running, grandchild, abort } = await startWithGrandchild({ killAfterMs: 200, first: 'trap "" TERM;' });
     abort();
     expect(await running.exited()).toEqual({ code: null, signal: 'SIGTERM' });
     await until(() => !isAlive(grandchild), { timeoutMs: 3_000, what: 'the end of the grandchild' });
   });
 
-  test('alone at a terminal, where it shares the group of others', async () => {
+  test('alone at a terminal, where it shares the process group', async () => {
     const { running, grandchild, abort } = await startWithGrandchild({ terminal: true });
     abort();
     expect(await running.exited()).toEqual({ code: null, signal: 'SIGTERM' });
@@ -132,7 +132,7 @@ describe('a process whose signal is aborted is ended', () => {
   });
 });
 
-test('a signal that is sent on reaches the process and all it started', async () => {
+test('a forwarded signal reaches the process and everything it started', async () => {
   const { running, grandchild } = await startWithGrandchild();
   running.send('SIGHUP');
   expect(await running.exited()).toEqual({ code: null, signal: 'SIGHUP' });
@@ -183,7 +183,7 @@ async function startWithGrandchild({ first = '', ...overrides }: Overrides & { f
   return { running, grandchild, abort: () => controller.abort() };
 }
 
-async function refusalToStart(file: string, args: string[] = []): Promise<CommandNotStartedError> {
+async function startError(file: string, args: string[] = []): Promise<CommandNotStartedError> {
   const error: unknown = await startFile(file, args).catch((reason: unknown) => reason);
   expect(error).toBeInstanceOf(CommandNotStartedError);
   return error as CommandNotStartedError;

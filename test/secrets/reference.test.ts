@@ -7,23 +7,23 @@ describe('a reference', () => {
     ['env:SSH_KEY', { kind: 'env', name: 'SSH_KEY' }, 'the environment variable SSH_KEY'],
     ['file:/etc/lessor/a key', { kind: 'file', path: '/etc/lessor/a key' }, 'the file /etc/lessor/a key'],
     ['sealed:v1:QUJD_-', { kind: 'sealed', sealed: 'sealed:v1:QUJD_-' }, 'the sealed secret'],
-  ])('%s is taken, and named in messages', (reference, parsed, name) => {
+  ])('%s is accepted, and named in messages', (reference, parsed, name) => {
     expect(secretReferenceSchema.parse(reference)).toBe(reference);
     expect(parseReference(reference)).toEqual(parsed);
     expect(describeReference(reference)).toBe(name);
   });
 
   test.each([
-    ['a private key that was pasted', ssh2.utils.generateKeyPairSync('ed25519', { comment: 'planted' }).private],
-    ['a variable whose name is none', 'env:planted-name'],
-    ['a file without its whole path', 'file:planted/key'],
+    ['a pasted private key', ssh2.utils.generateKeyPairSync('ed25519', { comment: 'planted' }).private],
+    ['a variable with an invalid name', 'env:planted-name'],
+    ['a file with a relative path', 'file:planted/key'],
     ['a file with a line break in its name', 'file:/planted\nkey'],
-    ['a version that is not known', 'sealed:v2:planted'],
+    ['an unknown version', 'sealed:v2:planted'],
     ['a sealed secret with other characters', 'sealed:v1:planted+/='],
     ['more than a reference', ' env:planted'],
     ['far too much', `sealed:v1:${'planted'.repeat(4_000)}`],
-    ['something that is no text', { planted: true }],
-  ])('that is %s is refused without repeating it', (_case, value) => {
+    ['no string', { planted: true }],
+  ])('that is %s is rejected without repeating it', (_case, value) => {
     const parsed = secretReferenceSchema.safeParse(value);
     expect(parsed.success).toBe(false);
     const told = JSON.stringify(parsed.error) + String(parsed.error);

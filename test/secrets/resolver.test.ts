@@ -133,7 +133,7 @@ describe('a sealed secret', () => {
 });
 
 test.each(['planted', randomBytes(16).toString('base64'), randomBytes(33).toString('base64'), 'z'.repeat(64)])(
-  'a LESSOR_SECRET_KEY that is not 32 bytes is refused without repeating it',
+  'a LESSOR_SECRET_KEY that is not 32 bytes is rejected without repeating it',
   (wrong) => {
     for (const use of [() => resolverOf({}, wrong), () => sealSecret('secret', wrong)]) {
       let error: unknown;

@@ -10,15 +10,15 @@ import { makeDirectory } from '../directories.ts';
 import { describeOnSshExecution, open } from './execution-fixture.ts';
 import type { ExecutionHost } from './execution-fixture.ts';
 
-describeOnSshExecution('a command over SSH that is to end', (host) => {
-  test('is ended by SIGTERM with all that it started, and can end in its own way', async () => {
+describeOnSshExecution('a terminated command over SSH', (host) => {
+  test('gets SIGTERM with everything it started, and can handle it', async () => {
     const { ended, pids, abort } = await start(host, `trap 'kill $!; exit 9' TERM; sleep 60 & echo $$ $!; wait`);
     abort();
     expect(await ended).toEqual({ code: 9, signal: null });
     await until(() => pids.every((pid) => !isRunning(pid)), { what: 'the end of all it started' });
   });
 
-  test('is ended by SIGKILL, with all of its group that ignored SIGTERM', async () => {
+  test('gets SIGKILL, with the rest of its group that ignored SIGTERM', async () => {
     const script = `trap '' TERM; sh -c 'trap "" TERM; echo $$; while :; do sleep 0.1; done' & echo $$ $!; while :; do sleep 0.1; done`;
     const { ended, pids, abort } = await start(host, script, 300);
     const startedAt = performance.now();
@@ -28,7 +28,7 @@ describeOnSshExecution('a command over SSH that is to end', (host) => {
     await until(() => pids.every((pid) => !isRunning(pid)), { what: 'the end of all it started' });
   });
 
-  test('takes along a child that ignored SIGTERM, although itself it ended at once', async () => {
+  test('ends with a child that ignored SIGTERM, although the command itself ended immediately', async () => {
     const { ended, pids, abort } = await start(
       host,
       `sh -c 'trap "" TERM; while :; do sleep 0.1; done' & echo $$ $!; wait`,
@@ -39,7 +39,7 @@ describeOnSshExecution('a command over SSH that is to end', (host) => {
     await until(() => pids.every((pid) => !isRunning(pid)), { what: 'the end of all it started' });
   });
 
-  test('is ended also when that is asked for before it has begun', async () => {
+  test('ends also when the signal is aborted before it has started', async () => {
     const controller = new AbortController();
     const execution = await open(await host.lease(), { signal: controller.signal });
     const ended = execution.execute({
@@ -55,7 +55,7 @@ describeOnSshExecution('a command over SSH that is to end', (host) => {
     await expect(execution.prepareWorkspace()).rejects.toThrow(LeaseLostError);
   });
 
-  test('is ended also when there are as many as a connection has sessions', async () => {
+  test('ends also when commands occupy all sessions of the connection', async () => {
     const controller = new AbortController();
     const execution = await open(await host.lease(), { signal: controller.signal });
     const stdout = new PassThrough();
@@ -74,7 +74,7 @@ describeOnSshExecution('a command over SSH that is to end', (host) => {
     );
   });
 
-  test('is sent the signals that are passed on to it, also one that came before it has begun', async () => {
+  test('receives forwarded signals, also one sent before it has started', async () => {
     const execution = await open(await host.lease());
     const stdout = new PassThrough();
     const output = collect(stdout);
@@ -105,8 +105,8 @@ describeOnSshExecution('a command over SSH that is to end', (host) => {
   });
 });
 
-describeOnSshExecution('a connection that is lost', (host) => {
-  test('while a command runs leaves its end unknown, and says so within seconds', async () => {
+describeOnSshExecution('a lost connection', (host) => {
+  test('while a command runs is reported within seconds, with the exit unknown', async () => {
     const { ended, pids } = await start(host, 'echo $$; exec sleep 60');
     onTestFinished(() => {
       for (const pid of pids.filter(isRunning)) process.kill(pid, 'SIGKILL');
@@ -122,7 +122,7 @@ describeOnSshExecution('a connection that is lost', (host) => {
     });
   });
 
-  test('while files are brought there ends that', async () => {
+  test('while files are uploaded ends the upload', async () => {
     const workspaceDirectory = await makeDirectory({ a: Buffer.alloc(50_000_000) });
     const execution = await open(await host.lease(), {
       workspaceDirectory,
@@ -133,7 +133,7 @@ describeOnSshExecution('a connection that is lost', (host) => {
     await rm(join(workspaceDirectory, 'a'));
   });
 
-  test('before anything is asked of it fails everything with the reason', async () => {
+  test('before any call rejects every call with the reason', async () => {
     const execution = await open(await host.lease(), { workspaceDirectory: await makeDirectory({ a: '' }) });
     await host.server.stop();
     await expect(execution.prepareWorkspace()).rejects.toMatchObject({ code: 'environment_unreachable' });

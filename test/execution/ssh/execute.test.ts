@@ -45,7 +45,7 @@ const hostile = oneof(
 ).filter((text) => !text.includes('\0') && text.isWellFormed());
 
 describeOnSshExecution('a command over SSH', (host) => {
-  test('is given its arguments and variables exactly as they are, whatever they hold', async () => {
+  test('gets its arguments and variables unchanged, whatever they hold', async () => {
     const execution = await host.shared();
     const names = stringMatching(/^T_[A-Za-z0-9_]{1,8}$/);
     await assert(
@@ -63,7 +63,7 @@ describeOnSshExecution('a command over SSH', (host) => {
     );
   });
 
-  test('is given arguments and variables of any length the system takes', async () => {
+  test('gets arguments and variables as long as the system allows', async () => {
     const execution = await host.shared();
     const [long, many] = ['x'.repeat(100_000), Array.from({ length: 20_000 }, (_, index) => `argument ${index}`)];
     const { stdout } = await run(execution, [process.execPath, '-e', REFLECT, '--', long, ...many], {
@@ -74,7 +74,7 @@ describeOnSshExecution('a command over SSH', (host) => {
     expect([received[0] === long, LONG === long, received.at(-1)]).toEqual([true, true, 'argument 19999']);
   });
 
-  test('is given nothing of the variables of this process but those that are named', async () => {
+  test('gets no variables of this process but its own', async () => {
     process.env['LESSOR_TEST_PLANTED'] = 'a secret of the worker';
     const lease = await host.lease();
     const { stdout } = await run(await open(lease), ['env'], { env: { NAMED: 'yes' } });
@@ -84,7 +84,7 @@ describeOnSshExecution('a command over SSH', (host) => {
     expect(stdout.toString()).not.toContain('LESSOR_TEST_PLANTED');
   });
 
-  test('is given variables that shells keep for themselves', async () => {
+  test('gets variables that shells use themselves', async () => {
     const env = {
       UID: 'me',
       IFS: 'x',
@@ -100,7 +100,7 @@ describeOnSshExecution('a command over SSH', (host) => {
     expect((JSON.parse(stdout.toString()) as [unknown, object])[1]).toMatchObject(env);
   });
 
-  test('works in the workspace of its lease, alone with it', async () => {
+  test('works in the workspace of its own lease', async () => {
     const lease = await host.lease();
     const execution = await open(lease);
     expect((await run(execution, ['pwd'])).stdout.toString()).toBe(`${execution.workspacePath}\n`);
@@ -108,14 +108,14 @@ describeOnSshExecution('a command over SSH', (host) => {
     expect(execution.location).toContain(`@127.0.0.1:${host.server.port}:${lease.providerLeaseId}`);
   });
 
-  test('works in the checkout that is there, when nothing is staged', async () => {
+  test('works in the existing checkout with workspaceMode in_place', async () => {
     const checkout = await makeDirectory({ 'a b': 'text' });
     const lease = await host.lease();
-    const place = `${checkout}/.lessor/${lease.id}`;
+    const leaseDirectory = `${checkout}/.lessor/${lease.id}`;
     const config = { ...lease.config, remoteWorkspacePath: checkout, workspaceMode: 'in_place' };
-    await mkdir(place, { recursive: true });
+    await mkdir(leaseDirectory, { recursive: true });
     const here = await makeDirectory({ 'not sent': '' });
-    const execution = await open({ ...lease, config, providerLeaseId: place }, { workspaceDirectory: here });
+    const execution = await open({ ...lease, config, providerLeaseId: leaseDirectory }, { workspaceDirectory: here });
     const reason = `the environment works in place, on the checkout in ${checkout}`;
     expect(await execution.prepareWorkspace()).toEqual({ files: 0, bytes: 0, skipped: [{ path: '.', reason }] });
     expect((await run(execution, ['cat', 'a b'])).stdout.toString()).toBe('text');
@@ -123,14 +123,14 @@ describeOnSshExecution('a command over SSH', (host) => {
     expect(await readdir(here)).toEqual(['not sent']);
   });
 
-  test('leaves no script with its variables behind on the host', async () => {
+  test('leaves no script with its variables on the host', async () => {
     const lease = await host.lease();
     await run(await open(lease), ['true'], { env: { TOKEN: 'secret' } });
     const left = await readdir(join(lease.providerLeaseId, 'commands'));
     expect(left.filter((name) => !name.endsWith('.pid'))).toEqual([]);
   });
 
-  test('reads its stdin and writes its two outputs byte by byte', async () => {
+  test('reads its stdin and writes both outputs unchanged', async () => {
     const execution = await host.shared();
     const bytes = randomBytes(3_000_000);
     const { code, stdout, stderr } = await run(execution, ['sh', '-c', 'tee copy; cat copy >&2; rm copy'], {
@@ -140,7 +140,7 @@ describeOnSshExecution('a command over SSH', (host) => {
     expect([sha256(stdout), sha256(stderr)]).toEqual([sha256(bytes), sha256(bytes)]);
   });
 
-  test('has an empty stdin when it is given none, and need not read the one it has', async () => {
+  test('has an empty stdin by default, and need not read the one it has', async () => {
     const execution = await host.shared();
     expect(await run(execution, ['cat'])).toMatchObject({ code: 0, stdout: Buffer.alloc(0) });
     const endless = new PassThrough();
@@ -149,7 +149,7 @@ describeOnSshExecution('a command over SSH', (host) => {
     expect(endless.listenerCount('data'), 'it is not read any further').toBe(0);
   });
 
-  test('is slowed down by a reader that is slow', async () => {
+  test('is slowed down by a slow reader', async () => {
     const execution = await host.shared();
     const slow = new PassThrough({ highWaterMark: 1_000 });
     const script = 'i=0; while [ $i -lt 400 ]; do head -c 65536 /dev/zero; i=$((i+1)); echo $i >&2; done';
@@ -166,14 +166,14 @@ describeOnSshExecution('a command over SSH', (host) => {
     expect(written).toBe(400);
   });
 
-  test('is ended by SIGPIPE when nobody reads what it writes any more', async () => {
+  test('is ended by SIGPIPE when its reader is gone', async () => {
     const execution = await host.shared();
     const stdout = new PassThrough();
     stdout.once('data', () => stdout.destroy());
     expect(await run(execution, ['yes'], { stdout })).toMatchObject({ code: null, signal: 'SIGPIPE' });
   });
 
-  test('ends with its own exit code or signal, beside others on the same connection', async () => {
+  test('ends with its own exit code or signal, concurrently with others on the connection', async () => {
     const execution = await host.shared();
     const ends = [
       ...[0, 1, 77, 125, 255].map((code) => ({ script: `exit ${code}`, end: { code, signal: null } })),
@@ -189,14 +189,14 @@ describeOnSshExecution('a command over SSH', (host) => {
     expect(outcomes.map(({ stdout }) => stdout.toString())).toEqual(ends.map(({ script }) => `${script.length}\n`));
   });
 
-  test('exits with 127 when there is none of its name, and with 126 when it may not be executed', async () => {
+  test('exits with 127 when it does not exist, and with 126 when it is not executable', async () => {
     const execution = await host.shared();
     const commands = ['lessor-no-such-command', '-lessor-no-such-command', '/'] as const;
     const outcomes = await Promise.all(commands.map((command) => run(execution, [command])));
     expect(outcomes.map(({ code }) => code)).toEqual([127, 127, 126]);
   });
 
-  test('has ended when it has, also if what it started holds its output open', async () => {
+  test('has ended on its exit, also when a child holds its output open', async () => {
     const execution = await host.shared();
     const started = performance.now();
     expect(await run(execution, ['sh', '-c', 'echo begun; sleep 20 & exit 3'])).toMatchObject({
@@ -217,10 +217,10 @@ describeOnSshExecution('a command over SSH', (host) => {
     await expect(execution.prepareWorkspace()).rejects.toMatchObject({ code: 'workspace_unusable' });
   });
 
-  test('that no process can be given is refused with the reason, and nothing is started', async () => {
+  test('that no process can be given is rejected with the reason, and nothing is started', async () => {
     const lease = await host.lease();
     const execution = await open(lease);
-    for (const { what, argv = ['true'] as const, env = {}, message } of REFUSED) {
+    for (const { what, argv = ['true'] as const, env = {}, message } of REJECTED) {
       const error: unknown = await run(execution, argv, { env }).catch((reason: unknown) => reason);
       expect({ what, error }).toMatchObject({
         what,
@@ -232,7 +232,7 @@ describeOnSshExecution('a command over SSH', (host) => {
   });
 });
 
-const REFUSED: { what: string; argv?: Command['argv']; env?: Record<string, string>; message: string }[] = [
+const REJECTED: { what: string; argv?: Command['argv']; env?: Record<string, string>; message: string }[] = [
   { what: 'NUL in an argument', argv: ['a', 'b\0c'], message: 'argument 1 of the command holds a NUL character' },
   { what: 'NUL in the command', argv: ['\0'], message: 'the command holds a NUL character' },
   { what: 'NUL in a value', env: { A: 'secret\0' }, message: 'the value of A holds a NUL character' },
@@ -242,7 +242,7 @@ const REFUSED: { what: string; argv?: Command['argv']; env?: Record<string, stri
   { what: 'a name with an assignment', env: { 'A=$(id)': '' }, message: '"A=$(id)" is no name of a variable' },
   { what: 'an empty name', env: { '': '' }, message: '"" is no name of a variable' },
   {
-    what: 'the place of the lease',
+    what: 'the leaseDirectory of the lease',
     env: { LESSOR_LEASE_DIRECTORY: '/' },
     message: 'LESSOR_LEASE_DIRECTORY is set by Lessor',
   },

@@ -29,7 +29,7 @@ interface Lies {
   size?: number;
 }
 
-test('names that lead elsewhere, or that no file can have, are refused, and nothing is written outside', async () => {
+test('names that lead out of the workspace or that no file can have are skipped, and nothing is written outside', async () => {
   const names = ['..', '.', '', '../escaped', '../../escaped', '/escaped', 'a/../../escaped', 'a/b', 'nul\0name'];
   const { restored, workspace } = await restoreFrom({
     listings: {
@@ -48,7 +48,7 @@ test('names that lead elsewhere, or that no file can have, are refused, and noth
   expect((await readdir(dirname(workspace))).filter((name) => name.includes('escaped'))).toEqual([]);
 });
 
-test('a symlink that is a directory as well is not written through', async () => {
+test('a symlink that is listed as a directory as well is not written through', async () => {
   const outside = await makeDirectory();
   const { restored, workspace } = await restoreFrom({
     listings: {
@@ -66,7 +66,7 @@ test('a symlink that is a directory as well is not written through', async () =>
   expect(await readdir(workspace)).toContain('dir');
 });
 
-test('targets that no symlink can have, and what is no file, are refused', async () => {
+test('invalid symlink targets and special files are skipped', async () => {
   const { restored } = await restoreFrom({
     listings: {
       '': [
@@ -82,7 +82,7 @@ test('targets that no symlink can have, and what is no file, are refused', async
   ]);
 });
 
-test('a file that is shorter than it is said to be ends where it ends', async () => {
+test('a file shorter than its reported size is downloaded up to its end', async () => {
   const { restored, workspace } = await restoreFrom({
     listings: { '': [['a', FILE]] },
     content: 'short',
@@ -92,7 +92,7 @@ test('a file that is shorter than it is said to be ends where it ends', async ()
   expect(await readFile(join(workspace, 'a'), 'utf8')).toBe('short');
 });
 
-test('a listing without end is given up', async () => {
+test('an endless listing is aborted', async () => {
   const names = Array.from({ length: 200 }, (_, index): [string, number] => [`file ${index}`, FILE]);
   const { connection, config } = await connectTo({ listings: { '': names }, isEndless: true });
   const tree = new RemoteTree(await SftpSession.open(connection, config), '/work', 1_000);
@@ -102,7 +102,7 @@ test('a listing without end is given up', async () => {
   });
 });
 
-test('a host that keeps its connection alive but answers nothing is given up', async () => {
+test('an SFTP session without answers on a live connection is ended', async () => {
   const { connection, config } = await connectTo({});
   const files = await SftpSession.open(connection, config, { responseTimeoutMs: 300 });
   await expect(files.lstat('/work')).rejects.toMatchObject({

@@ -24,7 +24,7 @@ done
 find . -type f -exec touch -t 200001010000 {} +`;
 
 describeOnSshExecution('a large workspace', (host) => {
-  test('of a single file of 200 MB crosses both ways in flat memory', async () => {
+  test('of a single file of 200 MB is synced both ways in constant memory', async () => {
     const workspaceDirectory = await makeDirectory();
     const path = join(workspaceDirectory, 'large');
     await sparse(path, 200 * MEGABYTE);
@@ -42,7 +42,7 @@ describeOnSshExecution('a large workspace', (host) => {
     expect(grown).toBeLessThan(FLAT_BYTES);
   }, 120_000);
 
-  test('of 5,000 files crosses both ways, and says how far it is', async () => {
+  test('of 5,000 files is synced both ways, and reports its progress', async () => {
     const workspaceDirectory = await makeDirectory();
     await promisify(execFile)('sh', ['-c', FIVE_THOUSAND_FILES], { cwd: workspaceDirectory });
     const told: TransferProgress[] = [];

@@ -10,8 +10,8 @@ import { describeOnSshExecution, open, run } from './execution-fixture.ts';
 
 const nothing = { changed: [], created: [], deleted: [], conflicts: [], skipped: [] };
 
-describeOnSshExecution('a workspace that is brought over SSH', (host) => {
-  test('arrives with its modes, times, symlinks and empty directories, without what .gitignore leaves out', async () => {
+describeOnSshExecution('a workspace synced over SSH', (host) => {
+  test('arrives with its modes, times, symlinks and empty directories, without what .gitignore excludes', async () => {
     const workspaceDirectory = await makeDirectory({
       '.git/HEAD': 'ref',
       '.gitignore': 'node_modules/\n*.log\n',
@@ -57,7 +57,7 @@ describeOnSshExecution('a workspace that is brought over SSH', (host) => {
     await chmod(join(there, 'secret'), 0o700);
   });
 
-  test('and back has names of any characters, and contents of any bytes', async () => {
+  test('keeps names of any characters and contents of any bytes in both directions', async () => {
     const names = oneof(
       constantFrom(
         ' ',
@@ -110,7 +110,7 @@ describeOnSshExecution('a workspace that is brought over SSH', (host) => {
       expect(await readFile(join(workspaceDirectory, name, name))).toEqual(Buffer.concat([bytes, Buffer.from(name)]));
   });
 
-  test('comes back with what changed there, also after a command that failed', async () => {
+  test('is downloaded with its changes, also after a command that failed', async () => {
     const workspaceDirectory = await makeDirectory({
       a: 'one',
       'b/c': 'one',
@@ -134,7 +134,7 @@ describeOnSshExecution('a workspace that is brought over SSH', (host) => {
     expect((await stat(join(workspaceDirectory, 'd'))).mode & 0o777).toBe(0o700);
   });
 
-  test('keeps both sides of a file that changed on both', async () => {
+  test('keeps both versions of a file that changed on both sides', async () => {
     const workspaceDirectory = await makeDirectory({ 'a b/c': 'one', d: 'one' });
     const lease = await host.lease();
     const execution = await open(lease, { workspaceDirectory });
@@ -150,7 +150,7 @@ describeOnSshExecution('a workspace that is brought over SSH', (host) => {
     expect(await readFile(join(workspaceDirectory, 'a b/c'), 'utf8')).toBe('here');
   });
 
-  test('tells what cannot cross, there and back', async () => {
+  test('reports what cannot be synced, in both directions', async () => {
     const workspaceDirectory = await makeDirectory({ a: '' });
     execFileSync('mkfifo', [join(workspaceDirectory, 'pipe')]);
     const execution = await open(await host.lease(), { workspaceDirectory });
@@ -161,7 +161,7 @@ describeOnSshExecution('a workspace that is brought over SSH', (host) => {
     expect((await execution.restoreWorkspace()).skipped).toEqual([unnamed, { path: 'other', reason }]);
   });
 
-  test('is what was sent, of a file that changes meanwhile', async () => {
+  test('holds what was sent of a file that changes meanwhile', async () => {
     const workspaceDirectory = await makeDirectory({
       growing: Buffer.alloc(400_000),
       shrinking: Buffer.alloc(400_000),
@@ -179,7 +179,7 @@ describeOnSshExecution('a workspace that is brought over SSH', (host) => {
     expect(await execution.restoreWorkspace(), 'nothing changed there').toEqual(nothing);
   });
 
-  test('is nothing without a directory here, and nothing comes back', async () => {
+  test('is empty without a local directory, and nothing is downloaded', async () => {
     const execution = await open(await host.lease());
     expect(await execution.prepareWorkspace()).toEqual({ files: 0, bytes: 0, skipped: [] });
     await run(execution, ['touch', 'a']);

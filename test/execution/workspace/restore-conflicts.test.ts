@@ -8,7 +8,7 @@ import type { Changes } from './two-sides.ts';
 const nothing = { changed: [], created: [], deleted: [], conflicts: [], skipped: [] };
 const aside = (path: string) => `.lessor/conflicts/${LEASE_ID}/${path}`;
 
-describe('what changed on both sides', () => {
+describe('a change on both sides', () => {
   const same: Record<string, Changes> = {
     'the same content': { path: 'two' },
     'the same new file': { 'new/file': 'new' },
@@ -16,7 +16,7 @@ describe('what changed on both sides', () => {
     'the same symlink': { path: { symlink: 'x' } },
     'the same directory': { path: null },
   };
-  test.for(Object.entries(same))('in the same way is no conflict: %s', async ([, changes]) => {
+  test.for(Object.entries(same))('that is the same is no conflict: %s', async ([, changes]) => {
     const sides = await TwoSides.with({ path: 'one' });
     await sides.changeHere(changes);
     await sides.changeThere(changes);
@@ -54,7 +54,7 @@ describe('what changed on both sides', () => {
     { what: 'a file here, a directory there', was: 'one', here: 'here', there: null, kept: { path: null } },
   ];
   test.for(conflicts)(
-    'differently stays as it is here, and theirs is kept aside: $what',
+    'that differs keeps the local version, and a copy of the environment’s: $what',
     async ({ was, here, there, kept }) => {
       const sides = await TwoSides.with({ other: '', ...(was === undefined ? {} : { path: was }) });
       await sides.changeHere({ path: here });
@@ -67,7 +67,7 @@ describe('what changed on both sides', () => {
     },
   );
 
-  test('with all that a directory has there in place of a file that changed here', async () => {
+  test('copies a whole remote directory that replaced a locally changed file', async () => {
     const sides = await TwoSides.with({ path: 'one' });
     await sides.changeHere({ path: 'here' });
     await sides.changeThere({ path: null });
@@ -77,7 +77,7 @@ describe('what changed on both sides', () => {
     expect(await sides.contentsHere()).toEqual({ path: 'here' });
   });
 
-  test('in a directory there, of which a file was added to here: the file stays, and so does the directory', async () => {
+  test('keeps a directory with a new local file when it was replaced by a file remotely', async () => {
     const sides = await TwoSides.with({ 'path/a': 'one' });
     await sides.changeHere({ 'path/new': 'here' });
     await sides.changeThere({ path: 'a file now' });
@@ -90,14 +90,14 @@ describe('what changed on both sides', () => {
     expect(await sides.conflictsHere()).toEqual({ path: 'a file now' });
   });
 
-  test('once is not taken for changed again, when it is brought back a second time', async () => {
+  test('is not reported again by a second restore', async () => {
     const sides = await TwoSides.with({ 'b/a': 'one' });
     await sides.changeThere({ b: 'a file now' });
     await sides.restore();
     expect(await sides.restore()).toEqual(nothing);
   });
 
-  test('with a new file there, in what was a directory and is a file here', async () => {
+  test('copies a new remote file below what is a file locally', async () => {
     const sides = await TwoSides.with({ dir: null });
     await sides.changeHere({ dir: 'a file now' });
     await sides.changeThere({ 'dir/new': 'there' });
@@ -109,7 +109,7 @@ describe('what changed on both sides', () => {
     expect(await sides.conflictsHere()).toEqual({ dir: null, 'dir/new': 'there' });
   });
 
-  test('in their modes is told', async () => {
+  test('of modes is reported', async () => {
     const sides = await TwoSides.with({ a: 'one', b: 'one' });
     await sides.changeHere({ a: 0o600, b: 0o700 });
     await sides.changeThere({ a: 0o755, b: 0o700 });
@@ -118,7 +118,7 @@ describe('what changed on both sides', () => {
     expect(await modeOf(sides, 'a')).toBe(0o600);
   });
 
-  test('while it was on its way is not overwritten either', async () => {
+  test('during the download is not overwritten either', async () => {
     const sides = await TwoSides.with({ a: 'one' });
     await sides.changeThere({ a: 'there' });
     const download = async (_path: string, into: { appendFile(text: string): Promise<void> }) => {
@@ -131,7 +131,7 @@ describe('what changed on both sides', () => {
     expect(await sides.conflictsHere()).toEqual({ a: 'there' });
   });
 
-  test('is kept once, however often it is brought back, and git overlooks it', async () => {
+  test('is copied once by repeated restores, and ignored by git', async () => {
     const sides = await TwoSides.with({ a: 'one', b: 'one' });
     await sides.changeHere({ a: 'here', b: 'here' });
     await sides.changeThere({ a: 'there', b: 'there' });

@@ -15,7 +15,7 @@ const content = oneof(
 );
 const steps = array(tuple(path, content), { maxLength: 6 });
 
-test('a restore of whatever happened on both sides loses nothing of either', async () => {
+test('a restore of random changes on both sides loses nothing of either', async () => {
   await assert(
     asyncProperty(steps, steps, steps, async (stepsBefore, stepsHere, stepsThere) => {
       const sides = await TwoSides.after((change) => changeBy(change, stepsBefore));

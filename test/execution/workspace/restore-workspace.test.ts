@@ -12,8 +12,8 @@ import { LEASE_ID, TwoSides } from './two-sides.ts';
 const nothing = { changed: [], created: [], deleted: [], conflicts: [], skipped: [] };
 const aside = (path: string) => `.lessor/conflicts/${LEASE_ID}/${path}`;
 
-describe('what changed on the environment comes back', () => {
-  test('nothing when nothing did, and what changed here stays', async () => {
+describe('a restore downloads', () => {
+  test('nothing when nothing changed remotely, and local changes stay', async () => {
     const sides = await TwoSides.with({ a: 'one', b: 'one', 'dir/c': 'one', link: { symlink: 'a' } });
     await sides.changeHere({ a: 'two', b: undefined, new: 'here' });
     expect(await sides.restore()).toEqual(nothing);
@@ -57,7 +57,7 @@ describe('what changed on the environment comes back', () => {
     });
   });
 
-  test('with its mode and its mtime', async () => {
+  test('a file with its mode and mtime', async () => {
     const sides = await TwoSides.with({ 'a.sh': 'one' });
     await sides.changeThere({ 'a.sh': { file: 'two', mode: 0o700 }, 'b.sh': { file: '', mode: 0o755 } });
     await utimes(join(sides.there, 'a.sh'), 5_000, 5_000);
@@ -67,7 +67,7 @@ describe('what changed on the environment comes back', () => {
     expect((await lstat(join(sides.here, 'a.sh'))).mtimeMs).toBe(5_000_000);
   });
 
-  test('a mode alone, of a file and of a directory, while the content changed here', async () => {
+  test('a mode alone, of a file and of a directory, while the content changed locally', async () => {
     const sides = await TwoSides.with({ 'a.sh': 'one', dir: null });
     await sides.changeThere({ 'a.sh': 0o755, dir: 0o700 });
     await sides.changeHere({ 'a.sh': 'two' });
@@ -76,7 +76,7 @@ describe('what changed on the environment comes back', () => {
     expect(await readFile(join(sides.here, 'a.sh'), 'utf8')).toBe('two');
   });
 
-  test('a content alone, while the mode changed here', async () => {
+  test('a content alone, while the mode changed locally', async () => {
     const sides = await TwoSides.with({ 'a.sh': 'one' });
     await sides.changeThere({ 'a.sh': 'two' });
     await sides.changeHere({ 'a.sh': 0o755 });
@@ -84,7 +84,7 @@ describe('what changed on the environment comes back', () => {
     expect(await modeOf(sides, 'a.sh')).toBe(0o755);
   });
 
-  test('into a directory that nobody may write to any more', async () => {
+  test('into a directory that has become read-only', async () => {
     const sides = await TwoSides.with({ 'dir/a': 'one' });
     await sides.changeThere({ 'dir/a': 'two', 'dir/b': 'new' });
     await sides.changeThere({ dir: 0o555 });
@@ -92,7 +92,7 @@ describe('what changed on the environment comes back', () => {
     expect(await modeOf(sides, 'dir')).toBe(0o555);
   });
 
-  test('a file that is as large and as old as before, when it may have changed within the second of the upload', async () => {
+  test('a file of the same size and mtime that may have changed within the second of the upload', async () => {
     const sides = await TwoSides.with({ a: 'one', b: 'one' });
     await sides.changeThere({ a: 'two' });
     for (const name of ['a', 'b']) await utimes(join(sides.there, name), 2_000, 2_000);
@@ -100,7 +100,7 @@ describe('what changed on the environment comes back', () => {
     expect(await sides.restore()).toEqual({ ...nothing, changed: ['a'] });
   });
 
-  test('not a file that was only touched', async () => {
+  test('no file that was only touched', async () => {
     const sides = await TwoSides.with({ a: 'one' });
     await utimes(join(sides.there, 'a'), 9_000, 9_000);
     const before = await lstat(join(sides.here, 'a'));
@@ -116,7 +116,7 @@ describe('what changed on the environment comes back', () => {
     'a symlink became a file': { was: { symlink: 'x' }, is: 'two' },
     'a symlink became a directory': { was: { symlink: 'x' }, is: null },
   };
-  test.for(Object.entries(kinds))('in place of another kind: %s', async ([, { was, is, inside }]) => {
+  test.for(Object.entries(kinds))('an entry that replaces one of another kind: %s', async ([, { was, is, inside }]) => {
     const sides = await TwoSides.with({ path: was, ...(inside === undefined ? {} : { [`path/${inside}`]: 'one' }) });
     await sides.changeThere({ path: is });
     if (is === null) await sides.changeThere({ 'path/new': 'new' });
@@ -126,7 +126,7 @@ describe('what changed on the environment comes back', () => {
     expect(await sides.contentsHere()).toEqual(expected);
   });
 
-  test('leaves nothing unfinished behind', async () => {
+  test('without leaving temporary files', async () => {
     const sides = await TwoSides.with({ a: 'one', 'dir/b': 'one' });
     await sides.changeThere({ a: 'two', 'dir/b': 'two' });
     await sides.changeHere({ a: 'three' });
@@ -136,8 +136,8 @@ describe('what changed on the environment comes back', () => {
   });
 });
 
-describe('what .gitignore leaves out on the environment, as it is by then,', () => {
-  test('does not come back', async () => {
+describe('what the .gitignore of the environment excludes by then', () => {
+  test('is not downloaded', async () => {
     const sides = await TwoSides.with({ '.gitignore': '*.log\n', a: 'one' });
     await sides.changeThere({
       'x.log': 'new',
@@ -149,14 +149,14 @@ describe('what .gitignore leaves out on the environment, as it is by then,', () 
     expect(await sides.restore()).toEqual({ ...nothing, changed: ['.gitignore'], created: ['dir', 'dir/.gitignore'] });
   });
 
-  test('is not taken for deleted, with all that is in it', async () => {
+  test('does not count as deleted, with everything below it', async () => {
     const sides = await TwoSides.with({ 'cache/a': 'one', 'b.txt': 'one' });
     await sides.changeThere({ '.gitignore': 'cache/\nb.txt', 'cache/a': undefined, 'b.txt': 'two' });
     expect(await sides.restore()).toEqual({ ...nothing, created: ['.gitignore'] });
     expect(await sides.contentsHere()).toMatchObject({ 'cache/a': 'one', 'b.txt': 'one' });
   });
 
-  test('stays as it is here, in a directory that was deleted there', async () => {
+  test('stays unchanged locally, in a directory that was deleted remotely', async () => {
     const sides = await TwoSides.with({ '.gitignore': '*.log', 'dir/a': 'one' });
     await sides.changeHere({ 'dir/x.log': 'log' });
     await sides.changeThere({ dir: undefined });
@@ -169,8 +169,8 @@ describe('what .gitignore leaves out on the environment, as it is by then,', () 
   });
 });
 
-describe('nothing is written outside of the workspace', () => {
-  test('through a symlink that was put in place of a directory here', async () => {
+describe('a restore writes nothing outside of the workspace', () => {
+  test('through a symlink that replaced a local directory', async () => {
     const outside = await makeDirectory({ a: 'outside' });
     const sides = await TwoSides.with({ 'dir/a': 'one', 'dir/b': 'one' });
     await sides.changeThere({ 'dir/a': 'there', 'dir/b': undefined, 'dir/new': 'there' });
@@ -184,7 +184,7 @@ describe('nothing is written outside of the workspace', () => {
     expect(await readFile(join(outside, 'a'), 'utf8')).toBe('outside');
   });
 
-  test('through a symlink that came back first, by a host that tells of files behind it', async () => {
+  test('through a downloaded symlink, when a host lists files behind it', async () => {
     const outside = await makeDirectory();
     const sides = await TwoSides.with({ other: '' });
     const lying = treeOf({
@@ -202,7 +202,7 @@ describe('nothing is written outside of the workspace', () => {
     expect(await readdir(outside)).toEqual([]);
   });
 
-  test('through a symlink of the same name as what is kept aside', async () => {
+  test('through a symlink with the name of a conflict copy', async () => {
     const outside = await makeDirectory();
     const sides = await TwoSides.with({ a: 'one' });
     await symlink(outside, join(sides.here, '.lessor'));
@@ -213,8 +213,8 @@ describe('nothing is written outside of the workspace', () => {
   });
 });
 
-describe('a restore that cannot bring back all', () => {
-  test('tells of a file that the environment does not give, keeps what is here, and goes on', async () => {
+describe('an incomplete restore', () => {
+  test('reports a file that cannot be downloaded, keeps the local one, and continues', async () => {
     const sides = await TwoSides.with({ a: 'one', b: 'one' });
     await sides.changeThere({ a: 'two', b: 'two' });
     const skipped = [{ path: 'a', reason: 'Permission denied' }];
@@ -222,7 +222,7 @@ describe('a restore that cannot bring back all', () => {
     expect(await sides.contentsHere()).toEqual({ a: 'one', b: 'two' });
   });
 
-  test('deletes nothing when the workspace itself is gone', async () => {
+  test('deletes nothing when the remote workspace is gone', async () => {
     const sides = await TwoSides.with({ a: 'one' });
     await rm(sides.there, { recursive: true });
     await mkdir(sides.there);
@@ -245,7 +245,7 @@ describe('a restore that cannot bring back all', () => {
     expect(await sides.contentsHere()).toEqual({ dir: null, 'dir/a': 'one' });
   });
 
-  test('names the file that cannot be changed here', async () => {
+  test('names the file that cannot be changed locally', async () => {
     const sides = await TwoSides.with({ a: 'one' });
     const name = 'x'.repeat(255);
     await sides.changeThere({ [name]: 'there' });

@@ -18,7 +18,7 @@ export const LEASE_ID = '11111111-2222-4333-8444-555555555555';
 /** What a path is changed to: undefined removes it, a number gives it that mode. */
 export type Changes = Readonly<Record<string, Content | number | undefined>>;
 
-/** A workspace here and what was brought of it to an environment, which is another directory of this machine. */
+/** A workspace here and its upload on an environment, which is another directory of this machine. */
 export class TwoSides {
   readonly here: string;
   readonly there: string;

@@ -6,8 +6,8 @@ import { describeOnSshExecution, open, run } from './execution-fixture.ts';
 
 const nothing = { changed: [], created: [], deleted: [], conflicts: [], skipped: [] };
 
-describeOnSshExecution('a place that is used again', (host) => {
-  test('is made what the workspace is, and only what differs is sent', async () => {
+describeOnSshExecution('a reused lease directory', (host) => {
+  test('is made equal to the workspace, and only differences are uploaded', async () => {
     const workspaceDirectory = await makeDirectory({
       '.gitignore': 'cache/\n',
       same: 'one',
@@ -67,7 +67,7 @@ describeOnSshExecution('a place that is used again', (host) => {
     expect(await second.restoreWorkspace()).toEqual({ ...nothing, created: ['left/over/new'] });
   });
 
-  test('sends all again after an upload that did not come to its end', async () => {
+  test('gets every file again after an interrupted upload', async () => {
     const workspaceDirectory = await makeDirectory({ a: 'one', b: Buffer.alloc(20_000_000) });
     const lease = await host.lease();
     const controller = new AbortController();
@@ -84,7 +84,7 @@ describeOnSshExecution('a place that is used again', (host) => {
     expect(await second.restoreWorkspace()).toEqual(nothing);
   });
 
-  test('sends again what an earlier run changed there, and follows no symlink that it left', async () => {
+  test('gets the files again that an earlier run changed, and none of its symlinks is followed', async () => {
     const outside = await makeDirectory({ a: 'outside' });
     const workspaceDirectory = await makeDirectory({ a: 'one', 'dir/a': 'one', b: 'one' });
     for (const name of ['a', 'b']) await utimes(join(workspaceDirectory, name), 1_000_000, 1_000_000);
@@ -106,7 +106,7 @@ describeOnSshExecution('a place that is used again', (host) => {
     expect((await lstat(join(second.workspacePath, 'dir'))).isDirectory()).toBe(true);
   });
 
-  test('is refused when it lies elsewhere than places do', async () => {
+  test('is rejected outside of .lessor', async () => {
     const lease = await host.lease();
     const elsewhere = await makeDirectory();
     await mkdir(join(elsewhere, 'workspace'));
