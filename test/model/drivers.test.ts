@@ -4,13 +4,13 @@ import { sequencesAsModelled, timeLimitMs, useModelDatabase } from './property.t
 const database = useModelDatabase();
 
 test(
-  'no-leak: leases that drivers acquire and clean up after, whatever comes between, come to what the model says',
+  'no-leak: random sequences of driver acquisitions and cleanups behave as the model',
   { timeout: timeLimitMs() },
   async () => {
     const sequences = await sequencesAsModelled(database, {
-      cast: { companies: 2, runs: 16, workspaces: 2, onHosts: true },
+      population: { companies: 2, runs: 16, workspaces: 2, onHosts: true },
       weights: {
-        'deliver in turn': 8,
+        'deliver in sequence': 8,
         deliver: 20,
         race: 3,
         'race with sweep': 2,

@@ -4,11 +4,11 @@ import { sequencesAsModelled, timeLimitMs, useModelDatabase } from './property.t
 const database = useModelDatabase();
 
 test(
-  'any-order: messages delivered twice, late, early, in batches and with poison come to what the model says',
+  'any-order: random sequences of duplicate, late, early, batched and poison messages behave as the model',
   { timeout: timeLimitMs() },
   async () => {
     const sequences = await sequencesAsModelled(database, {
-      cast: { companies: 3, runs: 9, workspaces: 2, onHosts: false },
+      population: { companies: 3, runs: 9, workspaces: 2, onHosts: false },
       weights: {
         deliver: 20,
         retry: 2,

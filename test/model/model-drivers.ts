@@ -2,28 +2,28 @@ import { becomeActive, endLease, touch } from './model-leases.ts';
 import { hasEnded, viewOf } from './model.ts';
 import type { Model, ModelLease, ModelOutcome } from './model.ts';
 
-/** What is about one lease: what its driver does or has come to, or that it is to be cleaned up after. */
+/** A message about one lease: a step or a result of its driver, or the request to clean it up. */
 export type LeaseMessage = { company: number; lease: string } & (
   | { kind: 'begin-acquiring' }
   | { kind: 'acquired' }
-  | { kind: 'not-acquired'; isOver: boolean; isFinal: boolean; isRefused: boolean }
+  | { kind: 'not-acquired'; isOver: boolean; isFinal: boolean; isRejected: boolean }
   | { kind: 'release' }
   | { kind: 'cleaned-up' }
   | { kind: 'not-cleaned-up'; isFinal: boolean }
 );
 type NotAcquired = Extract<LeaseMessage, { kind: 'not-acquired' }>;
 
-/** What a driver says went wrong, and in which attempt. */
+/** The failure that drivers report, and the attempt. */
 export const DRIVER_FAILURE = { reason: 'host is down', attempt: 3 };
-export const DRIVER_REFUSAL = 'host_key_rejected' as const;
+export const DRIVER_REJECTION = 'host_key_rejected' as const;
 
-/** How long a driver may be at work acquiring. */
+/** How long an acquisition may take. */
 const ACQUIRING_SECONDS = 75;
 
-/** What a driver calls what it acquires for a lease that takes nothing over. */
-export const placeFor = (lease: string): string => `place of ${lease}`;
+/** The provider's id of what a driver acquires for a lease that adopts nothing. */
+export const providerIdFor = (lease: string): string => `resource of ${lease}`;
 
-export function carryOutOnLease(model: Model, message: LeaseMessage): ModelOutcome {
+export function applyToLease(model: Model, message: LeaseMessage): ModelOutcome {
   const lease = model.leases.find(({ id }) => id === message.lease)!;
   if (message.company !== lease.company) return { kind: 'rejected', code: 'unknown_lease' };
   if (message.kind === 'begin-acquiring') return beginAcquiring(model, lease);
@@ -35,7 +35,7 @@ export function carryOutOnLease(model: Model, message: LeaseMessage): ModelOutco
 
 const statusOf = ({ id, status }: ModelLease): ModelOutcome => ({ kind: 'status', lease: id, status });
 
-/** The lease as its run is told of it. */
+/** The lease as its run sees it. */
 const resultOf = (model: Model, lease: ModelLease): ModelOutcome => ({
   kind: 'lease',
   lease: hasEnded(model, lease.run) ? null : viewOf(lease),
@@ -50,25 +50,25 @@ function beginAcquiring(model: Model, lease: ModelLease): ModelOutcome {
 
 function acquired(model: Model, lease: ModelLease): ModelOutcome {
   if (lease.status === 'pending') {
-    lease.providerLeaseId ??= placeFor(lease.id);
+    lease.providerLeaseId ??= providerIdFor(lease.id);
     becomeActive(model, lease);
   } else cleanUpSuperseded(model, lease);
   return resultOf(model, lease);
 }
 
-/** A driver acquired for a lease that had ended meanwhile: what it made is to be cleaned up, perhaps once more. */
+/** A driver acquired for a lease that has ended meanwhile: what it made is cleaned up, possibly for a second time. */
 function cleanUpSuperseded(model: Model, lease: ModelLease): void {
   const { status, failureReason } = lease;
-  if (status === 'active' || status === 'retained' || isTakenOver(lease)) return;
-  lease.endedTwice ||= lease.told.includes(status);
+  if (status === 'active' || status === 'retained' || isAdopted(lease)) return;
+  lease.endedTwice ||= lease.events.includes(status);
   lease.ending ??= { status, reason: failureReason };
   Object.assign(lease, { status: 'pending_cleanup', cleanup: 'pending', acquiringUntil: model.now });
 }
 
-/** Another lease has what its driver acquired. */
-const isTakenOver = ({ status, ending }: ModelLease): boolean => status === 'released' && ending === null;
+/** Another lease has adopted what its driver acquired. */
+const isAdopted = ({ status, ending }: ModelLease): boolean => status === 'released' && ending === null;
 
-function notAcquired(model: Model, lease: ModelLease, { isOver, isFinal, isRefused }: NotAcquired): ModelOutcome {
+function notAcquired(model: Model, lease: ModelLease, { isOver, isFinal, isRejected }: NotAcquired): ModelOutcome {
   if (lease.status !== 'pending' && lease.status !== 'pending_cleanup') return statusOf(lease);
   if (isOver) lease.acquiringUntil = lease.status === 'pending' ? null : model.now;
   if (lease.status === 'pending') {
@@ -77,16 +77,16 @@ function notAcquired(model: Model, lease: ModelLease, { isOver, isFinal, isRefus
     if (isFinal) {
       endLease(model, lease, 'failed', { failureReason: `acquisition failed: ${reason}`, cleanup: 'pending' });
       const run = `${lease.company} ${lease.run!}` as const;
-      if (isRefused && !model.rejections.has(run)) model.rejections.set(run, DRIVER_REFUSAL);
+      if (isRejected && !model.rejections.has(run)) model.rejections.set(run, DRIVER_REJECTION);
     }
   }
   return statusOf(lease);
 }
 
-/** A job asks for the cleanup. One that had failed for good is taken up again. */
+/** A job requests the cleanup. One that failed permanently is started again. */
 function release(model: Model, lease: ModelLease): ModelOutcome {
   const before = viewOf(lease);
-  if (isGivenUp(lease)) Object.assign(lease, { status: 'pending_cleanup', cleanup: 'pending' });
+  if (hasFailedCleanup(lease)) Object.assign(lease, { status: 'pending_cleanup', cleanup: 'pending' });
   if (lease.status !== 'pending_cleanup') return statusOf(lease);
   const isBeingAcquired = lease.acquiringUntil !== null && model.now < lease.acquiringUntil;
   if (isBeingAcquired) return { kind: 'snoozed' };
@@ -94,11 +94,11 @@ function release(model: Model, lease: ModelLease): ModelOutcome {
   return { kind: 'cleaning', lease: before };
 }
 
-const isGivenUp = ({ status, cleanup }: ModelLease): boolean => status === 'failed' && cleanup === 'failed';
+const hasFailedCleanup = ({ status, cleanup }: ModelLease): boolean => status === 'failed' && cleanup === 'failed';
 
 function cleanedUp(model: Model, lease: ModelLease): ModelOutcome {
   if (lease.status === 'pending_cleanup') {
-    // What was acquired since the cleanup began is not cleaned up.
+    // What was acquired since the cleanup started is not cleaned up.
     if (lease.acquiringUntil !== null) return { kind: 'snoozed' };
     const { status, reason } = lease.ending!;
     endLease(model, lease, status, { failureReason: reason, cleanup: 'success' });

@@ -1,8 +1,8 @@
 import type { LeasePolicy, LeaseStatus } from '../../src/contracts/index.ts';
-import { hasEnded, hasLapsed, isLive, isOnHost } from './model.ts';
+import { hasEnded, isPastExpiry, isLive, isOnHost } from './model.ts';
 import type { EnvironmentName, Model, ModelLease } from './model.ts';
 
-/** What a lease is granted for. */
+/** The terms of a lease. */
 export interface LeaseRequest {
   company: number;
   environment: EnvironmentName;
@@ -12,15 +12,15 @@ export interface LeaseRequest {
   ttl: number;
 }
 
-/** How long a pending lease may be left untouched, and holds what it holds. */
+/** How long an untouched pending lease stays live. */
 export const PENDING_SECONDS = 180;
 
-/** Grants a lease that is active at once. */
+/** Grants a lease that is active immediately. */
 export function grant(model: Model, request: LeaseRequest): ModelLease {
   return becomeActive(model, make(model, request));
 }
 
-/** Makes a lease that a driver is to acquire. It is not told before that is done. */
+/** Creates a lease for a driver to acquire. No event is recorded until that is done. */
 export function prepare(model: Model, request: LeaseRequest, providerLeaseId: string | null): ModelLease {
   const lease = make(model, request);
   Object.assign(lease, { byDriver: true, providerLeaseId });
@@ -38,7 +38,7 @@ function make(model: Model, request: LeaseRequest): ModelLease {
     expiresAt: model.now + request.ttl,
     failureReason: null,
     cleanup: null,
-    told: [],
+    events: [],
     byDriver: false,
     providerLeaseId: null,
     acquiringUntil: null,
@@ -51,23 +51,23 @@ function make(model: Model, request: LeaseRequest): ModelLease {
   return lease;
 }
 
-/** A sign of whoever is about to acquire a pending lease. */
+/** Extends a pending lease whose acquisition makes progress. */
 export function touch(model: Model, lease: ModelLease): void {
   if (lease.status !== 'pending') return;
   lease.touchedAt = model.now;
   lease.expiresAt = Math.max(lease.expiresAt, model.now + PENDING_SECONDS);
 }
 
-/** Makes a pending lease active for its ttl, with the highest fencing token by now. */
+/** Makes a pending lease active for its ttl, with the highest fencing token so far. */
 export function becomeActive(model: Model, lease: ModelLease): ModelLease {
   model.leases = [...model.leases.filter((other) => other !== lease), lease];
-  if (lease.run !== null) model.runs.get(lease.run)!.placedBy = lease.id;
-  lease.told.push('acquired');
+  if (lease.run !== null) model.runs.get(lease.run)!.contextLease = lease.id;
+  lease.events.push('acquired');
   const expiresAt = model.now + lease.ttl;
   return Object.assign(lease, { status: 'active', expiresAt, failureReason: null, acquiringUntil: null });
 }
 
-/** Takes a lease from its status to another and tells it, once. What is to be cleaned up is told when that is done. */
+/** Changes the status of a lease and records one event: for a lease that needs a cleanup, once that is done. */
 export function endLease(
   model: Model,
   lease: ModelLease,
@@ -79,18 +79,18 @@ export function endLease(
     const ending = { status, reason: explained.failureReason };
     return Object.assign(lease, { status: 'pending_cleanup', ending, ...explained });
   }
-  const isGivenUp = lease.status === 'pending_cleanup' && explained.cleanup === 'failed';
-  lease.told.push(isGivenUp ? 'release_failed' : status);
+  const hasFailedCleanup = lease.status === 'pending_cleanup' && explained.cleanup === 'failed';
+  lease.events.push(hasFailedCleanup ? 'release_failed' : status);
   return Object.assign(lease, { status, ...explained });
 }
 
-/** Nothing is left to clean up of a lease on the local machine. */
+/** A lease on the local machine needs no cleanup. */
 const cleanupOf = (lease: ModelLease) => (isOnHost(lease) ? 'pending' : 'success');
 
-/** Whether the place of a lease is kept for the next run of its scope. */
+/** Whether the resource of a lease is kept for the next run of its scope. */
 const isReused = (lease: ModelLease): boolean => isOnHost(lease) && lease.policy.startsWith('reuse_by_');
 
-/** Ends the live leases of a run the way the run ended, and returns them. */
+/** Ends the live leases of a run as the run ended, and returns them. */
 export function endLeasesOfRun(model: Model, run: number): ModelLease[] {
   const live = model.leases.filter((lease) => lease.run === run && isLive(lease));
   return live.map((lease) => endAsItsRun(model, lease));
@@ -112,15 +112,15 @@ export function endAsItsRun(model: Model, lease: ModelLease): ModelLease {
   return endLease(model, lease, 'failed', { failureReason, cleanup: cleanupOf(lease) });
 }
 
-/** Extends an active lease; one that had lapsed is saved, which is told. */
+/** Extends an active lease. Saving one past its expiry is recorded. */
 export function renew(model: Model, lease: ModelLease, ttl: number | undefined): void {
-  if (hasLapsed(model, lease)) lease.told.push('renewed');
+  if (isPastExpiry(model, lease)) lease.events.push('renewed');
   lease.expiresAt = Math.max(lease.expiresAt, model.now + (ttl ?? lease.ttl));
 }
 
-/** Makes an expired lease live again. */
+/** Makes an expired lease active again. */
 export function revive(model: Model, lease: ModelLease, ttl: number | undefined): void {
-  lease.told.push('renewed');
+  lease.events.push('renewed');
   Object.assign(lease, { status: 'active', failureReason: null, cleanup: null });
   lease.expiresAt = model.now + (ttl ?? lease.ttl);
 }
@@ -131,7 +131,7 @@ export function expire(model: Model, lease: ModelLease): void {
   endLease(model, lease, 'expired', { failureReason, cleanup: cleanupOf(lease) });
 }
 
-/** Fails a lease whose acquisition nobody completes. */
+/** Fails a lease whose acquisition is never completed. */
 export function abandon(model: Model, lease: ModelLease): void {
   const failureReason = 'acquisition never completed: not touched since <instant>';
   endLease(model, lease, 'failed', { failureReason, cleanup: cleanupOf(lease) });
@@ -141,7 +141,7 @@ export function abandon(model: Model, lease: ModelLease): void {
 export const isOrphaned = (model: Model, lease: ModelLease): boolean => isLive(lease) && hasEnded(model, lease.run);
 
 export const canExpire = (model: Model, lease: ModelLease): boolean =>
-  (isLive(lease) || lease.status === 'retained') && hasLapsed(model, lease);
+  (isLive(lease) || lease.status === 'retained') && isPastExpiry(model, lease);
 
 export const isAbandoned = (model: Model, lease: ModelLease): boolean =>
   lease.status === 'pending' && model.now - lease.touchedAt >= PENDING_SECONDS;

@@ -1,24 +1,24 @@
 import type { ErrorCode, LeasePolicy, TerminalRunStatus } from '../../src/contracts/index.ts';
-import { carryOutOnLease } from './model-drivers.ts';
+import { applyToLease } from './model-drivers.ts';
 import type { LeaseMessage } from './model-drivers.ts';
 import { endLeasesOfRun, renew, revive, touch } from './model-leases.ts';
 import type { LeaseRequest } from './model-leases.ts';
-import { LEASE_WAIT_SECONDS, canBeRevived, endHolder, inTheWay, noteWait } from './model-workspaces.ts';
-import { take, takeByDriver, waitFor } from './model-workspaces.ts';
+import { LEASE_WAIT_SECONDS, canBeRevived, endHolder, blockerOf, noteWait } from './model-single-flight.ts';
+import { take, takeByDriver, waitFor } from './model-single-flight.ts';
 import { ensureEnvironment, environmentOf, hasEnded, isOnHost, newestLease } from './model.ts';
 import { registerCompany, viewOf } from './model.ts';
-import type { EnvironmentName, Model, ModelLease, ModelOutcome, Place } from './model.ts';
+import type { EnvironmentName, Model, ModelLease, ModelOutcome, Location } from './model.ts';
 
-/** Which environment a start names: none, one of its own company, another company's machine, or one that is not. */
-export type NamedEnvironment = Place | 'foreign' | 'unknown';
+/** The environment that a start names: one of its own company, another company's machine, or an unknown one. */
+export type NamedEnvironment = Location | 'foreign' | 'unknown';
 
-/** What crosses the queue about a run, perhaps in the name of a company that it does not belong to. */
+/** A message about a run, possibly for a company that does not own it. */
 export type RunMessage = { company: number; run: number } & (
   | { kind: 'start'; workspace?: number; policy?: LeasePolicy; ttl?: number; named?: NamedEnvironment }
   | { kind: 'renew'; ttl?: number }
   | { kind: 'finish'; status: TerminalRunStatus; reason?: string }
 );
-/** What is carried out together: messages about runs, and what is about leases. */
+/** A message of a batch: about a run or about a lease. */
 export type Message = RunMessage | LeaseMessage;
 export type Start = Extract<Message, { kind: 'start' }>;
 type Renewal = Extract<Message, { kind: 'renew' }>;
@@ -26,10 +26,10 @@ type Finish = Extract<Message, { kind: 'finish' }>;
 
 export const DEFAULT_TTL_SECONDS = 300;
 
-/** The company whose machine is named by a start of the kind `foreign`. */
+/** The company whose machine a `foreign` start names. */
 export const foreignTo = (company: number, companies: number): number => (company + 1) % companies;
 
-/** In which order messages are carried out that are committed together. */
+/** The order in which the messages of one transaction are applied, after the starts. */
 const ORDER = [
   'begin-acquiring',
   'acquired',
@@ -42,8 +42,8 @@ const ORDER = [
 ] as const satisfies Exclude<Message['kind'], 'start'>[];
 
 /**
- * Carries out messages that are committed together, starts before all others; what is about one run or lease twice is
- * carried out twice, one after the other.
+ * Applies the messages of one transaction, starts first. Several messages of a kind about one run or lease are applied one
+ * after another.
  */
 export function deliver(model: Model, messages: readonly Message[], companies: number): ModelOutcome[] {
   for (const { company } of messages) registerCompany(model, company);
@@ -52,20 +52,20 @@ export function deliver(model: Model, messages: readonly Message[], companies: n
     const starts = round.filter((message) => message.kind === 'start');
     startAll(model, starts, companies).forEach((outcome, position) => outcomes.set(starts[position]!, outcome));
     for (const kind of ORDER) {
-      for (const message of round) if (message.kind === kind) outcomes.set(message, carryOut(model, message));
+      for (const message of round) if (message.kind === kind) outcomes.set(message, apply(model, message));
     }
   }
   return messages.map((message) => outcomes.get(message)!);
 }
 
-function carryOut(model: Model, message: Exclude<Message, Start>): ModelOutcome {
+function apply(model: Model, message: Exclude<Message, Start>): ModelOutcome {
   if (message.kind === 'renew') return renewRun(model, message);
-  return message.kind === 'finish' ? finishRun(model, message) : carryOutOnLease(model, message);
+  return message.kind === 'finish' ? finishRun(model, message) : applyToLease(model, message);
 }
 
 const subjectOf = (message: Message) => ('lease' in message ? message.lease : message.run);
 
-/** The nth message of a kind about a run or lease is in the nth round. */
+/** The nth message of a kind about a run or lease is in round n. */
 function roundsOf(messages: readonly Message[]): Message[][] {
   const rounds: Message[][] = [];
   messages.forEach((message, position) => {
@@ -77,7 +77,7 @@ function roundsOf(messages: readonly Message[]): Message[][] {
   return rounds;
 }
 
-/** All starts of a set decide by what they see together, except that a workspace is given to the first of them. */
+/** All starts of a set decide on the same state, except that a workspace is granted to the first of them. */
 function startAll(model: Model, starts: readonly Start[], companies: number): ModelOutcome[] {
   const served = starts.filter((start) => model.companies.get(start.company) === 'active');
   for (const start of served) recordStart(model, start);
@@ -87,7 +87,7 @@ function startAll(model: Model, starts: readonly Start[], companies: number): Mo
   const seen = structuredClone(model);
   const outcomes = starts.map((start) => {
     const outcome = startOne(model, seen, start, companies);
-    if (outcome.kind === 'rejected') deny(model, start, outcome.code);
+    if (outcome.kind === 'rejected') recordRejection(model, start, outcome.code);
     if (outcome.kind !== 'waiting') forgetWait(model, seen, start, companies);
     return outcome;
   });
@@ -98,8 +98,8 @@ function startAll(model: Model, starts: readonly Start[], companies: number): Mo
   return outcomes;
 }
 
-/** A company is told once that a run is denied its lease. */
-function deny(model: Model, { company, run }: Start, code: ErrorCode): void {
+/** The rejection of a run's lease is recorded once per company. */
+function recordRejection(model: Model, { company, run }: Start, code: ErrorCode): void {
   const key = `${company} ${run}` as const;
   if (!model.rejections.has(key)) model.rejections.set(key, code);
 }
@@ -113,28 +113,28 @@ function forgetWait(model: Model, seen: Model, start: Start, companies: number):
 export function recordStart(model: Model, { company, run }: { company: number; run: number }): void {
   const recorded = model.runs.get(run);
   if (recorded === undefined) {
-    model.runs.set(run, { company, status: 'running', failureReason: null, placedBy: null });
+    model.runs.set(run, { company, status: 'running', failureReason: null, contextLease: null });
   } else if (recorded.company === company && recorded.status === 'queued') recorded.status = 'running';
 }
 
-const refused = (code: ErrorCode): ModelOutcome => ({ kind: 'rejected', code });
+const rejected = (code: ErrorCode): ModelOutcome => ({ kind: 'rejected', code });
 
 function startOne(model: Model, seen: Model, start: Start, companies: number): ModelOutcome {
   const { company, run } = start;
-  if (seen.companies.get(company) === 'archived') return refused('company_archived');
-  if (seen.runs.get(run)!.company !== company) return refused('foreign_run');
+  if (seen.companies.get(company) === 'archived') return rejected('company_archived');
+  if (seen.runs.get(run)!.company !== company) return rejected('foreign_run');
   const environment = environmentNamed(start, companies);
   const granted = environment && newestLease(seen, run, environment);
   if (granted) return outcomeOf(seen, granted);
-  if (environment === undefined || !seen.environments.has(environment)) return refused('unknown_environment');
-  if (start.named === 'foreign') return refused('foreign_environment');
-  if (seen.environments.get(environment)!.status === 'archived') return refused('environment_archived');
-  if (start.named === 'host' && !seen.environmentsEnabled) return refused('environments_disabled');
+  if (environment === undefined || !seen.environments.has(environment)) return rejected('unknown_environment');
+  if (start.named === 'foreign') return rejected('foreign_environment');
+  if (seen.environments.get(environment)!.status === 'archived') return rejected('environment_archived');
+  if (start.named === 'host' && !seen.environmentsEnabled) return rejected('environments_disabled');
   if (hasEnded(seen, run)) return { kind: 'lease', lease: null };
   return takeOrWait(model, seen, requestOf(start, environment));
 }
 
-/** What a run gets that has or had a lease there: one still to be acquired is gone on with, unless the run has ended. */
+/** The outcome for a run that has or had a lease there. A pending acquisition continues, unless the run has ended. */
 function outcomeOf(model: Model, lease: ModelLease): ModelOutcome {
   const isToBeEnded = lease.status === 'pending' || lease.status === 'pending_cleanup';
   if (isToBeEnded && hasEnded(model, lease.run)) return { kind: 'lease', lease: null };
@@ -143,7 +143,7 @@ function outcomeOf(model: Model, lease: ModelLease): ModelOutcome {
 
 function takeOrWait(model: Model, seen: Model, request: LeaseRequest): ModelOutcome {
   const [run, workspace] = [request.run!, request.workspace!];
-  const heldBy = inTheWay(model, seen, request);
+  const heldBy = blockerOf(model, seen, request);
   if (heldBy === undefined && isOnHost(request)) {
     return { kind: 'acquiring', lease: viewOf(takeByDriver(model, seen, request)) };
   }
@@ -179,14 +179,14 @@ function renewRun(model: Model, { company, run, ttl }: Renewal): ModelOutcome {
   return leasesOf(model, run);
 }
 
-/** All leases that a run has or had. */
+/** All leases of a run, ended ones included. */
 export function leasesOf(model: Model, run: number): ModelOutcome {
   const leases = model.leases.filter((lease) => lease.run === run);
   return { kind: 'leases', leases: leases.map(({ id, status }) => ({ id, status })) };
 }
 
 function finishRun(model: Model, { company, run, status, reason }: Finish): ModelOutcome {
-  const recorded = model.runs.get(run) ?? { company, status: 'running', failureReason: null, placedBy: null };
+  const recorded = model.runs.get(run) ?? { company, status: 'running', failureReason: null, contextLease: null };
   if (recorded.company !== company) return { kind: 'rejected', code: 'foreign_run' };
   model.runs.set(run, recorded);
   if (!hasEnded(model, run)) Object.assign(recorded, { status, failureReason: reason ?? null });

@@ -2,15 +2,15 @@ import type { ErrorCode, LeasePolicy, TerminalRunStatus } from '../../src/contra
 import type { ReleaseStatus } from '../../src/environments/service/input.ts';
 import { endLease } from './model-leases.ts';
 import { DEFAULT_TTL_SECONDS, recordStart } from './model-messages.ts';
-import { inTheWay, take } from './model-workspaces.ts';
-import { ensureEnvironment, environmentOf, hasEnded, hasLapsed, isLive, isOnHost } from './model.ts';
+import { blockerOf, take } from './model-single-flight.ts';
+import { ensureEnvironment, environmentOf, hasEnded, isPastExpiry, isLive, isOnHost } from './model.ts';
 import { newestLease, registerCompany, viewOf } from './model.ts';
-import type { Model, ModelLease, ModelOutcome, Place } from './model.ts';
+import type { Model, ModelLease, ModelOutcome, Location } from './model.ts';
 
-/** What a service asks for that leases itself. Without a run, the lease is nobody's. */
+/** A request of a service that leases directly. Without a run, the lease belongs to no run. */
 export interface Acquisition {
   company: number;
-  place: Place;
+  location: Location;
   run?: number;
   workspace?: number;
   policy?: LeasePolicy;
@@ -23,29 +23,29 @@ const REASONS: Record<ReleaseStatus, string | null> = {
   retained: null,
 };
 
-/** Changes the model unless the action is refused, as a transaction does. */
-function unlessRefused(model: Model, action: (draft: Model) => ModelOutcome): ModelOutcome {
+/** Changes the model unless the action is rejected, like a transaction. */
+function unlessRejected(model: Model, action: (draft: Model) => ModelOutcome): ModelOutcome {
   const draft = structuredClone(model);
   const outcome = action(draft);
   if (outcome.kind !== 'rejected') Object.assign(model, draft);
   return outcome;
 }
 
-const refused = (code: ErrorCode): ModelOutcome => ({ kind: 'rejected', code });
+const rejected = (code: ErrorCode): ModelOutcome => ({ kind: 'rejected', code });
 
-export function acquire(model: Model, { company, place, run, workspace, policy }: Acquisition): ModelOutcome {
-  return unlessRefused(model, (draft) => {
+export function acquire(model: Model, { company, location, run, workspace, policy }: Acquisition): ModelOutcome {
+  return unlessRejected(model, (draft) => {
     registerCompany(draft, company);
-    if (draft.companies.get(company) === 'archived') return refused('company_archived');
+    if (draft.companies.get(company) === 'archived') return rejected('company_archived');
     if (run !== undefined) {
       recordStart(draft, { company, run });
-      if (draft.runs.get(run)!.company !== company) return refused('foreign_run');
-      if (hasEnded(draft, run)) return refused('run_ended');
+      if (draft.runs.get(run)!.company !== company) return rejected('foreign_run');
+      if (hasEnded(draft, run)) return rejected('run_ended');
     }
-    const environment = environmentOf(company, place);
+    const environment = environmentOf(company, location);
     const found = draft.environments.get(environment);
-    if (found === undefined) return refused('unknown_environment');
-    if (found.status === 'archived') return refused('environment_archived');
+    if (found === undefined) return rejected('unknown_environment');
+    if (found.status === 'archived') return rejected('environment_archived');
     const held = run === undefined ? undefined : newestLease(draft, run, environment);
     if (held && isLive(held)) return { kind: 'lease', lease: viewOf(held) };
     const request = {
@@ -56,20 +56,20 @@ export function acquire(model: Model, { company, place, run, workspace, policy }
       policy: policy ?? 'ephemeral',
       ttl: DEFAULT_TTL_SECONDS,
     } as const;
-    if (inTheWay(draft, draft, request)) return refused('workspace_held');
+    if (blockerOf(draft, draft, request)) return rejected('workspace_held');
     return { kind: 'lease', lease: viewOf(take(draft, request)) };
   });
 }
 
-/** Whether the lease is held, with the token it was granted with (fenced). */
+/** Whether the lease is active under the token it was granted with (fenced). */
 export function assertCurrent(model: Model, leaseId: string): ModelOutcome {
   const lease = model.leases.find(({ id }) => id === leaseId)!;
-  return lease.status === 'active' && !hasLapsed(model, lease) ? { kind: 'current' } : refused('lease_stale');
+  return lease.status === 'active' && !isPastExpiry(model, lease) ? { kind: 'current' } : rejected('lease_stale');
 }
 
-/** Ends a lease as its service says; one that has ended, or will once it is cleaned up after, stays as it is. */
+/** Ends a lease with a status. One that has ended, or will once it is cleaned up, is unchanged. */
 export function release(model: Model, leaseId: string, status: ReleaseStatus): ModelOutcome {
-  return unlessRefused(model, (draft) => {
+  return unlessRejected(model, (draft) => {
     const lease = draft.leases.find(({ id }) => id === leaseId)!;
     return releaseOne(draft, lease, status) ?? { kind: 'lease', lease: viewOf(lease) };
   });
@@ -77,7 +77,7 @@ export function release(model: Model, leaseId: string, status: ReleaseStatus): M
 
 /** Ends all live leases of a run, or none. */
 export function releaseRun(model: Model, run: number, status: ReleaseStatus): ModelOutcome {
-  return unlessRefused(model, (draft) => {
+  return unlessRejected(model, (draft) => {
     const live = draft.leases.filter((lease) => lease.run === run && isLive(lease));
     const rejection = live.map((lease) => releaseOne(draft, lease, status)).find((outcome) => outcome !== undefined);
     return rejection ?? { kind: 'leases', leases: live.map(({ id, status: endedAs }) => ({ id, status: endedAs })) };
@@ -86,8 +86,8 @@ export function releaseRun(model: Model, run: number, status: ReleaseStatus): Mo
 
 function releaseOne(model: Model, lease: ModelLease, status: ReleaseStatus): ModelOutcome | undefined {
   if (!isLive(lease) && lease.status !== 'retained') return undefined;
-  if (status === 'retained' && lease.status !== 'active') return refused('invalid_transition');
-  if (status === 'expired' && !hasLapsed(model, lease)) return refused('invalid_transition');
+  if (status === 'retained' && lease.status !== 'active') return rejected('invalid_transition');
+  if (status === 'expired' && !isPastExpiry(model, lease)) return rejected('invalid_transition');
   endLease(model, lease, status, {
     failureReason: lease.failureReason ?? REASONS[status],
     cleanup: status === 'retained' || isOnHost(lease) ? 'pending' : 'success',
@@ -95,24 +95,24 @@ function releaseOne(model: Model, lease: ModelLease, status: ReleaseStatus): Mod
   return undefined;
 }
 
-/** A service makes an environment for a company, where it has none of the kind. */
-export function makeEnvironment(model: Model, company: number, place: Place): void {
+/** A service creates an environment for a company, unless it has one at the location. */
+export function makeEnvironment(model: Model, company: number, location: Location): void {
   registerCompany(model, company);
-  ensureEnvironment(model, environmentOf(company, place));
+  ensureEnvironment(model, environmentOf(company, location));
 }
 
-/** Archives an environment, or takes it into service again. */
+/** Archives or reactivates an environment. */
 export function setEnvironmentStatus(
   model: Model,
-  { company, place, status }: { company: number; place: Place; status: 'active' | 'archived' },
+  { company, location, status }: { company: number; location: Location; status: 'active' | 'archived' },
 ): void {
-  const environment = model.environments.get(environmentOf(company, place));
+  const environment = model.environments.get(environmentOf(company, location));
   if (environment === undefined || environment.status === status) return;
   environment.status = status;
-  environment.told.push(status === 'archived' ? 'archived' : 'updated');
+  environment.events.push(status === 'archived' ? 'archived' : 'updated');
 }
 
-/** A control plane writes the end of a run into the ledger itself, and knows nothing of leases. */
+/** A control plane writes the end of a run directly, without regard to leases. */
 export function writeEnd(model: Model, run: number, status: TerminalRunStatus): void {
   if (!hasEnded(model, run)) Object.assign(model.runs.get(run)!, { status, failureReason: null });
 }

@@ -6,8 +6,8 @@ export const isDue = (model: Model, lease: ModelLease): boolean =>
   [isOrphaned, canExpire, isAbandoned].some((isToEnd) => isToEnd(model, lease));
 
 /**
- * Ends what should have ended by now: leases whose run has ended as it did, then those that have lapsed, then those
- * whose acquisition nobody completes.
+ * Ends what should have ended: first orphaned leases, as their run ended, then expired ones, then those whose acquisition is
+ * never completed.
  */
 export function sweep(
   model: Model,

@@ -9,31 +9,31 @@ import type {
 } from '../../src/contracts/index.ts';
 
 /**
- * What Lessor is to do, in plain code: no SQL, no locks, no sets. Companies, runs and workspaces are numbers, and the
- * clock is a number of seconds that only moves when a step says so.
+ * The behaviour of Lessor in plain code: no SQL, no locks, no sets. Companies, runs and workspaces are numbers, and the
+ * clock is a number of seconds that only steps advance.
  */
 export interface Model {
   now: number;
   companies: Map<number, CompanyStatus>;
-  /** Whether workers lease any environment but `Local`. */
+  /** Whether workers lease environments other than `Local`. */
   environmentsEnabled: boolean;
   environments: Map<EnvironmentName, ModelEnvironment>;
   runs: Map<number, ModelRun>;
-  /** In the order of their fencing tokens: in which they became active, or were made where they are not yet. */
+  /** In the order of their fencing tokens: by activation, or by creation while they are pending. */
   leases: ModelLease[];
-  /** By run, in the order in which they began. */
+  /** By run, in the order of their start. */
   waits: Map<number, ModelWait>;
-  /** Why a company was told that a run is denied its lease. */
+  /** The recorded rejections, by company and run. */
   rejections: Map<`${number} ${number}`, ErrorCode>;
 }
 
-/** Every company can have two environments: its machine, and a host on which drivers acquire and clean up. */
-export type Place = 'local' | 'host';
-export type EnvironmentName = `${Place} of ${number}`;
+/** The two environments of a company: its own machine, and a host on which drivers acquire and clean up. */
+export type Location = 'local' | 'host';
+export type EnvironmentName = `${Location} of ${number}`;
 
 export interface ModelEnvironment {
   status: EnvironmentStatus;
-  told: string[];
+  events: string[];
 }
 
 export interface ModelRun {
@@ -41,11 +41,11 @@ export interface ModelRun {
   status: RunStatus;
   failureReason: string | null;
   /** The lease that its context snapshot names. */
-  placedBy: string | null;
+  contextLease: string | null;
 }
 
 export interface ModelLease {
-  /** The environment, and the how manieth of its leases it is. */
+  /** The environment, and the number of the lease on it. */
   id: string;
   company: number;
   environment: EnvironmentName;
@@ -57,18 +57,18 @@ export interface ModelLease {
   expiresAt: number;
   failureReason: string | null;
   cleanup: CleanupStatus | null;
-  told: string[];
-  /** Whether a driver is to acquire it, or was. */
+  events: string[];
+  /** Whether a driver acquires it. */
   byDriver: boolean;
-  /** What the driver calls what it acquired, or is to take over. */
+  /** The provider's id of what its driver acquired, or adopts. */
   providerLeaseId: string | null;
-  /** Until when a driver may be at work acquiring it. */
+  /** When its acquisition times out. */
   acquiringUntil: number | null;
-  /** When somebody who acquires it last gave a sign. */
+  /** When its acquisition last made progress. */
   touchedAt: number;
-  /** How it ends, or has ended, once a driver has cleaned up after it. */
+  /** The status it gets, or got, once a driver has cleaned it up. */
   ending: { status: LeaseStatus; reason: string | null } | null;
-  /** Whether it was to be cleaned up after once more, after its end had been told. */
+  /** Whether it needed a second cleanup after its end was recorded. */
   endedTwice: boolean;
 }
 
@@ -92,23 +92,23 @@ export function newModel(): Model {
   };
 }
 
-export const environmentOf = (company: number, place: Place): EnvironmentName => `${place} of ${company}`;
+export const environmentOf = (company: number, location: Location): EnvironmentName => `${location} of ${company}`;
 
-/** A company is registered when it is first heard of. */
+/** Registers a company with its first message. */
 export function registerCompany(model: Model, company: number): void {
   if (!model.companies.has(company)) model.companies.set(company, 'active');
 }
 
-/** An environment is made once; an existing one is left as it is (one-local). */
+/** Creates an environment once; an existing one is unchanged (one-local). */
 export function ensureEnvironment(model: Model, name: EnvironmentName): void {
-  if (!model.environments.has(name)) model.environments.set(name, { status: 'active', told: ['created'] });
+  if (!model.environments.has(name)) model.environments.set(name, { status: 'active', events: ['created'] });
 }
 
 export const isLive = ({ status }: ModelLease): boolean => status === 'pending' || status === 'active';
 
 export const isOnHost = ({ environment }: Pick<ModelLease, 'environment'>): boolean => environment.startsWith('host');
 
-export const hasLapsed = (model: Model, lease: ModelLease): boolean => lease.expiresAt <= model.now;
+export const isPastExpiry = (model: Model, lease: ModelLease): boolean => lease.expiresAt <= model.now;
 
 export function hasEnded(model: Model, run: number | null): boolean {
   const status = run === null ? undefined : model.runs.get(run)?.status;
@@ -125,14 +125,14 @@ export function viewOf({ id, status, policy, run, workspace, ttl, failureReason,
 }
 export type LeaseView = ReturnType<typeof viewOf>;
 
-/** Who keeps a run waiting: `justNow` when it was granted the workspace in the same transaction. */
-export interface InTheWay {
+/** What a run waits for; `inSameTransaction` when the workspace was granted in the same transaction. */
+export interface Blocker {
   as: 'holder' | 'cleanup' | 'waiter';
   run: number | null;
-  justNow: boolean;
+  inSameTransaction: boolean;
 }
 
-/** How an action comes out. */
+/** The outcome of an action. */
 export type ModelOutcome =
   | { kind: 'lease'; lease: LeaseView | null }
   | { kind: 'acquiring' | 'cleaning'; lease: LeaseView }
@@ -140,6 +140,6 @@ export type ModelOutcome =
   | { kind: 'status'; lease: string; status: LeaseStatus }
   | { kind: 'leases'; runStatus?: RunStatus; leases: Pick<LeaseView, 'id' | 'status'>[] }
   | { kind: 'rejected'; code: ErrorCode }
-  | { kind: 'waiting'; workspace: number; heldBy: InTheWay }
+  | { kind: 'waiting'; workspace: number; heldBy: Blocker }
   | { kind: 'current' }
   | { kind: 'failed' };

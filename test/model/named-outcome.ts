@@ -6,7 +6,7 @@ import type { NameableLease, Names } from './names.ts';
 import type { Raw } from './postgres-side.ts';
 import { withoutInstants } from './recorded-state.ts';
 
-/** Outcomes of transactions in the words of the model. Leases that are seen for the first time are named. */
+/** Outcomes of transactions in terms of the model. New leases are named. */
 export function nameOutcomes(transactions: readonly (readonly Raw[])[], names: Names): ModelOutcome[][] {
   names.learn(transactions.flat().flatMap(leasesIn));
   return transactions.map((raws) => raws.map((raw) => nameOutcome(raw, names)));
@@ -35,7 +35,7 @@ function nameOperationOutcome(outcome: OperationOutcome, names: Names): ModelOut
   if (outcome.kind === 'rejected') return { kind: 'rejected', code: outcome.rejection.code };
   if (outcome.kind === 'waiting') {
     const { as, executionWorkspaceId, runId, since } = outcome.heldBy;
-    const heldBy = { as, run: names.run(runId), justNow: since === null };
+    const heldBy = { as, run: names.run(runId), inSameTransaction: since === null };
     return { kind: 'waiting', workspace: names.workspace(executionWorkspaceId)!, heldBy };
   }
   if (outcome.kind === 'acquiring' || outcome.kind === 'cleaning') {

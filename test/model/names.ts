@@ -1,14 +1,14 @@
 import { randomUUID } from 'node:crypto';
 import { environmentOf } from './model.ts';
-import type { Place } from './model.ts';
-import type { Cast } from './posted.ts';
+import type { Location } from './model.ts';
+import type { Population } from './planned-messages.ts';
 
 /** The kinds of the environments. */
-export const DRIVERS = { local: 'local', host: 'ssh' } as const satisfies Record<Place, string>;
+export const DRIVERS = { local: 'local', host: 'ssh' } as const satisfies Record<Location, string>;
 
-export const placeOf = (driver: string | null): Place => (driver === DRIVERS.host ? 'host' : 'local');
+export const locationOf = (driver: string | null): Location => (driver === DRIVERS.host ? 'host' : 'local');
 
-/** A lease as far as it takes to name it. */
+/** What the name of a lease is made from. */
 export interface NameableLease {
   id: string;
   companyId: string;
@@ -17,22 +17,22 @@ export interface NameableLease {
   fencingToken: number;
 }
 
-/** Which ids in Postgres stand for which numbers of the model. Fresh ones a sequence. */
+/** Maps ids in Postgres to the numbers of the model. Each sequence has its own. */
 export class Names {
   readonly companies: readonly string[];
   readonly runs: readonly string[];
   readonly workspaces: readonly string[];
   readonly #leases = new Map<string, string>();
 
-  constructor({ companies, runs, workspaces }: Cast) {
+  constructor({ companies, runs, workspaces }: Population) {
     [this.companies, this.runs, this.workspaces] = [ids(companies), ids(runs), ids(workspaces)];
   }
 
-  /** Names leases that are new: by their environment, and the order in which they were made. */
+  /** Names new leases by their environment and the order of their creation. */
   learn(leases: readonly NameableLease[]): void {
     for (const { id, companyId, driver } of leases.toSorted((one, other) => one.fencingToken - other.fencingToken)) {
       if (this.#leases.has(id)) continue;
-      const environment = environmentOf(this.companies.indexOf(companyId), placeOf(driver));
+      const environment = environmentOf(this.companies.indexOf(companyId), locationOf(driver));
       const ordinal = [...this.#leases.values()].filter((name) => name.startsWith(`${environment} #`)).length;
       this.#leases.set(id, `${environment} #${ordinal}`);
     }
@@ -40,10 +40,10 @@ export class Names {
 
   /** The model's name of a lease. */
   lease(id: string): string {
-    return this.#leases.get(id) ?? `a lease that nobody was given, ${id}`;
+    return this.#leases.get(id) ?? `an unknown lease, ${id}`;
   }
 
-  /** The id of a lease that the model has a name for. */
+  /** The id of a lease by its name. */
   leaseNamed(name: string): string {
     const found = [...this.#leases].find(([, known]) => known === name);
     if (found === undefined) throw new Error(`the model has a lease ${name} that Postgres never granted`);

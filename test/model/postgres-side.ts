@@ -17,12 +17,12 @@ import type { Applied } from '../support/operations.ts';
 import { operationOf } from './message-as-operation.ts';
 import type { Message } from './model-messages.ts';
 import type { Acquisition } from './model-service.ts';
-import { LEASE_WAIT_SECONDS } from './model-workspaces.ts';
-import type { Place } from './model.ts';
+import { LEASE_WAIT_SECONDS } from './model-single-flight.ts';
+import type { Location } from './model.ts';
 import { DRIVERS } from './names.ts';
 import type { Names } from './names.ts';
 
-/** How an action came out in Postgres, before its ids are named. */
+/** The outcome of an action in Postgres, with ids not named yet. */
 export type Raw =
   | ({ kind: 'operation' } & Applied)
   | { kind: 'lease'; lease: EnvironmentLease }
@@ -33,10 +33,10 @@ export type Raw =
 
 const ACTOR = { type: 'system', id: 'model' } as const;
 
-/** The code under test on a real Postgres, asked in the words of the model. */
+/** The code under test on a real Postgres, addressed in terms of the model. */
 export class PostgresSide {
   readonly service: EnvironmentService;
-  /** Whether workers lease any environment but `Local`. */
+  /** Whether workers lease environments other than `Local`. */
   environmentsEnabled = true;
   readonly #database: TestDatabase;
   readonly #names: Names;
@@ -78,9 +78,9 @@ export class PostgresSide {
     );
   }
 
-  async acquire({ company, place, run, workspace, policy }: Acquisition): Promise<Raw> {
-    const environmentId = (await this.environmentId(company, place)) ?? randomUUID();
-    return this.#asked(async () => ({
+  async acquire({ company, location, run, workspace, policy }: Acquisition): Promise<Raw> {
+    const environmentId = (await this.environmentId(company, location)) ?? randomUUID();
+    return this.#callService(async () => ({
       kind: 'lease',
       lease: await this.service.acquireLease({
         companyId: this.#names.companies[company]!,
@@ -92,8 +92,8 @@ export class PostgresSide {
     }));
   }
 
-  /** Asks the service for something that it may refuse. */
-  async #asked(ask: () => Promise<Raw>): Promise<Raw> {
+  /** Calls the service, which may reject. */
+  async #callService(ask: () => Promise<Raw>): Promise<Raw> {
     try {
       return await ask();
     } catch (error) {
@@ -104,22 +104,22 @@ export class PostgresSide {
 
   release(leaseName: string, status: Parameters<EnvironmentService['releaseLease']>[1]): Promise<Raw> {
     const id = this.#names.leaseNamed(leaseName);
-    return this.#asked(async () => ({ kind: 'lease', lease: await this.service.releaseLease(id, status) }));
+    return this.#callService(async () => ({ kind: 'lease', lease: await this.service.releaseLease(id, status) }));
   }
 
   releaseRun(run: number, status: Parameters<EnvironmentService['releaseLeasesForRun']>[1]): Promise<Raw> {
     const runId = this.#names.runs[run]!;
-    return this.#asked(async () => ({
+    return this.#callService(async () => ({
       kind: 'leases',
       leases: await this.service.releaseLeasesForRun(runId, status),
     }));
   }
 
-  /** With the token that the lease has by now: one still to be acquired gets another one then. */
+  /** Asserts the current token of the lease: a pending one gets another token when it is acquired. */
   async assertCurrent(leaseName: string): Promise<Raw> {
     const id = this.#names.leaseNamed(leaseName);
     const { fencingToken } = (await this.service.getLeaseById(id))!;
-    return this.#asked(async () => {
+    return this.#callService(async () => {
       await this.service.assertCurrent(id, fencingToken);
       return { kind: 'current' };
     });
@@ -131,24 +131,24 @@ export class PostgresSide {
       actor: ACTOR,
       logger: silentLogger,
       requestReleases: async () => undefined,
-      // Few, so that a sweep has several pages.
+      // Small, so that a sweep has several pages.
       batchSize: 3,
     });
   }
 
-  /** A service makes an environment for a company, where it has none of the kind. */
-  async makeEnvironment(company: number, place: Place): Promise<void> {
+  /** Creates an environment for a company, unless it has one at the location. */
+  async makeEnvironment(company: number, location: Location): Promise<void> {
     const companyId = this.#names.companies[company]!;
-    if (place === 'local') await this.service.ensureLocalEnvironment(companyId);
-    else if ((await this.environmentId(company, place)) === undefined) {
-      await this.service.create(companyId, { name: 'Host', driver: DRIVERS[place], config: SSH_CONFIG });
+    if (location === 'local') await this.service.ensureLocalEnvironment(companyId);
+    else if ((await this.environmentId(company, location)) === undefined) {
+      await this.service.create(companyId, { name: 'Host', driver: DRIVERS[location], config: SSH_CONFIG });
     }
   }
 
-  async environmentId(company: number, place: Place): Promise<string | undefined> {
+  async environmentId(company: number, location: Location): Promise<string | undefined> {
     const [found] = await this.sql<{ id: string }[]>`
       select id from lessor.environments
-      where company_id = ${this.#names.companies[company]!} and driver = ${DRIVERS[place]}`;
+      where company_id = ${this.#names.companies[company]!} and driver = ${DRIVERS[location]}`;
     return found?.id;
   }
 
@@ -160,7 +160,7 @@ export class PostgresSide {
   }
 
   #operationsOf(messages: readonly Message[]): Promise<Operation[]> {
-    const environmentId = (company: number, place: Place) => this.environmentId(company, place);
+    const environmentId = (company: number, location: Location) => this.environmentId(company, location);
     return Promise.all(
       messages.map((message) => operationOf(message, { names: this.#names, sql: this.sql, environmentId })),
     );

@@ -3,11 +3,11 @@ import { beforeAll } from 'vitest';
 import { useDatabase } from '../support/database.ts';
 import type { TestDatabase } from '../support/database.ts';
 import { Sequence } from './sequence.ts';
-import type { Cast } from './posted.ts';
+import type { Population } from './planned-messages.ts';
 import { anyStep } from './steps.ts';
 import type { Weights } from './steps.ts';
 
-/** A database of the test file's own, which is not crashed: it need not wait for the disk. */
+/** A database of the test file's own. It is never crashed, so commits need not wait for the disk. */
 export function useModelDatabase(): TestDatabase {
   const database = useDatabase({ maximumConnections: 4 });
   beforeAll(async () => {
@@ -17,21 +17,21 @@ export function useModelDatabase(): TestDatabase {
   return database;
 }
 
-/** What the sequences of a test are about. */
+/** The population and the steps of the sequences of a test. */
 export interface Focus {
-  cast: Cast;
+  population: Population;
   weights: Weights;
 }
 
-/** How many sequences a test runs, unless MODEL_RUNS says otherwise, and the longest of them. */
+/** How many sequences a test runs, unless MODEL_RUNS is set, and the length of the longest. */
 const SEQUENCES = 25;
 const LONGEST_SEQUENCE = 60;
-/** Half of them are no longer than this: they find most, and quickly. */
+/** Half of them are at most this long: they find most faults, and quickly. */
 const SHORT_SEQUENCE = 20;
 
 const SECONDS_A_SEQUENCE = 1;
 const MINIMUM_SECONDS = 300;
-/** Kept of the time limit, so that a failure which is being shrunk is still reported. */
+/** The part of the time limit that is reserved to report a failure that is being shrunk. */
 const REPORT_MS = 10_000;
 
 function numberFrom(name: string): number | undefined {
@@ -47,13 +47,13 @@ const sequences = () => numberFrom('MODEL_RUNS') ?? SEQUENCES;
 export const timeLimitMs = () => Math.max(MINIMUM_SECONDS, sequences() * SECONDS_A_SEQUENCE) * 1_000;
 
 /**
- * Takes random sequences of steps on both sides, and returns how many there were. Throws the shortest that fails, with
- * how to see it fail again.
+ * Runs random sequences of steps on both sides, and returns their number. Throws the shortest failing sequence, with the
+ * settings that replay it.
  */
-export async function sequencesAsModelled(database: TestDatabase, { cast, weights }: Focus): Promise<number> {
-  const upTo = (maxLength: number) => array(anyStep(cast, weights), { minLength: 1, maxLength, size: 'max' });
+export async function sequencesAsModelled(database: TestDatabase, { population, weights }: Focus): Promise<number> {
+  const upTo = (maxLength: number) => array(anyStep(population, weights), { minLength: 1, maxLength, size: 'max' });
   const steps = oneof(upTo(SHORT_SEQUENCE), upTo(LONGEST_SEQUENCE));
-  const property = asyncProperty(steps, (sequence) => new Sequence(database, cast).run(sequence));
+  const property = asyncProperty(steps, (sequence) => new Sequence(database, population).run(sequence));
   const [seed, path] = [numberFrom('MODEL_SEED'), process.env['MODEL_PATH']];
   const run = await check(property, {
     numRuns: sequences(),
@@ -63,6 +63,6 @@ export async function sequencesAsModelled(database: TestDatabase, { cast, weight
   });
   if (!run.failed) return run.numRuns;
   const report = (await asyncDefaultReportMessage(run)) ?? 'it was interrupted';
-  const replay = `MODEL_SEED=${run.seed} MODEL_PATH=${run.counterexamplePath} shows it again`;
+  const replay = `MODEL_SEED=${run.seed} MODEL_PATH=${run.counterexamplePath} replays it`;
   throw new Error(run.counterexample === null ? report : `${replay}\n${report}`, { cause: run.errorInstance });
 }

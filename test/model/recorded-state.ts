@@ -2,11 +2,11 @@ import type { Sql } from 'postgres';
 import type { CleanupStatus, EntityType, LeasePolicy, LeaseStatus } from '../../src/contracts/index.ts';
 import { environmentOf } from './model.ts';
 import type { Model, ModelLease } from './model.ts';
-import { placeOf } from './names.ts';
+import { locationOf } from './names.ts';
 import type { NameableLease, Names } from './names.ts';
 import { UNIT_SECONDS } from './steps.ts';
 
-/** All that both sides must agree upon, as plain data. */
+/** The state that both sides must agree on, as plain data. */
 export type State = Record<'companies' | 'environments' | 'runs' | 'leases' | 'waits' | 'rejections', object>;
 
 export function stateOfModel(model: Model): State {
@@ -21,7 +21,7 @@ export function stateOfModel(model: Model): State {
     ),
     runs: Object.fromEntries(model.runs),
     leases: Object.fromEntries(model.leases.map((lease) => [lease.id, leaseStateOfModel(lease, model.now)])),
-    // In the order in which they began.
+    // In the order of their start.
     waits: [...model.waits].map(([run, { environment, workspace, since, lastAsked }]) => ({
       run,
       environment,
@@ -55,25 +55,25 @@ interface LeaseRow extends NameableLease {
   remaining: number;
   failureReason: string | null;
   cleanup: CleanupStatus | null;
-  told: string[];
+  events: string[];
   providerLeaseId: string | null;
-  /** For how many seconds a driver may be at work acquiring it. */
+  /** Seconds until its acquisition times out. */
   acquiring: number | null;
   endingStatus: LeaseStatus | null;
   endingReason: string | null;
 }
 
-/** The same of what stands in Postgres, where there is nothing but the sequence's. */
+/** The same state in Postgres, which holds only the rows of the sequence. */
 export async function stateOfPostgres(sql: Sql, names: Names): Promise<State> {
   const [companies, environments, runs, leases, waits, rejections] = await Promise.all([
     sql<{ id: string; status: string }[]>`select id, status from lessor.companies`,
-    sql<{ companyId: string; driver: string; status: string; told: string[]; leases: string[] }[]>`
+    sql<{ companyId: string; driver: string; status: string; events: string[]; leases: string[] }[]>`
       select company_id as "companyId", driver, status, ${eventsOf(sql, 'environment')},
         array(select id from lessor.environment_leases where environment_id = entity.id order by fencing_token) as leases
       from lessor.environments entity`,
-    sql<{ id: string; companyId: string; status: string; failureReason: string | null; placedBy: string | null }[]>`
+    sql<{ id: string; companyId: string; status: string; failureReason: string | null; contextLease: string | null }[]>`
       select id, company_id as "companyId", status, failure_reason as "failureReason",
-        context_snapshot -> 'paperclipEnvironment' ->> 'leaseId' as "placedBy"
+        context_snapshot -> 'paperclipEnvironment' ->> 'leaseId' as "contextLease"
       from lessor.heartbeat_runs`,
     sql<LeaseRow[]>`
       select entity.id, entity.company_id as "companyId", driver, heartbeat_run_id as "runId",
@@ -99,20 +99,20 @@ export async function stateOfPostgres(sql: Sql, names: Names): Promise<State> {
     companies: Object.fromEntries(companies.map(({ id, status }) => [company(id), status])),
     environments: Object.fromEntries(
       environments.map(({ companyId, driver, leases: ids, ...rest }) => [
-        environmentOf(company(companyId), placeOf(driver)),
+        environmentOf(company(companyId), locationOf(driver)),
         { ...rest, leases: ids.map((id) => names.lease(id)) },
       ]),
     ),
     runs: Object.fromEntries(
-      runs.map(({ id, companyId, placedBy, ...rest }) => [
+      runs.map(({ id, companyId, contextLease, ...rest }) => [
         names.run(id),
-        { ...rest, company: company(companyId), placedBy: placedBy && names.lease(placedBy) },
+        { ...rest, company: company(companyId), contextLease: contextLease && names.lease(contextLease) },
       ]),
     ),
     leases: Object.fromEntries(leases.map((lease) => [names.lease(lease.id), leaseState(lease, names)])),
     waits: waits.map(({ runId, companyId, driver, workspaceId, waited, asked }) => ({
       run: names.run(runId),
-      environment: environmentOf(company(companyId), placeOf(driver)),
+      environment: environmentOf(company(companyId), locationOf(driver)),
       workspace: names.workspace(workspaceId),
       waited: wholeUnits(Math.floor, waited),
       asked: wholeUnits(Math.floor, asked),
@@ -124,19 +124,19 @@ export async function stateOfPostgres(sql: Sql, names: Names): Promise<State> {
 }
 
 function leaseState(lease: LeaseRow, names: Names) {
-  const { status, policy, ttl, remaining, failureReason, cleanup, told } = lease;
+  const { status, policy, ttl, remaining, failureReason, cleanup, events } = lease;
   const { providerLeaseId, acquiring, endingStatus, endingReason } = lease;
   const company = names.companies.indexOf(lease.companyId);
   return {
     company,
-    environment: environmentOf(company, placeOf(lease.driver)),
+    environment: environmentOf(company, locationOf(lease.driver)),
     run: names.run(lease.runId),
     workspace: names.workspace(lease.workspaceId),
     status,
     policy,
     ttl,
     cleanup,
-    told,
+    events,
     remaining: wholeUnits(Math.ceil, remaining),
     failureReason: withoutInstants(failureReason),
     providerLeaseId,
@@ -145,15 +145,15 @@ function leaseState(lease: LeaseRow, names: Names) {
   };
 }
 
-/** What was told of a row `entity`, oldest first. */
+/** The events of a row `entity`, oldest first. */
 const eventsOf = (sql: Sql, type: EntityType) => sql`
   array(
     select regexp_replace(action, '^environment\.(lease_)?', '') from lessor.activity_log event
     where event.company_id = entity.company_id and event.entity_id = entity.id and event.entity_type = ${type}
     order by event.id
-  ) as told`;
+  ) as events`;
 
-/** The time that a sequence takes is less than a unit, and makes a distance smaller to the future, and to the past larger. */
+/** Rounds off the real time that a sequence takes, which is less than a unit. */
 const wholeUnits = (round: (units: number) => number, seconds: number): number =>
   // Adding zero turns -0 into 0.
   round(seconds / UNIT_SECONDS) * UNIT_SECONDS + 0;

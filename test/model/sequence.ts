@@ -11,36 +11,36 @@ import { newModel } from './model.ts';
 import type { Model, ModelLease, ModelOutcome } from './model.ts';
 import { nameOutcomes } from './named-outcome.ts';
 import { Names } from './names.ts';
-import { interleavings, subsets } from './orders.ts';
-import { Post } from './post.ts';
-import type { Cast } from './posted.ts';
+import { interleavings, subsets } from './combinations.ts';
+import { SentMessages } from './sent-messages.ts';
+import type { Population } from './planned-messages.ts';
 import { PostgresSide } from './postgres-side.ts';
 import type { Raw } from './postgres-side.ts';
 import { stateOfModel, stateOfPostgres } from './recorded-state.ts';
 import { UNIT_SECONDS } from './steps.ts';
 import type { Action, Step } from './steps.ts';
-import * as surroundings from './surroundings.ts';
+import * as externalWrites from './external-writes.ts';
 import { transactionsOf, partsOf } from './transactions.ts';
 
-/** A sequence of steps on both sides, which must come to the same after each of them. */
+/** A sequence of steps on both sides, whose outcomes and final states must be equal. */
 export class Sequence {
-  readonly #cast: Cast;
+  readonly #population: Population;
   readonly #names: Names;
   readonly #postgres: PostgresSide;
-  readonly #post: Post;
+  readonly #sent: SentMessages;
   readonly #startedAt = performance.now();
   #model = newModel();
 
-  constructor(database: TestDatabase, cast: Cast) {
-    this.#cast = cast;
-    this.#names = new Names(cast);
+  constructor(database: TestDatabase, population: Population) {
+    this.#population = population;
+    this.#names = new Names(population);
     this.#postgres = new PostgresSide(database, this.#names);
-    this.#post = new Post(cast.companies);
+    this.#sent = new SentMessages(population.companies);
   }
 
   async run(steps: readonly Step[]): Promise<void> {
-    await surroundings.clear(this.#postgres.sql);
-    if (this.#cast.onHosts) await this.#makeHosts();
+    await externalWrites.clear(this.#postgres.sql);
+    if (this.#population.onHosts) await this.#makeHosts();
     for (const step of steps) await this.#take(step);
     await this.#sweep();
     this.#compare(await this.#state(), stateOfModel(this.#model));
@@ -49,11 +49,11 @@ export class Sequence {
 
   async #makeHosts(): Promise<void> {
     for (const company of this.#names.companies.keys()) {
-      await this.#take({ step: 'make environment', company, place: 'host' });
+      await this.#take({ step: 'make environment', company, location: 'host' });
     }
   }
 
-  /** The audit wants each lease to be told to have ended once, which one is not that had to be cleaned up once more. */
+  /** Violations, except that the end of a lease with a second cleanup is recorded twice. */
   async #violations() {
     const endedTwice = this.#model.leases
       .filter((lease) => lease.endedTwice)
@@ -74,20 +74,20 @@ export class Sequence {
       case 'release run':
       case 'assert current':
         return this.#race([step]);
-      case 'deliver in turn':
+      case 'deliver in sequence':
         for (const message of step.messages) await this.#race([{ step: 'deliver', messages: [message] }]);
         return;
       case 'race':
         return this.#race(step.actions);
       case 'retry': {
-        const start = this.#post.waiting(step.waiting);
+        const start = this.#sent.waiting(step.waiting);
         return start && this.#race([{ step: 'deliver', messages: [start] }]);
       }
       case 'poison':
-        return this.#poison(this.#post.send(step.messages, this.#model), step.poisonAt);
+        return this.#poison(this.#sent.send(step.messages, this.#model), step.poisonAt);
       case 'race with sweep':
         await this.#pass(step.after);
-        return this.#raceWithSweep(this.#post.send([step.message], this.#model));
+        return this.#raceWithSweep(this.#sent.send([step.message], this.#model));
       case 'sweep':
         return this.#sweep();
       case 'pass':
@@ -97,14 +97,14 @@ export class Sequence {
         const run = leases[step.lease % leases.length]?.run ?? undefined;
         if (run === undefined) return;
         writeEnd(this.#model, run, step.status);
-        return surroundings.writeEnd(sql, this.#names.runs[run]!, step.status);
+        return externalWrites.writeEnd(sql, this.#names.runs[run]!, step.status);
       }
       case 'make environment':
-        makeEnvironment(this.#model, step.company, step.place);
-        return this.#postgres.makeEnvironment(step.company, step.place);
+        makeEnvironment(this.#model, step.company, step.location);
+        return this.#postgres.makeEnvironment(step.company, step.location);
       case 'set environment': {
         setEnvironmentStatus(this.#model, step);
-        const id = await this.#postgres.environmentId(step.company, step.place);
+        const id = await this.#postgres.environmentId(step.company, step.location);
         if (id !== undefined) await service.update(id, { status: step.status });
         return;
       }
@@ -114,18 +114,18 @@ export class Sequence {
         return;
       case 'set company':
         if (this.#model.companies.has(step.company)) this.#model.companies.set(step.company, step.status);
-        return surroundings.setCompanyStatus(sql, this.#names.companies[step.company]!, step.status);
+        return externalWrites.setCompanyStatus(sql, this.#names.companies[step.company]!, step.status);
     }
   }
 
   #pass(seconds: number): Promise<void> {
     this.#model.now += seconds;
-    return surroundings.letTimePass(this.#postgres.sql, seconds);
+    return externalWrites.letTimePass(this.#postgres.sql, seconds);
   }
 
-  /** Carries out actions at once: they must come to the same as they do one after the other in some order. */
+  /** Runs actions concurrently: their outcome must equal that of some serial order. */
   async #race(actions: readonly Action[]): Promise<void> {
-    const transactions = transactionsOf(actions, this.#model, this.#post);
+    const transactions = transactionsOf(actions, this.#model, this.#sent);
     const settled = await Promise.allSettled(transactions.map((each) => each.onPostgres(this.#postgres)));
     const raws = valuesOf(settled);
     const outcomes = nameOutcomes(raws, this.#names);
@@ -136,19 +136,19 @@ export class Sequence {
       outcomes,
       interleavings(parts).map((order) => (model) => {
         const expected: ModelOutcome[][] = transactions.map(() => []);
-        for (const { transaction, positions, carryOut } of order) {
-          carryOut(model).forEach((outcome, index) => (expected[transaction]![positions[index]!] = outcome));
+        for (const { transaction, positions, apply } of order) {
+          apply(model).forEach((outcome, index) => (expected[transaction]![positions[index]!] = outcome));
         }
         return expected;
       }),
     );
-    transactions.forEach(({ messages }, position) => this.#post.noteOutcomes(messages, outcomes[position]!));
+    transactions.forEach(({ messages }, position) => this.#sent.noteOutcomes(messages, outcomes[position]!));
   }
 
   /**
-   * The sweep leaves alone whatever is locked, so each lease that is due is swept before the message is carried out or
-   * after it. A heartbeat reads its result last, and may see what was swept in between; a start that goes on with a
-   * pending lease has read it first, and may not see it.
+   * The sweep skips locked leases, so each due lease is swept before the message is applied or after it. A heartbeat reads
+   * its result last, and may see a sweep in between; a start that continues a pending acquisition has read it first, and may
+   * not see the sweep.
    */
   async #raceWithSweep([message]: readonly Message[]): Promise<void> {
     if (message === undefined) return;
@@ -162,7 +162,7 @@ export class Sequence {
     const orders = sweeps.flatMap((early) =>
       (message.kind === 'renew' ? sweeps : [[]]).map((late) => (model: Model) => {
         sweep(model, early);
-        const [outcome] = deliver(model, [message], this.#cast.companies);
+        const [outcome] = deliver(model, [message], this.#population.companies);
         sweep(model, late);
         const result = message.kind === 'renew' && outcome!.kind === 'leases' ? leasesOf(model, message.run) : outcome!;
         sweep(model);
@@ -170,15 +170,15 @@ export class Sequence {
       }),
     );
     const sweptUnseen = (model: Model) => {
-      const outcome = deliver(structuredClone(model), [message], this.#cast.companies);
+      const outcome = deliver(structuredClone(model), [message], this.#population.companies);
       sweep(model);
       return [outcome];
     };
     await this.#adopt(outcomes, message.kind === 'start' ? [...orders, sweptUnseen] : orders);
-    this.#post.noteOutcomes([message], outcomes[0]!);
+    this.#sent.noteOutcomes([message], outcomes[0]!);
   }
 
-  /** Goes on with the alternative that Postgres agrees with. */
+  /** Continues with the alternative that Postgres agrees with. */
   async #adopt(actual: unknown, alternatives: readonly ((draft: Model) => unknown)[]): Promise<void> {
     const tried = alternatives.map((alternative) => {
       const model = structuredClone(this.#model);
@@ -196,7 +196,7 @@ export class Sequence {
     else this.#model = found.model;
   }
 
-  /** A batch that Postgres refuses for the sake of one message is carried out in parts without it. */
+  /** A batch that Postgres rejects because of one message is applied in parts without it. */
   async #poison(messages: readonly Message[], poisonAt: number): Promise<void> {
     const at = Math.min(poisonAt, messages.length);
     const raws = await this.#postgres.deliverWithPoison(messages, at);
@@ -204,17 +204,17 @@ export class Sequence {
     const poisoned = [...messages.slice(0, at), 'poison' as const, ...messages.slice(at)];
     const expected = this.#deliverInParts(poisoned, raws);
     this.#compare(outcomes, expected);
-    this.#post.noteOutcomes(messages, expected.toSpliced(at, 1));
+    this.#sent.noteOutcomes(messages, expected.toSpliced(at, 1));
   }
 
-  /** Carries out messages among which one cannot be stored: by halves, until it is alone, in the order given. */
+  /** Applies messages of which one cannot be stored: the batch is bisected until that one is isolated. */
   #deliverInParts(batch: readonly (Message | 'poison')[], raws: readonly Raw[]): ModelOutcome[] {
     const messages = batch.filter((message) => message !== 'poison');
     if (messages.length === batch.length) {
       const outcomes: ModelOutcome[] = [];
       for (const positions of partsOf(raws)) {
         const part = positions.map((position) => messages[position]!);
-        deliver(this.#model, part, this.#cast.companies).forEach(
+        deliver(this.#model, part, this.#population.companies).forEach(
           (outcome, index) => (outcomes[positions[index]!] = outcome),
         );
       }
@@ -237,14 +237,14 @@ export class Sequence {
     return stateOfPostgres(this.#postgres.sql, this.#names);
   }
 
-  /** A sequence that took so long that real time could matter is not judged. */
+  /** Discards a sequence that took so long that real time could matter. */
   #compare(actual: unknown, expected: unknown): void {
     pre(performance.now() - this.#startedAt < UNIT_SECONDS * 1_000);
     deepStrictEqual(actual, expected);
   }
 }
 
-/** Read only once nothing is under way any more, lest it goes on into the next sequence. */
+/** The value of a settled promise. Reads after all have settled, so that nothing runs on into the next sequence. */
 function valueOf<T>(settled: PromiseSettledResult<T>): T {
   if (settled.status === 'rejected') throw settled.reason;
   return settled.value;
@@ -252,7 +252,7 @@ function valueOf<T>(settled: PromiseSettledResult<T>): T {
 
 const valuesOf = <T>(settled: readonly PromiseSettledResult<T>[]): T[] => settled.map((each) => valueOf(each));
 
-/** Whether it can matter to the message if the lease was swept before. */
+/** Whether a sweep of the lease can affect the message. */
 function concerns(message: Message, { id, company, run, workspace }: ModelLease): boolean {
   if ('lease' in message) return id === message.lease;
   const isOnWorkspace = message.kind === 'start' && workspace === message.workspace;

@@ -2,33 +2,33 @@ import { deliver } from './model-messages.ts';
 import type { Message } from './model-messages.ts';
 import { acquire, assertCurrent, release, releaseRun } from './model-service.ts';
 import type { Model, ModelOutcome } from './model.ts';
-import type { Post } from './post.ts';
+import type { SentMessages } from './sent-messages.ts';
 import type { PostgresSide, Raw } from './postgres-side.ts';
 import type { Action } from './steps.ts';
 
-/** What happens at once, on either side. */
+/** One of the concurrent transactions of a step, on either side. */
 export interface Transaction {
-  /** What it delivers, if anything. */
+  /** The messages it delivers, if any. */
   messages: readonly Message[];
-  /** What comes of it. */
+  /** Runs it on Postgres. */
   onPostgres(postgres: PostgresSide): Promise<Raw[]>;
-  /** What should have come of it: its parts, one after the other. Others may have come in between. */
+  /** Its parts on the model, in their order. Parts of other transactions may come in between. */
   onModel(raws: readonly Raw[]): Part[];
 }
 
-/** What happens in one transaction. */
+/** The messages that Postgres committed together. */
 interface Part {
-  /** Where its outcomes are in those of the whole. */
+  /** The positions of its outcomes in those of the transaction. */
   positions: readonly number[];
-  carryOut: (model: Model) => ModelOutcome[];
+  apply: (model: Model) => ModelOutcome[];
 }
 
-/** The transactions of actions, without those that are about something that is not there yet. */
-export function transactionsOf(actions: readonly Action[], model: Model, post: Post): Transaction[] {
+/** The transactions of actions. An action on something that does not exist yet is skipped. */
+export function transactionsOf(actions: readonly Action[], model: Model, sent: SentMessages): Transaction[] {
   return actions.flatMap((action) => {
     if (action.step !== 'deliver') return request(action, model) ?? [];
-    const messages = post.send(action.messages, model);
-    return messages.length === 0 ? [] : delivery(messages, post.companies);
+    const messages = sent.send(action.messages, model);
+    return messages.length === 0 ? [] : delivery(messages, sent.companies);
   });
 }
 
@@ -39,7 +39,7 @@ function delivery(messages: readonly Message[], companies: number): Transaction 
     onModel: (raws) =>
       partsOf(raws).map((positions) => ({
         positions,
-        carryOut: (model) =>
+        apply: (model) =>
           deliver(
             model,
             positions.map((position) => messages[position]!),
@@ -49,23 +49,23 @@ function delivery(messages: readonly Message[], companies: number): Transaction 
   };
 }
 
-/** Where in a batch what each of its transactions carried out is, in their order. */
+/** The positions in a batch of what each of its transactions applied, in the order of the transactions. */
 export function partsOf(raws: readonly Raw[]): number[][] {
   const parts = [...new Set(raws.map(partOf))].toSorted((one, other) => one - other);
   return parts.map((part) => [...raws.keys()].filter((position) => partOf(raws[position]!) === part));
 }
 
-/** An action that a service asks for. */
+/** A call of a service. */
 function request(action: Exclude<Action, { step: 'deliver' }>, { leases }: Model): Transaction | undefined {
   if (action.step === 'acquire') {
-    return asked(
+    return serviceCall(
       (model) => acquire(model, action.request),
       (postgres) => postgres.acquire(action.request),
     );
   }
   if (action.step === 'release run') {
     const { run, status } = action;
-    return asked(
+    return serviceCall(
       (model) => releaseRun(model, run, status),
       (postgres) => postgres.releaseRun(run, status),
     );
@@ -73,25 +73,25 @@ function request(action: Exclude<Action, { step: 'deliver' }>, { leases }: Model
   const lease = leases[action.lease % leases.length]?.id;
   if (lease === undefined) return undefined;
   if (action.step === 'assert current') {
-    return asked(
+    return serviceCall(
       (model) => assertCurrent(model, lease),
       (postgres) => postgres.assertCurrent(lease),
     );
   }
-  return asked(
+  return serviceCall(
     (model) => release(model, lease, action.status),
     (postgres) => postgres.release(lease, action.status),
   );
 }
 
-function asked(
+function serviceCall(
   onModel: (model: Model) => ModelOutcome,
   onPostgres: (postgres: PostgresSide) => Promise<Raw>,
 ): Transaction {
   return {
     messages: [],
     onPostgres: async (postgres) => [await onPostgres(postgres)],
-    onModel: () => [{ positions: [0], carryOut: (model) => [onModel(model)] }],
+    onModel: () => [{ positions: [0], apply: (model) => [onModel(model)] }],
   };
 }
 

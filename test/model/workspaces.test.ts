@@ -4,11 +4,11 @@ import { sequencesAsModelled, timeLimitMs, useModelDatabase } from './property.t
 const database = useModelDatabase();
 
 test(
-  'single-flight: runs that want the same workspace hold it, wait for it, lose it and get it back as the model says',
+  'single-flight: runs that hold, await, lose and regain one workspace behave as the model',
   { timeout: timeLimitMs() },
   async () => {
     const sequences = await sequencesAsModelled(database, {
-      cast: { companies: 2, runs: 8, workspaces: 1, onHosts: false },
+      population: { companies: 2, runs: 8, workspaces: 1, onHosts: false },
       weights: {
         deliver: 14,
         retry: 8,

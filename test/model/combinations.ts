@@ -1,4 +1,4 @@
-/** All ways to take items from several lists, those of each list in its order. */
+/** All interleavings of several lists, each of which keeps its order. */
 export function interleavings<T>(lists: readonly (readonly T[])[]): T[][] {
   if (lists.every((list) => list.length === 0)) return [[]];
   return lists.flatMap(([first, ...rest], position) =>
@@ -6,7 +6,7 @@ export function interleavings<T>(lists: readonly (readonly T[])[]): T[][] {
   );
 }
 
-/** All selections from some items, nothing and everything included. */
+/** All subsets of the items, in their order. */
 export function subsets<T>(items: readonly T[]): T[][] {
   return items.reduce<T[][]>((sets, item) => sets.concat(sets.map((set) => [...set, item])), [[]]);
 }

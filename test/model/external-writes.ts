@@ -1,9 +1,9 @@
 import type { Sql } from 'postgres';
 import type { CompanyStatus, TerminalRunStatus } from '../../src/contracts/index.ts';
 
-/** What happens to the tables without any code of Lessor: time, and others who write to them. */
+/** Writes to the tables without any code of Lessor: by the passage of time and by other programs. */
 
-/** Empties the tables, so that a sequence finds nothing of the one before. */
+/** Empties the tables before a sequence. */
 export async function clear(sql: Sql): Promise<void> {
   for (const table of [
     'activity_log',
@@ -17,7 +17,7 @@ export async function clear(sql: Sql): Promise<void> {
   }
 }
 
-/** Lets time pass, by moving all that has happened and will happen into the past. */
+/** Lets time pass by moving all timestamps into the past. */
 export async function letTimePass(sql: Sql, seconds: number): Promise<void> {
   const passed = sql`make_interval(secs => ${seconds})`;
   await sql`
@@ -31,7 +31,7 @@ export async function letTimePass(sql: Sql, seconds: number): Promise<void> {
     update lessor.workspace_waits set waiting_since = waiting_since - ${passed}, last_asked_at = last_asked_at - ${passed}`;
 }
 
-/** A control plane writes the end of a run into the ledger itself, and knows nothing of leases. */
+/** A control plane writes the end of a run directly, without regard to leases. */
 export async function writeEnd(sql: Sql, runId: string, status: TerminalRunStatus): Promise<void> {
   await sql`
     update lessor.heartbeat_runs set status = ${status}, finished_at = now(), updated_at = now()
