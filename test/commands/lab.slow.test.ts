@@ -8,7 +8,7 @@ import { lessor } from './lessor.ts';
 
 const ROWS = [
   'connection',
-  'host key refused',
+  'host key rejected',
   'upload',
   'hostile arguments',
   'restore with a conflict',

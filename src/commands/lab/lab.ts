@@ -35,22 +35,22 @@ export interface Lab {
   readonly environments: EnvironmentService;
   readonly executionDriver: ExecutionDriver;
   probe(signal: AbortSignal): Promise<ProbeReport>;
-  /** Puts the present key of the server into the environment's config. */
+  /** Writes the server's present key into the environment's config. */
   trustHostKey(): Promise<void>;
-  /** Does work under a lease on the environment, in a run of its own. */
+  /** Runs `work` under a lease on the environment, in a run of its own. */
   withLease<Result>(
     work: (lease: GrantedLease, signal: AbortSignal) => Promise<Result>,
     signal: AbortSignal,
   ): Promise<Result>;
-  /** Makes an empty directory on this machine. */
+  /** Creates an empty directory on this machine. */
   makeDirectory(name: string): Promise<string>;
-  /** Ends and removes all of it. */
+  /** Stops and removes everything. */
   close(): Promise<void>;
 }
 
 const WORKER_SETTINGS: Partial<WorkerSettings> = {
   enableEnvironments: true,
-  // In quick succession, for as long as it takes.
+  // Frequent, and as many as it takes.
   releaseBackoff: { initialMs: 100, maxMs: 400 },
   releaseAttempts: 1_000,
   shutdownTimeoutMs: 2_000,
@@ -60,8 +60,8 @@ const TTL_SECONDS = 120;
 const LEASE_WAIT_MS = 30_000;
 
 /**
- * Opens all that the lab needs, on this machine and out of nothing.
- * @throws {EmbeddedPostgresError}, {SshdError} when one of the servers cannot be had
+ * Starts everything that the lab needs, on this machine.
+ * @throws {EmbeddedPostgresError}, {SshdError} when one of the servers cannot be started
  */
 export async function openLab(): Promise<Lab> {
   const closers = new Closers();
@@ -124,7 +124,7 @@ async function open(closers: Closers): Promise<Lab> {
   };
 }
 
-/** Postgres with the tables and the queues, and those who work with them. */
+/** Postgres with the tables and the queues, a worker and a producer. */
 async function openStores(closers: Closers, secrets: SecretResolver) {
   const postgres = await startEmbeddedPostgres();
   closers.add(() => postgres.stop());

@@ -5,7 +5,7 @@ import { dirname, join } from 'node:path';
 const PLAIN_FILES = 300;
 const LARGE_FILE_BYTES = 1_000_000;
 
-/** Names that mean something to a shell, to a terminal or to .gitignore. */
+/** Names with a meaning to a shell, a terminal or .gitignore. */
 const ODD_NAMES: readonly string[] = [
   'two words.txt',
   "it's.txt",
@@ -28,9 +28,9 @@ const GITIGNORE = '# of the lab\n*.log\n!kept.log\n/node_modules/\n';
 
 /** A workspace of some hundred files. */
 export interface SampleWorkspace {
-  /** Of names that are no plain ones. */
+  /** Files with such names. */
   oddNames: number;
-  /** Files that .gitignore leaves out. */
+  /** Files that .gitignore excludes. */
   ignored: readonly string[];
 }
 
@@ -55,7 +55,7 @@ export async function writeSampleWorkspace(directory: string): Promise<SampleWor
   return { oddNames: ODD_NAMES.length, ignored: IGNORED_FILES };
 }
 
-/** What a directory holds, as far as it is to cross: each path with its kind and its content. */
+/** What a directory holds: each path with its kind and a digest of its content. */
 export async function describeTree(directory: string): Promise<Map<string, string>> {
   const paths = await readdir(directory, { recursive: true });
   return new Map(

@@ -1,13 +1,30 @@
 import { RejectedError } from '../../contracts/index.ts';
+import type { ProbeReport } from '../../environments/drivers/driver.ts';
 import { fingerprintOf, parseKnownHosts } from '../../ssh/known-hosts.ts';
-import { assertAllOk } from './connection-row.ts';
+import { expected } from './check.ts';
+import type { LabCheck } from './check.ts';
 import type { Lab } from './lab.ts';
-import { expected } from './row.ts';
-import type { LabRow } from './row.ts';
 
-/** A host that shows another key than the known one is refused, until the new one is made known. */
-export const hostKeyRow: LabRow = {
-  name: 'host key refused',
+/** The checks of `lessor environments probe`. */
+export const connectionCheck: LabCheck = {
+  name: 'connection',
+  async run(lab, signal) {
+    const report = await lab.probe(signal);
+    assertAllOk(report);
+    const names = report.checks.map(({ name }) => name).join(', ');
+    return `${names}: all ok; one round trip takes ${report.latencyMs?.toFixed(1)} ms`;
+  },
+};
+
+/** @throws {Error} with what the first check says that failed */
+function assertAllOk({ checks }: ProbeReport): void {
+  const failed = checks.find(({ ok }) => !ok);
+  expected(failed === undefined, `${failed?.name}: ${failed?.detail}`);
+}
+
+/** A host that shows another key than the known one is rejected, until the new one is known. */
+export const hostKeyCheck: LabCheck = {
+  name: 'host key rejected',
   async run(lab, signal) {
     const known = fingerprintIn(lab.server.knownHosts);
     await lab.server.changeHostKey();
@@ -15,20 +32,20 @@ export const hostKeyRow: LabRow = {
     try {
       const { checks } = await lab.probe(signal);
       const probed = checks.find(({ ok }) => !ok);
-      expected(probed?.name === 'host key', `a probe did not refuse the new key ${offered}`);
+      expected(probed?.name === 'host key', `a probe did not reject the new key ${offered}`);
       assertNamed(probed.detail, [known, offered]);
 
       const rejection = await rejectionOfRun(lab, signal);
       expected(
         rejection.code === 'host_key_rejected',
-        `a run was refused with ${rejection.code}: ${rejection.message}`,
+        `a run was rejected with ${rejection.code}: ${rejection.message}`,
       );
       assertNamed(rejection.message, [known, offered]);
     } finally {
       await lab.trustHostKey();
     }
     assertAllOk(await lab.probe(signal));
-    return `probe and run were refused: ${offered} was offered, ${known} is known; then the new key was made known`;
+    return `probe and run were rejected: ${offered} was offered, ${known} is known; then the new key became known`;
   },
 };
 
