@@ -17,7 +17,7 @@ export interface Cluster {
   readonly password: string;
 }
 
-export interface ClusterSurroundings {
+export interface ClusterContext {
   readonly directory: ServerDirectory;
   readonly programs: Programs;
   readonly account: ServerAccount | undefined;
@@ -27,9 +27,9 @@ export interface ClusterSurroundings {
 const STAGING_PREFIX = 'initializing-';
 
 /** Opens the cluster in the directory, after making it if there is none. */
-export async function openCluster(surroundings: ClusterSurroundings): Promise<Cluster> {
-  const root = join(surroundings.directory.path, 'cluster');
-  if (!(await isCluster(root))) await createCluster(root, surroundings);
+export async function openCluster(context: ClusterContext): Promise<Cluster> {
+  const root = join(context.directory.path, 'cluster');
+  if (!(await isCluster(root))) await createCluster(root, context);
   return { data: join(root, 'data'), password: await readPassword(join(root, 'password')) };
 }
 
@@ -49,8 +49,8 @@ async function isCluster(root: string): Promise<boolean> {
 }
 
 /** Built aside and renamed: PG_VERSION appears early in initdb, and one that was killed must not pass for a cluster. */
-async function createCluster(root: string, surroundings: ClusterSurroundings): Promise<void> {
-  const { directory, account } = surroundings;
+async function createCluster(root: string, context: ClusterContext): Promise<void> {
+  const { directory, account } = context;
   await removeAbandonedStaging(directory.path);
   const staging = join(directory.path, `${STAGING_PREFIX}${process.pid}`);
   try {
@@ -60,8 +60,8 @@ async function createCluster(root: string, surroundings: ClusterSurroundings): P
       await chown(staging, account.uid, account.gid);
       await chown(join(staging, 'password'), account.uid, account.gid);
     }
-    await initializeData(staging, surroundings);
-    await createDatabase(staging, surroundings);
+    await initializeData(staging, context);
+    await createDatabase(staging, context);
     await rename(staging, root);
   } catch (error) {
     await rm(staging, { recursive: true, force: true });
@@ -87,8 +87,8 @@ function isAnotherAlive(pid: number): boolean {
   }
 }
 
-async function initializeData(staging: string, surroundings: ClusterSurroundings): Promise<void> {
-  await runInitially(surroundings.programs.initdb, staging, surroundings, '', [
+async function initializeData(staging: string, context: ClusterContext): Promise<void> {
+  await runInitially(context.programs.initdb, staging, context, '', [
     `--pgdata=${join(staging, 'data')}`,
     `--username=${LESSOR}`,
     `--pwfile=${join(staging, 'password')}`,
@@ -98,19 +98,19 @@ async function initializeData(staging: string, surroundings: ClusterSurroundings
     '--no-locale',
     '--locale-provider=builtin',
     '--builtin-locale=C.UTF-8',
-    ...(surroundings.directory.temporary ? ['--no-sync'] : []),
+    ...(context.directory.temporary ? ['--no-sync'] : []),
   ]);
 }
 
 /** In single-user mode: no server to wait for, no client needed. */
-async function createDatabase(staging: string, surroundings: ClusterSurroundings): Promise<void> {
-  await runInitially(surroundings.programs.postgres, staging, surroundings, `CREATE DATABASE ${LESSOR};\n`, [
+async function createDatabase(staging: string, context: ClusterContext): Promise<void> {
+  await runInitially(context.programs.postgres, staging, context, `CREATE DATABASE ${LESSOR};\n`, [
     '--single',
     '-D',
     join(staging, 'data'),
     '-c',
     'exit_on_error=true',
-    ...(surroundings.directory.temporary ? ['-c', 'fsync=off'] : []),
+    ...(context.directory.temporary ? ['-c', 'fsync=off'] : []),
     'postgres',
   ]);
 }
@@ -118,13 +118,13 @@ async function createDatabase(staging: string, surroundings: ClusterSurroundings
 async function runInitially(
   path: string,
   workingDirectory: string,
-  { account, signal }: ClusterSurroundings,
+  { account, signal }: ClusterContext,
   input: string,
   args: readonly string[],
 ): Promise<void> {
   const { end, output } = await runProgram({ path, args, account, workingDirectory }, input, signal);
   if (end === 0) return;
-  throw new EmbeddedPostgresError('initdb_failed', `${path} ended with ${end}. Its last words:\n${output.text}`);
+  throw new EmbeddedPostgresError('initdb_failed', `${path} ended with ${end}. Its output ended:\n${output.text}`);
 }
 
 async function readPassword(path: string): Promise<string> {

@@ -4,17 +4,17 @@
  * @module
  */
 import { resolve } from 'node:path';
-import { GuardianProcess } from './guardian-process.ts';
+import { SupervisorProcess } from './supervisor-process.ts';
 
 export { EmbeddedPostgresError } from './errors.ts';
 
-/** Where the embedded server says what it does; a pino logger is one. */
+/** Where the embedded server logs; a pino logger is one. */
 export interface EmbeddedPostgresLogger {
   info(message: string): void;
   warn(message: string): void;
 }
 
-/** Everything is optional: the default is a throwaway server on a free port. */
+/** Everything is optional: the default is a ephemeral server on a free port. */
 export interface EmbeddedPostgresOptions {
   /**
    * Where to keep the data, and its password, for the next start. Left out, they are temporary: removed when the
@@ -28,7 +28,7 @@ export interface EmbeddedPostgresOptions {
   readonly logger?: EmbeddedPostgresLogger;
 }
 
-/** A server that accepts connections until it is stopped, or its owner is gone. */
+/** A server that accepts connections until it is stopped, or its parent is gone. */
 export interface EmbeddedPostgres {
   /** `postgres://lessor:PASSWORD@127.0.0.1:PORT/lessor` */
   readonly url: string;
@@ -43,18 +43,18 @@ export interface EmbeddedPostgres {
  * Starts a PostgreSQL server that belongs to this process: it ends with it, even when it is killed. It does not keep
  * the process alive.
  *
- * @throws {@link EmbeddedPostgresError} when there is no server to be had; its `code` and message say why.
+ * @throws {@link EmbeddedPostgresError} when no server can be started; its `code` and message say why.
  */
 export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions = {}): Promise<EmbeddedPostgres> {
   const { dataDirectory, port, settings = {}, logger } = options;
-  const guardian = new GuardianProcess({
+  const supervisor = new SupervisorProcess({
     dataDirectory: dataDirectory === undefined ? null : resolve(dataDirectory),
     port: port ?? null,
     settings: Object.fromEntries(Object.entries(settings).map(([name, value]) => [name, String(value)])),
   });
-  const { url, directory } = await guardian.ready();
+  const { url, directory } = await supervisor.ready();
   logger?.info(`PostgreSQL listens on ${new URL(url).host}, with its data in ${directory}`);
-  guardian.ended.catch((error: Error) => logger?.warn(error.message));
+  supervisor.ended.catch((error: Error) => logger?.warn(error.message));
   let stopping: Promise<void> | undefined;
-  return { url, stop: () => (stopping ??= guardian.leave()) };
+  return { url, stop: () => (stopping ??= supervisor.stop()) };
 }

@@ -2,7 +2,7 @@ import type { Readable } from 'node:stream';
 
 const KEPT_CHARACTERS = 4_000;
 
-/** The last words of a program, kept to be quoted when it fails. */
+/** The end of a program's output, quoted when it fails. */
 export class OutputTail {
   #text = '';
 

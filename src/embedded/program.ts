@@ -35,7 +35,7 @@ export function startProgram({ path, args, account, workingDirectory }: Program)
   return { child, output, ended };
 }
 
-/** Runs a program that ends by itself, and ends it early with SIGTERM when `signal` is aborted. */
+/** Runs a program that ends on its own, and ends it early with SIGTERM when `signal` is aborted. */
 export async function runProgram(program: Program, input: string, signal: AbortSignal) {
   signal.throwIfAborted();
   const running = startProgram(program);

@@ -13,8 +13,8 @@ export interface ServerAccount {
 const UNPRIVILEGED_NAMES = ['postgres', '_postgres', 'nobody'];
 
 /**
- * Postgres refuses to run as root. So root hands the server to an unprivileged user that already exists;
- * anybody else runs it as themselves, which `undefined` stands for.
+ * Postgres does not run as root, so root runs the server as an unprivileged user that already exists; anybody else runs
+ * it as themselves, which is `undefined`.
  */
 export async function chooseServerAccount(): Promise<ServerAccount | undefined> {
   if (process.getuid?.() !== 0) return undefined;

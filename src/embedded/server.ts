@@ -1,9 +1,17 @@
 import { setTimeout as delay } from 'node:timers/promises';
+import getPort from 'get-port';
 import type { Cluster } from './cluster.ts';
 import { EmbeddedPostgresError, type EmbeddedPostgresErrorCode } from './errors.ts';
 import type { OutputTail } from './output-tail.ts';
 import { startProgram, type RunningProgram } from './program.ts';
 import type { ServerAccount } from './server-account.ts';
+
+/** Another process may take a free port between our look and the server's bind. */
+const PORT_ATTEMPTS = 5;
+
+/** A server whose parent has just gone, as on every restart under a file watcher, needs a moment to let go. */
+const PREDECESSOR_GRACE_MS = 5_000;
+const PREDECESSOR_POLL_MS = 100;
 
 /** A server that accepts connections. */
 export interface Server {
@@ -23,7 +31,7 @@ export interface ServerLaunch {
 }
 
 /** Long enough for a kept directory to recover from a crash. */
-const START_DEADLINE_MS = 60_000;
+const START_TIMEOUT_MS = 60_000;
 
 /** Fast shutdown, then immediate, then the last resort, each with the time it is given. */
 const STOP_STEPS = [
@@ -33,7 +41,7 @@ const STOP_STEPS = [
 ] as const;
 
 /** Starts Postgres on this port and waits until it accepts connections; on any failure nothing is left running. */
-export async function startServer(launch: ServerLaunch, port: number): Promise<Server> {
+async function startServer(launch: ServerLaunch, port: number): Promise<Server> {
   launch.signal.throwIfAborted();
   const { postgres, cluster, account, settings } = launch;
   const running = startProgram({
@@ -58,7 +66,7 @@ function fixedSettings(port: number): Record<string, string> {
     port: String(port),
     // No socket file: their directories come with permissions and length limits of their own.
     unix_socket_directories: '',
-    // The guardian reads the log to see that the server is ready, and quotes it on failure.
+    // The supervisor reads the log to see that the server is ready, and quotes it on failure.
     log_destination: 'stderr',
     logging_collector: 'off',
     log_min_messages: 'warning',
@@ -81,12 +89,12 @@ async function waitUntilReady({ child, output, ended }: RunningProgram, signal: 
     within.addEventListener('abort', () => child.stderr.off('data', look), { once: true });
   });
   try {
-    const outcome = await Promise.race([ready, ended, delay(START_DEADLINE_MS, 'late' as const, { signal: within })]);
+    const outcome = await Promise.race([ready, ended, delay(START_TIMEOUT_MS, 'late' as const, { signal: within })]);
     if (outcome === 'ready') return;
     if (outcome === 'late') {
       throw new EmbeddedPostgresError(
         'start_timeout',
-        `PostgreSQL was not ready in time. Its last words:\n${output.text}`,
+        `PostgreSQL was not ready in time. Its output ended:\n${output.text}`,
       );
     }
     throw startFailure(outcome, output);
@@ -97,7 +105,7 @@ async function waitUntilReady({ child, output, ended }: RunningProgram, signal: 
 
 function startFailure(end: number | NodeJS.Signals, output: OutputTail): EmbeddedPostgresError {
   const [code, advice] = diagnose(output);
-  return new EmbeddedPostgresError(code, `PostgreSQL ended with ${end} ${advice}. Its last words:\n${output.text}`);
+  return new EmbeddedPostgresError(code, `PostgreSQL ended with ${end} ${advice}. Its output ended:\n${output.text}`);
 }
 
 function diagnose(output: OutputTail): [EmbeddedPostgresErrorCode, string] {
@@ -117,18 +125,18 @@ async function stopServer(running: RunningProgram): Promise<void> {
   await endServer(running);
   const end = await running.ended;
   if (end === 0) return;
-  const message = `PostgreSQL ended with ${end} instead of shutting down. Its last words:\n${running.output.text}`;
+  const message = `PostgreSQL ended with ${end} instead of shutting down. Its output ended:\n${running.output.text}`;
   throw new EmbeddedPostgresError('server_failed', message);
 }
 
 async function endServer({ child, output, ended }: RunningProgram): Promise<void> {
-  for (const [signal, patience] of STOP_STEPS) {
+  for (const [signal, timeoutMs] of STOP_STEPS) {
     child.kill(signal);
-    if (await endsWithin(ended, patience)) return;
+    if (await endsWithin(ended, timeoutMs)) return;
   }
   throw new EmbeddedPostgresError(
     'server_failed',
-    `PostgreSQL (pid ${child.pid}) does not end. Its last words:\n${output.text}`,
+    `PostgreSQL (pid ${child.pid}) does not end. Its output ended:\n${output.text}`,
   );
 }
 
@@ -140,4 +148,32 @@ async function endsWithin(ended: Promise<unknown>, milliseconds: number): Promis
   } finally {
     settled.abort();
   }
+}
+
+/** Starts the server on the wanted port, or on one that is free. */
+export async function launchServer(launch: ServerLaunch, wantedPort: number | null): Promise<Server> {
+  if (wantedPort !== null) return startAfterPredecessor(launch, wantedPort);
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      return await startAfterPredecessor(launch, await getPort({ host: '127.0.0.1' }));
+    } catch (error) {
+      if (!isFailure(error, 'port_in_use') || attempt === PORT_ATTEMPTS) throw error;
+    }
+  }
+}
+
+async function startAfterPredecessor(launch: ServerLaunch, port: number): Promise<Server> {
+  const graceEnd = Date.now() + PREDECESSOR_GRACE_MS;
+  for (;;) {
+    try {
+      return await startServer(launch, port);
+    } catch (error) {
+      if (!isFailure(error, 'data_directory_in_use') || Date.now() > graceEnd) throw error;
+    }
+    await delay(PREDECESSOR_POLL_MS, undefined, { signal: launch.signal });
+  }
+}
+
+function isFailure(error: unknown, code: EmbeddedPostgresError['code']): boolean {
+  return error instanceof EmbeddedPostgresError && error.code === code;
 }

@@ -7,7 +7,7 @@ import { findTraces, query, setting, start } from './server-fixture.ts';
 
 vi.setConfig({ testTimeout: 60_000 });
 
-describe('a throwaway server', () => {
+describe('a ephemeral server', () => {
   test('serves queries in a database of its own, on 127.0.0.1 only', async () => {
     const { url } = await start();
     expect(url).toMatch(/^postgres:\/\/lessor:[\w-]{32}@127\.0\.0\.1:\d+\/lessor$/);
@@ -55,7 +55,7 @@ describe('a throwaway server', () => {
     expect(existsSync(traces.directory)).toBe(false);
   });
 
-  test('refuses a port that is taken, with the reason', async () => {
+  test('rejects a port that is taken, with the reason', async () => {
     const squatter = createServer().listen(0, '127.0.0.1');
     await once(squatter, 'listening');
     onTestFinished(() => void squatter.close());

@@ -36,14 +36,14 @@ export async function makeDirectory(): Promise<string> {
   return directory;
 }
 
-/** What a running server consists of: its directory, its main process and its guardian. */
+/** What a running server consists of: its directory, its main process and its supervisor. */
 export async function findTraces(url: string) {
   const data = String(await setting(url, 'data_directory'));
   const directory = dirname(dirname(data));
   const postmaster = Number((await readFile(join(data, 'postmaster.pid'), 'utf8')).split('\n')[0]);
-  const guardian = runningProcesses().find((running) => running.pid === postmaster)?.parent ?? Number.NaN;
+  const supervisor = runningProcesses().find((running) => running.pid === postmaster)?.parent ?? Number.NaN;
   const remaining = () => [
-    ...[postmaster, guardian].filter(isAlive),
+    ...[postmaster, supervisor].filter(isAlive),
     ...(existsSync(directory) ? [directory] : []),
     ...processesNaming(directory),
   ];
@@ -63,7 +63,7 @@ export function processesNaming(directory: string): string[] {
   return processes.filter((args) => args.includes(directory));
 }
 
-/** The directories of throwaway servers. */
+/** The directories of ephemeral servers. */
 export async function serverDirectories(parent: string): Promise<string[]> {
   return (await readdir(parent)).filter((name) => name.startsWith('lessor-postgres-'));
 }

@@ -66,53 +66,53 @@ describe('a kept data directory', () => {
   });
 });
 
-describe('an owner that goes without stopping its server', () => {
+describe('an parent that goes without stopping its server', () => {
   test.for(['SIGKILL', 'SIGINT', 'SIGTERM'] as const)('leaves nothing behind after %s', async (signal) => {
-    const { owner, url } = await startOwner();
+    const { parent, url } = await startOwner();
     const traces = await findTraces(url);
-    signalGroup(owner, signal);
+    signalGroup(parent, signal);
     await vi.waitFor(() => expect(traces.remaining()).toEqual([]), { timeout: 10_000, interval: 50 });
   });
 
   test('leaves nothing behind when it is killed while the server is being made', async () => {
     const temporaryRoot = await makeDirectory();
-    const owner = spawnOwner('lasting', { TMPDIR: temporaryRoot });
+    const parent = spawnOwner('lasting', { TMPDIR: temporaryRoot });
     await vi.waitFor(async () => expect(await serverDirectories(temporaryRoot)).toHaveLength(1), 10_000);
-    signalGroup(owner, 'SIGKILL');
+    signalGroup(parent, 'SIGKILL');
     await vi.waitFor(async () => expect(await serverDirectories(temporaryRoot)).toEqual([]), 10_000);
     expect(processesNaming(temporaryRoot)).toEqual([]);
   });
 
   test('is not kept alive by its server', async () => {
     const temporaryRoot = await makeDirectory();
-    const owner = spawnOwner('idle', { TMPDIR: temporaryRoot });
-    await once(owner, 'exit');
-    expect(owner.exitCode).toBe(0);
+    const parent = spawnOwner('idle', { TMPDIR: temporaryRoot });
+    await once(parent, 'exit');
+    expect(parent.exitCode).toBe(0);
     await vi.waitFor(async () => expect(await serverDirectories(temporaryRoot)).toEqual([]), 10_000);
     expect(processesNaming(temporaryRoot)).toEqual([]);
   });
 });
 
 function spawnOwner(kind: 'lasting' | 'idle' = 'lasting', environment: NodeJS.ProcessEnv = {}): ChildProcess {
-  const script = fileURLToPath(new URL('../embedded/owner.ts', import.meta.url));
-  const owner = spawn(process.execPath, ['--import', 'tsx', script, kind], {
+  const script = fileURLToPath(new URL('../embedded/parent.ts', import.meta.url));
+  const parent = spawn(process.execPath, ['--import', 'tsx', script, kind], {
     stdio: ['ignore', 'pipe', 'inherit'],
     detached: true,
     env: { ...process.env, ...environment },
   });
-  onTestFinished(() => void owner.kill('SIGKILL'));
-  return owner;
+  onTestFinished(() => void parent.kill('SIGKILL'));
+  return parent;
 }
 
 /** Signals the whole process group, as a terminal does on Ctrl-C. */
 function signalGroup({ pid }: ChildProcess, signal: NodeJS.Signals): void {
-  if (pid === undefined) throw new Error('the owner has not started');
+  if (pid === undefined) throw new Error('the parent has not started');
   process.kill(-pid, signal);
 }
 
 async function startOwner() {
-  const owner = spawnOwner();
-  if (!owner.stdout) throw new Error('the owner has no output');
-  const [url] = await once(createInterface({ input: owner.stdout }), 'line');
-  return { owner, url: String(url) };
+  const parent = spawnOwner();
+  if (!parent.stdout) throw new Error('the parent has no output');
+  const [url] = await once(createInterface({ input: parent.stdout }), 'line');
+  return { parent, url: String(url) };
 }

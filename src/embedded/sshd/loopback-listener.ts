@@ -36,7 +36,7 @@ export class LoopbackListener {
     this.#serve = serve;
   }
 
-  /** The port that the first start found; the same for all later ones. */
+  /** Chosen when it first listens; the same for all later starts. */
   get port(): number {
     return this.#port;
   }

@@ -2,9 +2,9 @@ import { chmod, lstat, mkdir, mkdtemp, readFile, readdir, readlink, rm, symlink,
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
-import { findMissingLinks, makeLinks } from '../../src/embedded/library-links.ts';
+import { findMissingLinks, makeLinks } from '../../src/embedded/relocated-copy.ts';
 import { isReachable } from '../../src/embedded/programs.ts';
-import { relocatePackage } from '../../src/embedded/relocation.ts';
+import { relocatePackage } from '../../src/embedded/relocated-copy.ts';
 import { findObstacle, pickUnprivilegedAccount } from '../../src/embedded/server-account.ts';
 
 const STRANGER = { name: 'stranger', uid: 54_321, gid: 54_321 };
@@ -22,7 +22,7 @@ test('a closed directory on the way is the obstacle, for those it is closed to',
   expect(await isReachable(root, STRANGER)).toBe(false);
   expect(await isReachable(root, undefined)).toBe(true);
   const { uid, gid } = await lstat(closed);
-  expect(await findObstacle(closed, { name: 'owner', uid, gid })).toBeUndefined();
+  expect(await findObstacle(closed, { name: 'parent', uid, gid })).toBeUndefined();
   await chmod(closed, 0o755);
   expect(await isReachable(root, STRANGER)).toBe(true);
 });
@@ -54,7 +54,7 @@ test('racing processes end up with one copy, and nothing else', async () => {
   expect(await readdir(cacheParent)).toHaveLength(1);
 });
 
-test('a copy that lost a file to a cleaner is made anew', async () => {
+test('a copy that lost a file to a cleaner is made again', async () => {
   const { root, cacheParent } = await makePackage();
   const copy = await relocate(root, cacheParent);
   await rm(join(copy, 'native/bin/initdb'));

@@ -1,18 +1,26 @@
-import { chmod, cp, lstat, mkdtemp, readdir, rename, rm } from 'node:fs/promises';
-import { join, relative } from 'node:path';
+import { chmod, cp, lstat, mkdtemp, readFile, readdir, rename, rm, symlink } from 'node:fs/promises';
+import { dirname, join, relative } from 'node:path';
+import { z } from 'zod';
 import { hasCode } from '../lib/errors.ts';
 import { EmbeddedPostgresError } from './errors.ts';
-import { findMissingLinks, makeLinks } from './library-links.ts';
-import type { PlatformPackage } from './platform-package.ts';
+
+/** The npm package with PostgreSQL's programs for this machine. */
+export interface PlatformPackage {
+  /** For example `linux-x64`. */
+  readonly platform: string;
+  readonly version: string;
+  /** The real path of the folder that holds `native/`. */
+  readonly root: string;
+}
 
 /**
  * Copies the package's native folder to where everybody can run it, once per version, and returns the copy's root.
  * The copy appears by one rename, so that processes racing for it are safe.
  */
 export async function relocatePackage(source: PlatformPackage, cacheParent: string): Promise<string> {
-  // One per user: nobody trusts (or can replace) what another user has put there.
-  const owner = process.getuid?.() ?? 'user';
-  const cache = join(cacheParent, `lessor-programs-${source.platform}-${source.version}-${owner}`);
+  // One per user: nobody trusts, or can replace, a copy of another user.
+  const user = process.getuid?.() ?? 'user';
+  const cache = join(cacheParent, `lessor-programs-${source.platform}-${source.version}-${user}`);
   if (await isTrustedCopy(cache)) {
     if (await isComplete(source.root, cache)) return cache;
     await discard(cache);
@@ -21,7 +29,7 @@ export async function relocatePackage(source: PlatformPackage, cacheParent: stri
   return cache;
 }
 
-/** Refuses whatever another user could have put, or could still change, at that well-known name. */
+/** Rejects whatever another user could have put, or could still change, at that well-known name. */
 async function isTrustedCopy(cache: string): Promise<boolean> {
   const stats = await lstat(cache).catch((error: unknown) => {
     if (hasCode(error, 'ENOENT')) return undefined;
@@ -92,4 +100,55 @@ function listEntries(folder: string) {
 
 function pathOf(entry: { parentPath: string; name: string }): string {
   return join(entry.parentPath, entry.name);
+}
+
+/** A symbolic link, `target` pointing to `source`; both relative to the root of the platform package. */
+export interface LibraryLink {
+  readonly source: string;
+  readonly target: string;
+}
+
+const libraryLinksSchema = z.array(z.object({ source: z.string(), target: z.string() }));
+
+/**
+ * npm packages cannot hold symbolic links, so the platform package's postinstall makes those of its shared libraries.
+ * Where install scripts are blocked they are missing, and initdb ends with 127.
+ */
+export async function findMissingLinks(packageRoot: string): Promise<LibraryLink[]> {
+  const missing: LibraryLink[] = [];
+  for (const link of await readLinks(packageRoot)) {
+    if (!(await exists(join(packageRoot, link.target)))) missing.push(link);
+  }
+  return missing;
+}
+
+export async function makeLinks(packageRoot: string, links: readonly LibraryLink[]): Promise<void> {
+  for (const { source, target } of links) {
+    try {
+      await symlink(relative(dirname(target), source), join(packageRoot, target));
+    } catch (error) {
+      // Another process that starts a server was quicker.
+      if (!hasCode(error, 'EEXIST')) throw error;
+    }
+  }
+}
+
+async function readLinks(packageRoot: string): Promise<LibraryLink[]> {
+  try {
+    return libraryLinksSchema.parse(JSON.parse(await readFile(join(packageRoot, 'native/pg-symlinks.json'), 'utf8')));
+  } catch (error) {
+    // Packages of platforms without such links have no list.
+    if (hasCode(error, 'ENOENT')) return [];
+    throw error;
+  }
+}
+
+async function exists(path: string): Promise<boolean> {
+  try {
+    await lstat(path);
+    return true;
+  } catch (error) {
+    if (hasCode(error, 'ENOENT')) return false;
+    throw error;
+  }
 }

@@ -1,14 +1,14 @@
 /**
- * The process between an owner and its PostgreSQL. It runs the server for as long as its standard input is open,
- * which the kernel closes whatever happens to the owner, and tidies up afterwards.
+ * The process between a parent and its PostgreSQL. It runs the server for as long as its standard input is open,
+ * which the kernel closes whatever happens to the parent, and cleans up afterwards.
  *
  * @module
  */
 import { openCluster, LESSOR } from './cluster.ts';
 import { EmbeddedPostgresError } from './errors.ts';
-import { launchServer } from './launch.ts';
 import { findPrograms } from './programs.ts';
-import { guardianRequestSchema, type GuardianReport, type GuardianRequest } from './protocol.ts';
+import { supervisorRequestSchema, type SupervisorReport, type SupervisorRequest } from './supervisor-process.ts';
+import { launchServer } from './server.ts';
 import type { Server } from './server.ts';
 import { chooseServerAccount } from './server-account.ts';
 import { openServerDirectory, type ServerDirectory } from './server-directory.ts';
@@ -18,51 +18,51 @@ import { openServerDirectory, type ServerDirectory } from './server-directory.ts
  * machine, and not waiting for the disk makes every commit of a test suite faster. A kept directory has Postgres's
  * own, durable, defaults.
  */
-const THROWAWAY_SETTINGS = { fsync: 'off', synchronous_commit: 'off', full_page_writes: 'off' };
+const EPHEMERAL_SETTINGS = { fsync: 'off', synchronous_commit: 'off', full_page_writes: 'off' };
 
-function watchOwner(): AbortSignal {
-  const ownerGone = new AbortController();
-  const leave = () => ownerGone.abort();
+function watchParent(): AbortSignal {
+  const parentGone = new AbortController();
+  const leave = () => parentGone.abort();
   process.stdin.on('end', leave).on('error', leave).resume();
-  // Writing fails when the owner is gone.
+  // Writing fails when the parent is gone.
   process.stdout.on('error', leave);
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, leave);
-  return ownerGone.signal;
+  return parentGone.signal;
 }
 
-async function guard(request: GuardianRequest, ownerGone: AbortSignal): Promise<void> {
+async function supervise(request: SupervisorRequest, parentGone: AbortSignal): Promise<void> {
   const account = await chooseServerAccount();
   const programs = await findPrograms(account);
   const directory = await openServerDirectory(request.dataDirectory, account);
   try {
-    const cluster = await openCluster({ directory, programs, account, signal: ownerGone });
+    const cluster = await openCluster({ directory, programs, account, signal: parentGone });
     const settings = chooseSettings(directory, request);
-    const launch = { postgres: programs.postgres, cluster, account, settings, signal: ownerGone };
+    const launch = { postgres: programs.postgres, cluster, account, settings, signal: parentGone };
     const server = await launchServer(launch, request.port);
     const url = `postgres://${LESSOR}:${cluster.password}@127.0.0.1:${server.port}/${LESSOR}`;
     report({ kind: 'ready', url, directory: directory.path });
-    await runUntilOwnerGone(server, ownerGone);
+    await runUntilParentGone(server, parentGone);
   } finally {
     await directory.release();
   }
 }
 
-function chooseSettings(directory: ServerDirectory, request: GuardianRequest): Record<string, string> {
-  return directory.temporary ? { ...THROWAWAY_SETTINGS, ...request.settings } : request.settings;
+function chooseSettings(directory: ServerDirectory, request: SupervisorRequest): Record<string, string> {
+  return directory.temporary ? { ...EPHEMERAL_SETTINGS, ...request.settings } : request.settings;
 }
 
-async function runUntilOwnerGone(server: Server, ownerGone: AbortSignal): Promise<void> {
+async function runUntilParentGone(server: Server, parentGone: AbortSignal): Promise<void> {
   const left = new Promise<'left'>((resolve) => {
-    if (ownerGone.aborted) resolve('left');
-    ownerGone.addEventListener('abort', () => resolve('left'), { once: true });
+    if (parentGone.aborted) resolve('left');
+    parentGone.addEventListener('abort', () => resolve('left'), { once: true });
   });
   const outcome = await Promise.race([left, server.ended]);
   if (outcome === 'left') return server.stop();
-  const message = `PostgreSQL ended with ${outcome} on its own. Its last words:\n${server.output.text}`;
+  const message = `PostgreSQL ended with ${outcome} on its own. Its output ended:\n${server.output.text}`;
   throw new EmbeddedPostgresError('server_failed', message);
 }
 
-function report(message: GuardianReport): void {
+function report(message: SupervisorReport): void {
   process.stdout.write(`${JSON.stringify(message)}\n`);
 }
 
@@ -72,13 +72,13 @@ function reportFailure(error: unknown): void {
   process.exitCode = 1;
 }
 
-const ownerGone = watchOwner();
+const parentGone = watchParent();
 try {
-  await guard(guardianRequestSchema.parse(JSON.parse(process.argv[2] ?? 'null')), ownerGone);
+  await supervise(supervisorRequestSchema.parse(JSON.parse(process.argv[2] ?? 'null')), parentGone);
 } catch (error) {
-  // A start that was given up because the owner left has nobody to report to, and has not failed.
-  const givenUp = ownerGone.aborted && error instanceof Error && error.name === 'AbortError';
-  if (!givenUp) reportFailure(error);
+  // A start that was aborted because the parent is gone has nobody to report to, and has not failed.
+  const wasAborted = parentGone.aborted && error instanceof Error && error.name === 'AbortError';
+  if (!wasAborted) reportFailure(error);
 } finally {
   process.stdin.destroy();
 }
