@@ -2,19 +2,19 @@ import { once } from 'node:events';
 import { createServer, connect } from 'node:net';
 import type { AddressInfo, Server, Socket } from 'node:net';
 
-/** What a proxy does to the connections that go through it. */
+/** What a proxy does to its connections. */
 type Condition =
   | { kind: 'healthy' }
-  /** Every chunk arrives so much later, or those only that go to the server. */
+  /** Every chunk is delayed, or only those to the server. */
   | { kind: 'slow'; delayMs: number; way: 'both' | 'to the server' }
-  /** Connections are cut, and new ones as soon as they are made. */
+  /** Connections are closed, and new ones as soon as they are opened. */
   | { kind: 'cut' }
-  /** Nothing arrives for now; once it is over, all of it does. */
+  /** Nothing is delivered until the proxy is healed; then all of it is. */
   | { kind: 'held' }
-  /** Connections are accepted, and nothing ever arrives: those that were in use meanwhile stay silent for good. */
+  /** Connections are accepted, and nothing is delivered. Connections from before and during it stay silent permanently. */
   | { kind: 'silent' };
 
-/** A TCP proxy on this machine, in front of one server. */
+/** A local TCP proxy in front of one server. */
 export class TcpProxy {
   readonly #server: Server;
   readonly #target: { host: string; port: number };
@@ -26,7 +26,7 @@ export class TcpProxy {
     this.#server = createServer((client) => this.#accept(client));
   }
 
-  /** Starts one in front of the server that a URL names. */
+  /** Starts a proxy in front of the server of a URL. */
   static async inFrontOf(targetUrl: string): Promise<TcpProxy> {
     const proxy = new TcpProxy(new URL(targetUrl));
     proxy.#server.listen(0, '127.0.0.1');
@@ -42,7 +42,7 @@ export class TcpProxy {
     return url.href;
   }
 
-  /** How many connections go through it. */
+  /** The number of open connections. */
   get connections(): number {
     return this.#links.size;
   }
@@ -67,7 +67,7 @@ export class TcpProxy {
     this.#become({ kind: 'healthy' });
   }
 
-  /** Also cuts what is still connected. */
+  /** Closes the proxy and its connections. */
   async close(): Promise<void> {
     this.#server.close();
     for (const link of this.#links) link.cut();
@@ -96,7 +96,7 @@ class Link {
   constructor(client: Socket, server: Socket) {
     this.#client = client;
     this.#server = server;
-    // What is passed on is passed on at once, as on the connection that the proxy is in: its own would wait for company.
+    // Chunks are forwarded without Nagle's delay, as on a direct connection.
     for (const socket of [client, server]) socket.setNoDelay(true);
     this.#forward(client, server, true);
     this.#forward(server, client, false);
@@ -128,7 +128,7 @@ class Link {
   }
 
   #forward(from: Socket, to: Socket, toServer: boolean): void {
-    // An error closes the socket, which is what the other end is told of.
+    // An error closes the socket, and the close is forwarded.
     from.on('error', () => undefined);
     from.on('data', (chunk) => {
       const condition = this.#condition;
@@ -137,7 +137,7 @@ class Link {
         setTimeout(() => to.write(chunk), condition.delayMs);
       } else to.write(chunk);
     });
-    // Who falls silent does not say good-bye either: the other end goes on believing in the connection.
+    // A silent connection does not forward a close: the other end considers it open.
     from.on('close', () => {
       if (this.#condition.kind !== 'silent') to.destroySoon();
     });

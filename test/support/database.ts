@@ -15,14 +15,14 @@ import {
 } from '../../testing/stores/databases.ts';
 import { until } from '../../testing/until.ts';
 
-/** A migrated database of a test file's own. It is there once the `beforeAll` hooks run. */
+/** A migrated database of a test file. Available once the `beforeAll` hooks run. */
 export interface TestDatabase {
   readonly url: string;
   /** As services use it. */
   readonly db: DbPool;
   /** As workers use it. */
   readonly pool: WorkerPool;
-  /** For looking and for preparing. Not the client of `db`: drizzle changes the date parsers of the one it gets. */
+  /** To prepare and to read rows. Not the client of `db`: drizzle changes the date parsers of the client it gets. */
   readonly sql: postgres.Sql;
 }
 
@@ -30,20 +30,20 @@ export interface TestDatabase {
 export interface UseDatabaseOptions {
   /** Of `db`; default 10. */
   maximumConnections?: number;
-  /** Fails the file when the invariants do not hold in what it leaves behind. Default false. */
+  /** Fails the file when an invariant does not hold at its end. Default false. */
   audited?: boolean;
 }
 
-/** postgres.js waits all of it when a connection of the pool was ever lost. */
+/** postgres.js waits this long whenever a connection of the pool was lost. */
 const CLOSE_SECONDS = 1;
 
-/** How long a server process may take to notice that its client is gone. */
+/** A server process may take this long to notice that its client has disconnected. */
 const LEAK_GRACE_MS = 5_000;
 
 /**
- * Gives the file, or the `describe` it is called in, a database of its own, cloned from the migrated template and
- * dropped at the end. Fails the file when a connection to it was left open. After a failed test the database is kept,
- * where its server outlives the run, and its name printed.
+ * Gives the file, or the enclosing `describe`, a database of its own, cloned from the migrated template and dropped at the
+ * end. Fails the file when a connection to it was left open. After a failed test the database is kept, where its server
+ * outlives the run, and its name is printed.
  */
 export function useDatabase({ maximumConnections, audited = false }: UseDatabaseOptions = {}): TestDatabase {
   const { postgres: server } = inject('stores');
@@ -79,7 +79,7 @@ export function useDatabase({ maximumConnections, audited = false }: UseDatabase
         opened.sql.end({ timeout: CLOSE_SECONDS }),
       ]);
       await assertNoConnectionLeft(server.url, name);
-      expect(violations, 'every invariant holds in what the tests left behind').toEqual([]);
+      expect(violations, 'every invariant holds at the end of the file').toEqual([]);
     } finally {
       if (hasFailed && server.lasting) process.stderr.write(`a test failed; its database is kept: ${name}\n`);
       else await dropDatabase(server.url, name);
@@ -87,7 +87,7 @@ export function useDatabase({ maximumConnections, audited = false }: UseDatabase
   });
 
   const use = () => {
-    if (opened === undefined) throw new Error('the database is there only within hooks and tests');
+    if (opened === undefined) throw new Error('the database is available only within hooks and tests');
     return opened;
   };
   return {

@@ -4,7 +4,7 @@ import { z } from 'zod';
 import { EnvironmentFailedError } from '../../src/contracts/index.ts';
 import type { ControlDriver } from '../../src/environments/drivers/driver.ts';
 
-/** Sandboxes that are directories of one machine, under the root that an environment names. */
+/** Sandboxes are directories of one machine, under the root in the environment's config. */
 export const directoryConfigSchema = z.strictObject({ root: z.string().startsWith('/') });
 type DirectoryConfig = z.output<typeof directoryConfigSchema>;
 
@@ -14,36 +14,39 @@ export const directoryDriver: ControlDriver<DirectoryConfig> = {
   configSchema: directoryConfigSchema,
 
   async probe({ config: { root } }) {
-    const begun = performance.now();
+    const startedAt = performance.now();
     try {
       await access(root, constants.W_OK);
       const check = { name: 'root', ok: true, detail: `${root} can be written to` };
-      return { checks: [check], latencyMs: performance.now() - begun };
+      return { checks: [check], latencyMs: performance.now() - startedAt };
     } catch {
-      const detail = `${root} cannot be written to; make it, and give it to the user that workers run as`;
+      const detail = `${root} cannot be written to; create it, and give it to the user that workers run as`;
       return { checks: [{ name: 'root', ok: false, detail }], latencyMs: null };
     }
   },
 
-  // What an earlier lease left is taken over; making it again after a crash is harmless.
+  // The directory of an earlier lease is adopted; creating it again after a crash is harmless.
   async acquire({ environment: { config }, leaseId, providerLeaseId }) {
-    const place = placeIn(config, providerLeaseId ?? leaseId);
+    const directory = directoryIn(config, providerLeaseId ?? leaseId);
     try {
-      await mkdir(place, { recursive: true });
+      await mkdir(directory, { recursive: true });
     } catch (cause) {
-      throw new EnvironmentFailedError('environment_unreachable', `${place} cannot be made`, { cause });
+      throw new EnvironmentFailedError('environment_unreachable', `${directory} cannot be created`, { cause });
     }
-    return { providerLeaseId: place };
+    return { providerLeaseId: directory };
   },
 
-  // Without its own id the lease ended before its acquisition was recorded: something may be there all the same.
+  // Without a provider lease id the lease ended before its acquisition was recorded: the directory may exist all the same.
   async release({ environment: { config }, leaseId, providerLeaseId }) {
-    await rm(placeIn(config, providerLeaseId ?? leaseId), { recursive: true, force: true });
+    await rm(directoryIn(config, providerLeaseId ?? leaseId), { recursive: true, force: true });
   },
 };
 
-function placeIn({ root }: DirectoryConfig, name: string): string {
-  const place = resolve(root, name);
-  if (dirname(place) === resolve(root)) return place;
-  throw new EnvironmentFailedError('workspace_unusable', `${place} is not of ${root}; was that changed? Remove it`);
+function directoryIn({ root }: DirectoryConfig, name: string): string {
+  const directory = resolve(root, name);
+  if (dirname(directory) === resolve(root)) return directory;
+  throw new EnvironmentFailedError(
+    'workspace_unusable',
+    `${directory} is not in ${root}; if the root was changed, remove it`,
+  );
 }

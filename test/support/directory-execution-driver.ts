@@ -1,7 +1,7 @@
 import { createLocalExecutionDriver } from '../../src/execution/local-driver.ts';
 import type { ExecutionDriver } from '../../src/execution/driver.ts';
 
-/** Executes in the directory that a lease has: on this machine already, so nothing is brought there or back. */
+/** Executes in the directory of the lease. It is on this machine, so nothing is uploaded or downloaded. */
 export const directoryExecutionDriver: ExecutionDriver = {
   name: 'sandbox',
   open(lease, { signal }) {

@@ -29,7 +29,7 @@ export function runStarted(overrides: Partial<RunStarted> = {}): RunStarted {
 
 type OfRun<Payload> = Pick<RunStarted, 'companyId' | 'runId'> & Partial<Payload>;
 
-/** The `run-finished` payload of a run, `succeeded` unless told otherwise. */
+/** The `run-finished` payload of a run, `succeeded` by default. */
 export function runFinished({ companyId, runId }: OfRun<object>, overrides: Partial<RunFinished> = {}): RunFinished {
   return { version: 1, companyId, runId, status: 'succeeded', finishedAt: new Date().toISOString(), ...overrides };
 }
@@ -48,7 +48,7 @@ export async function insertCompany(
   return id;
 }
 
-/** The config of an environment on a host that nobody connects to. */
+/** The config of an environment on a host that is never connected to. */
 export const SSH_CONFIG = {
   host: 'host.example',
   port: 22,
@@ -59,7 +59,7 @@ export const SSH_CONFIG = {
   workspaceMode: 'staged',
 } as const;
 
-/** What an environment's row can be given. */
+/** The values of an environment's row. */
 export interface EnvironmentRow {
   companyId: string;
   driver?: EnvironmentDriver;
@@ -68,7 +68,7 @@ export interface EnvironmentRow {
   config?: Record<string, unknown>;
 }
 
-/** Writes an environment's row, of the driver `local` unless told otherwise, and returns its id. */
+/** Writes an environment's row, of the driver `local` by default, and returns its id. */
 export async function insertEnvironment(
   sql: Sql,
   { companyId, driver = 'local', name = 'Local', status = 'active', config = {} }: EnvironmentRow,
@@ -79,14 +79,14 @@ export async function insertEnvironment(
   return row.id;
 }
 
-/** What a run's row can be given. */
+/** The values of a run's row. */
 export interface RunRow {
   companyId: string;
   id?: string;
   status?: RunStatus;
 }
 
-/** Writes a run's row, running unless told otherwise, and returns its id. A terminal one is finished now. */
+/** Writes a run's row, running by default, and returns its id. A terminal one is finished now. */
 export async function insertRun(
   sql: Sql,
   { companyId, id = randomUUID(), status = 'running' }: RunRow,
@@ -97,7 +97,7 @@ export async function insertRun(
   return id;
 }
 
-/** What a lease's row can be given. */
+/** The values of a lease's row. */
 export interface LeaseRow {
   companyId: string;
   environmentId: string;
@@ -112,7 +112,7 @@ export interface LeaseRow {
 }
 
 /**
- * Writes a lease's row, active for five minutes unless told otherwise, and the event that tells it was acquired.
+ * Writes a lease's row, active for five minutes by default, and the event of its acquisition.
  * Returns its id.
  */
 export async function insertLease(sql: Sql, lease: LeaseRow): Promise<string> {
@@ -133,7 +133,7 @@ export async function insertLease(sql: Sql, lease: LeaseRow): Promise<string> {
         300, now() + interval '300 s', coalesce(${lease.fencingToken ?? null}::bigint, nextval('lessor.fencing_tokens')),
         ${cleanupStatus}, ${failureReason}, case when ${status} in ('released', 'expired', 'failed') then now() end)
       returning *
-    ), told as (
+    ), event as (
       insert into lessor.activity_log (company_id, actor_id, action, entity_type, entity_id, run_id)
       select company_id, 'test', 'environment.lease_acquired', 'environment_lease', id, heartbeat_run_id from lease
     )
@@ -141,7 +141,7 @@ export async function insertLease(sql: Sql, lease: LeaseRow): Promise<string> {
   return row.id;
 }
 
-/** Lets a lease's time run out without waiting for it. */
+/** Moves the expiry of a lease into the past. */
 export async function backdateExpiry(sql: Sql, leaseId: string, secondsAgo = 1): Promise<void> {
   await sql`
     update lessor.environment_leases set expires_at = now() - make_interval(secs => ${secondsAgo})

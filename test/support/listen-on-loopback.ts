@@ -3,8 +3,8 @@ import type { AddressInfo, Server } from 'node:net';
 import { onTestFinished } from 'vitest';
 
 /**
- * Lets a server of the test listen on a free port of loopback, which it returns, and closes it at the end.
- * @param endConnections what it is to be rid of before it can close
+ * Lets a server of the test listen on a free loopback port, and closes it after the test. Returns the port.
+ * @param endConnections ends open connections, which would keep the server from closing
  */
 export async function listenOnLoopback(
   server: Pick<Server, 'listen' | 'close' | 'address' | 'once'> & NodeJS.EventEmitter,

@@ -3,7 +3,7 @@ import { onTestFinished } from 'vitest';
 import type { TestDatabase } from './database.ts';
 import { until } from '../../testing/until.ts';
 
-/** Resolves once so many connections of the code under test wait for a lock. */
+/** Resolves once a number of connections of the code under test wait for a lock. */
 export async function untilWaitingForLocks({ sql }: TestDatabase, connections: number): Promise<void> {
   const waiting = async () => {
     const blocked = await sql`
@@ -15,7 +15,7 @@ export async function untilWaitingForLocks({ sql }: TestDatabase, connections: n
 }
 
 /**
- * Makes attempts wait, in the order given, for the lock of a company, which is given up once all of them do.
+ * Makes attempts wait for the lock of a company, in the given order, and releases the lock once all of them wait.
  * @param beforeUnlock runs while they wait
  */
 export async function behindLockOfCompany<T>(
@@ -36,7 +36,7 @@ export async function behindLockOfCompany<T>(
   return Promise.all(waiting);
 }
 
-/** Holds what a statement locks until the returned function is called, or the test ends. */
+/** Holds the locks of a statement until the returned function is called, or the test ends. */
 export async function holdLock(
   sql: Sql,
   lock: (connection: ReservedSql) => Promise<unknown>,

@@ -6,8 +6,8 @@ import { until } from '../../testing/until.ts';
 
 const prefixes: string[] = [];
 
-describeOnEachBackend('the queues of a suite', (backend) => {
-  test('are its own, and hold what is put into them', async () => {
+describeOnEachBackend('queues of a test suite', (backend) => {
+  test('are isolated, and hold the jobs that are added', async () => {
     const errors: Error[] = [];
     const queues = openQueues(backend.queueUrl, {
       role: 'consumer',
@@ -25,13 +25,13 @@ describeOnEachBackend('the queues of a suite', (backend) => {
     expect(errors).toEqual([]);
   });
 
-  test('stand beside a database of its own', async () => {
+  test('come with a database of the suite', async () => {
     expect(await backend.database.sql`select from lessor.companies`).toHaveLength(0);
     prefixes.push(`${backend.queueUrl} ${backend.prefix}`);
   });
 });
 
-test('the keys of a suite on Redis are removed after it', async () => {
+test('the Redis keys of a test suite are removed after it', async () => {
   for (const [url, prefix] of prefixes.map((line) => line.split(' '))) {
     if (!url?.startsWith('redis')) continue;
     const redis = new Redis(url);

@@ -8,15 +8,14 @@ import type { TestDatabase, UseDatabaseOptions } from './database.ts';
 export interface Backend {
   readonly kind: 'redis' | 'postgres';
   readonly queueUrl: string;
-  /** The BullMQ prefix of the suite's own. The Postgres backend ignores it: its queues are in the suite's database. */
+  /** The suite's own BullMQ prefix. The Postgres backend ignores it: its queues are in the suite's database. */
   readonly prefix: string;
-  /** The suite's database, of each backend its own. On `postgres` the queues are in it too. */
+  /** The suite's database, one per backend. On `postgres` it also holds the queues. */
   readonly database: TestDatabase;
 }
 
 /**
- * Runs a suite on both queue backends: every behaviour holds on both. Where there is no Redis its variant is skipped,
- * which the summary says.
+ * Runs a suite on both queue backends. Without a Redis its variant is skipped, which the summary of the run reports.
  */
 export function describeOnEachBackend(
   name: string,

@@ -1,6 +1,6 @@
 import type { Sql, TransactionSql } from 'postgres';
 
-/** Runs in a transaction of which nothing remains. */
+/** Runs in a transaction that is always rolled back. */
 export async function rolledBack<Result>(sql: Sql, run: (tx: TransactionSql) => Promise<Result>): Promise<Result> {
   let result: { value: Result } | undefined;
   const rollback = new Error('rolled back on purpose');

@@ -2,7 +2,7 @@ import postgres from 'postgres';
 import { expect, onTestFinished, test } from 'vitest';
 import { startRestartablePostgres } from '../../testing/stores/postgres-server.ts';
 
-/** Runs one statement on a connection of its own, as those from before a restart are gone. */
+/** Runs one statement on a new connection, as a restart closes all connections. */
 async function query(url: string, text: string): Promise<unknown[]> {
   const sql = postgres(url, { max: 1 });
   try {
@@ -12,7 +12,7 @@ async function query(url: string, text: string): Promise<unknown[]> {
   }
 }
 
-test('a restartable Postgres has under the same URL what was committed, also after an immediate stop, which is a crash', async () => {
+test('a restartable Postgres keeps its URL and what was committed, also over an immediate stop, which is a crash', async () => {
   const server = await startRestartablePostgres({ settings: { max_connections: 20 } });
   onTestFinished(() => server.close());
   await query(server.url, 'create table kept as select 42 as answer');

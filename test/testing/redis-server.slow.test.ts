@@ -2,10 +2,10 @@ import { expect, onTestFinished, test } from 'vitest';
 import { whyNoRedisServer } from '../../testing/stores/redis-server.ts';
 import { startRestartableRedis } from '../../testing/stores/redis-server.ts';
 
-const unlessRunnable = whyNoRedisServer === undefined ? '' : ` (not run: ${whyNoRedisServer})`;
+const notRun = whyNoRedisServer === undefined ? '' : ` (not run: ${whyNoRedisServer})`;
 
 test.skipIf(whyNoRedisServer !== undefined)(
-  `a restartable Redis has what it acknowledged before it was ended, and before it was killed${unlessRunnable}`,
+  `a restartable Redis keeps what it acknowledged, also when it is killed${notRun}`,
   async () => {
     const redis = await startRestartableRedis();
     onTestFinished(() => redis.close());

@@ -20,7 +20,7 @@ async function openEcho() {
   return { proxy, url };
 }
 
-/** A connection through the proxy, and what has arrived on it. */
+/** A connection through the proxy, and what it has received. */
 async function openConnection(proxy: TcpProxy, url: string) {
   const socket: Socket = connect(Number(new URL(proxy.urlFor(url)).port), '127.0.0.1');
   socket.on('error', () => undefined);
@@ -33,7 +33,7 @@ async function openConnection(proxy: TcpProxy, url: string) {
   return connection;
 }
 
-test('a healthy proxy passes everything on', async () => {
+test('a healthy proxy forwards everything', async () => {
   const { proxy, url } = await openEcho();
   const connection = await openConnection(proxy, url);
   connection.send('hello');
@@ -41,7 +41,7 @@ test('a healthy proxy passes everything on', async () => {
   expect(connection.received).toBe('hello');
 });
 
-test('a slow proxy passes everything on later, in its order', async () => {
+test('a slow proxy forwards everything with a delay, in order', async () => {
   const { proxy, url } = await openEcho();
   proxy.slow(50);
   const connection = await openConnection(proxy, url);
@@ -51,7 +51,7 @@ test('a slow proxy passes everything on later, in its order', async () => {
   expect(performance.now() - sentAt).toBeGreaterThanOrEqual(95);
 });
 
-test('a proxy that is cut ends connections and every new one, until it is healed', async () => {
+test('a cut proxy closes its connections and every new one, until it is healed', async () => {
   const { proxy, url } = await openEcho();
   const connection = await openConnection(proxy, url);
   const closed = once(connection.socket, 'close');
@@ -65,12 +65,12 @@ test('a proxy that is cut ends connections and every new one, until it is healed
   expect(another.received).toBe('hello');
 });
 
-test('a proxy that holds delivers once it is healed', async () => {
+test('a holding proxy delivers once it is healed', async () => {
   const { proxy, url } = await openEcho();
   const [held, witness] = [await openConnection(proxy, url), await openEcho()];
   proxy.hold();
   held.send('hello');
-  // Another proxy has passed as much on meanwhile.
+  // Another proxy has forwarded as much meanwhile.
   const other = await openConnection(witness.proxy, witness.url);
   other.send('hello');
   await until(() => other.received === 'hello');
@@ -79,7 +79,7 @@ test('a proxy that holds delivers once it is healed', async () => {
   await until(() => held.received === 'hello');
 });
 
-test('a connection that a silent proxy had stays silent for good, and a new one does not', async () => {
+test('a connection from before a proxy fell silent stays silent after it is healed, and a new one does not', async () => {
   const { proxy, url } = await openEcho();
   const before = await openConnection(proxy, url);
   proxy.silence();
