@@ -43,7 +43,7 @@ describeOnEachBackend('`lessor leases retry-release`', (backend) => {
     const { id } = await producer.waitForLease(run.runId);
     await producer.runFinished(runFinished(run));
     await jobInState(queue('lease-release'), `${id}-release`, 'failed');
-    expect(await company.places()).toEqual([id]);
+    expect(await company.directories()).toEqual([id]);
 
     isDown = false;
     expect(await retryRelease(id.toUpperCase())).toEqual({
@@ -52,7 +52,7 @@ describeOnEachBackend('`lessor leases retry-release`', (backend) => {
       stderr: '',
     });
     await until(async () => (await readLease(database.sql, id)).status === 'released', { what: 'the release' });
-    expect(await company.places()).toEqual([]);
+    expect(await company.directories()).toEqual([]);
     expect(await eventsOf(database.sql, company.companyId)).toEqual([
       'lease_acquired',
       'lease_release_failed',

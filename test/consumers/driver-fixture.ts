@@ -20,8 +20,8 @@ export async function companyWithDirectories({ database }: Backend) {
     root,
     run: (overrides: Partial<RunStarted> = {}) =>
       runStarted({ companyId, environment: { agent: environmentId }, ...overrides }),
-    /** What stands on the environment. */
-    places: () => readdir(root),
+    /** The directories of the leases. */
+    directories: () => readdir(root),
   };
 }
 

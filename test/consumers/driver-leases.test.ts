@@ -12,8 +12,8 @@ import { jobInState, openProducer, startWorker, useQueues } from './fixture.ts';
 
 const HOST_IS_DOWN = new EnvironmentFailedError('environment_unreachable', 'the host is down');
 
-/** Quick retries, and no sweep that could do what a job has failed to do. */
-const QUICKLY = { releaseBackoff: { initialMs: 10, maxMs: 20 }, releaseAttempts: 3, sweepIntervalMs: 3_600_000 };
+/** Short delays, and no sweep that could do what a job has failed to do. */
+const SHORT_DELAYS = { releaseBackoff: { initialMs: 10, maxMs: 20 }, releaseAttempts: 3, sweepIntervalMs: 3_600_000 };
 
 describeOnEachBackend(
   'a lease with effects outside Postgres',
@@ -38,17 +38,17 @@ describeOnEachBackend(
       const run = company.run();
       await producer.runStarted(run);
       const lease = await producer.waitForLease(run.runId);
-      expect(await company.places()).toEqual([lease.id]);
+      expect(await company.directories()).toEqual([lease.id]);
       expect(lease).toMatchObject({ config: { root: company.root }, environment: { driver: 'sandbox' } });
       expect(basename(lease.providerLeaseId!)).toBe(lease.id);
 
       await producer.runFinished(runFinished(run));
       await untilLeaseIs(lease.id, { status: 'released', cleanup_status: 'success' });
-      expect(await company.places()).toEqual([]);
+      expect(await company.directories()).toEqual([]);
       expect(await eventsOf(database.sql, company.companyId)).toEqual(['lease_acquired', 'lease_released']);
     });
 
-    test('no-leak: is cleaned up after by the sweep where its run never said that it ended', async () => {
+    test('no-leak: is cleaned up by the sweep when its run goes silent', async () => {
       await startWorker(backend, { ...withDirectories(), sweepIntervalMs: 100 });
       const producer = openProducer(backend);
       const company = await companyWithDirectories(backend);
@@ -56,10 +56,10 @@ describeOnEachBackend(
       await producer.runStarted(run);
       const lease = await producer.waitForLease(run.runId);
       await untilLeaseIs(lease.id, { status: 'expired', cleanup_status: 'success' });
-      expect(await company.places()).toEqual([]);
+      expect(await company.directories()).toEqual([]);
     });
 
-    test('is tried again where its environment does not answer, and is granted when it does', async () => {
+    test('is granted once its environment answers again', async () => {
       let rejections = 2;
       const acquire: typeof directoryDriver.acquire = (request, call) => {
         rejections -= 1;
@@ -73,7 +73,7 @@ describeOnEachBackend(
     });
 
     test.for(['host_key_rejected', 'authentication_failed', 'secret_unavailable', 'workspace_unusable'] as const)(
-      'is refused at once with the reason %s, told, and what was made of it is removed',
+      'is rejected on the first attempt with the code %s, recorded, and cleaned up',
       async (code) => {
         const acquire: typeof directoryDriver.acquire = async (request, call) => {
           await directoryDriver.acquire(request, call);
@@ -85,15 +85,15 @@ describeOnEachBackend(
         const run = company.run();
         await producer.runStarted(run);
         await expect(producer.waitForLease(run.runId)).rejects.toMatchObject({ code, message: 'as the driver says' });
-        await until(async () => (await company.places()).length === 0, { what: 'nothing being left' });
+        await until(async () => (await company.directories()).length === 0, { what: 'an empty environment' });
         await until(async () => (await eventsOf(database.sql, company.companyId)).length === 2, {
-          what: 'it being told',
+          what: 'two activity events',
         });
         expect((await eventsOf(database.sql, company.companyId)).toSorted()).toEqual(['lease_denied', 'lease_failed']);
       },
     );
 
-    test('no-leak: of a run that ends while it is acquired is cleaned up, whatever came first', async () => {
+    test('no-leak: is cleaned up when its run ends while it is being acquired', async () => {
       const end = new EventEmitter();
       const ended = once(end, 'ended');
       const acquire: typeof directoryDriver.acquire = async (request, call) => {
@@ -118,17 +118,17 @@ describeOnEachBackend(
       end.emit('ended');
       await expect(producer.waitForLease(run.runId)).rejects.toMatchObject({ code: 'run_ended' });
       await untilLeaseIs(lease.id, { status: 'released', cleanup_status: 'success' });
-      expect(await company.places()).toEqual([]);
+      expect(await company.directories()).toEqual([]);
       expect(await eventsOf(database.sql, company.companyId)).toEqual(['lease_released']);
     });
 
-    test('whose release fails is retried, explained meanwhile, and released once', async () => {
+    test('is released once, by a retry, when its release fails', async () => {
       let failures = 2;
       const release: typeof directoryDriver.release = (request, call) => {
         failures -= 1;
         return failures >= 0 ? Promise.reject(HOST_IS_DOWN) : directoryDriver.release(request, call);
       };
-      await startWorker(backend, { ...withDirectories({ release }), ...QUICKLY });
+      await startWorker(backend, { ...withDirectories({ release }), ...SHORT_DELAYS });
       const producer = openProducer(backend);
       const company = await companyWithDirectories(backend);
       const run = company.run();
@@ -140,11 +140,11 @@ describeOnEachBackend(
       expect(await eventsOf(database.sql, company.companyId)).toEqual(['lease_acquired', 'lease_released']);
     });
 
-    test('whose release fails for good has failed, explained, until its job is retried', async () => {
+    test('always-explained: is failed after the last release attempt, until its job is retried', async () => {
       let isDown = true;
       const release: typeof directoryDriver.release = (request, call) =>
         isDown ? Promise.reject(HOST_IS_DOWN) : directoryDriver.release(request, call);
-      await startWorker(backend, { ...withDirectories({ release }), ...QUICKLY });
+      await startWorker(backend, { ...withDirectories({ release }), ...SHORT_DELAYS });
       const producer = openProducer(backend);
       const company = await companyWithDirectories(backend);
       const run = company.run();
@@ -158,12 +158,12 @@ describeOnEachBackend(
       });
       const job = await jobInState(queue('lease-release'), `${lease.id}-release`, 'failed');
       expect(job.failedReason).toBe('the host is down');
-      expect(await company.places()).toEqual([lease.id]);
+      expect(await company.directories()).toEqual([lease.id]);
 
       isDown = false;
       await job.retry();
       await untilLeaseIs(lease.id, { status: 'released', cleanup_status: 'success', failure_reason: null });
-      expect(await company.places()).toEqual([]);
+      expect(await company.directories()).toEqual([]);
       expect(await eventsOf(database.sql, company.companyId)).toEqual([
         'lease_acquired',
         'lease_release_failed',
@@ -171,7 +171,7 @@ describeOnEachBackend(
       ]);
     });
 
-    test('isolated: an environment that does not answer holds no place of Local runs, nor of other environments', async () => {
+    test('isolated: an environment that does not answer delays neither Local runs nor other environments', async () => {
       const slow = await companyWithDirectories(backend);
       const acquire: typeof directoryDriver.acquire = (request, call) =>
         request.environment.id === slow.environmentId
@@ -184,15 +184,14 @@ describeOnEachBackend(
       const producer = openProducer(backend);
       await Promise.all(Array.from({ length: 20 }, () => producer.runStarted(slow.run())));
 
-      const quick = (await companyWithDirectories(backend)).run();
+      const fast = (await companyWithDirectories(backend)).run();
       const locals = Array.from({ length: 20 }, () => runStarted({ companyId: slow.companyId }));
-      await Promise.all([quick, ...locals].map((run) => producer.runStarted(run)));
-      const leases = await Promise.all([quick, ...locals].map(({ runId }) => producer.waitForLease(runId)));
+      await Promise.all([fast, ...locals].map((run) => producer.runStarted(run)));
+      const leases = await Promise.all([fast, ...locals].map(({ runId }) => producer.waitForLease(runId)));
       expect(leases.map((lease) => lease.status)).toEqual(leases.map(() => 'active'));
-      // The audit wants what is pending to be bounded, which it is.
     });
 
-    test('is taken over by the next run of its scope, with what stands in it', async () => {
+    test('is reused by the next run of its scope, with its contents', async () => {
       await startWorker(backend, withDirectories());
       const producer = openProducer(backend);
       const company = await companyWithDirectories(backend);
@@ -204,7 +203,7 @@ describeOnEachBackend(
       const second = company.run({ leasePolicy: 'reuse_by_environment' });
       await producer.runStarted(second);
       expect((await producer.waitForLease(second.runId)).providerLeaseId).toBe(before.providerLeaseId);
-      expect(await company.places()).toEqual([before.id]);
+      expect(await company.directories()).toEqual([before.id]);
     });
   },
   { audited: true },

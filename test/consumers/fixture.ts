@@ -17,7 +17,7 @@ export const silentLogger = pino({ level: 'silent' });
 
 export type WorkerOverrides = Partial<WorkerOptions>;
 
-/** Makes a replica on the suite's stores. It is not started, and closed after the test. */
+/** Creates a replica on the suite's stores. It is not started, and closed after the test. */
 export function newWorker({ queueUrl, prefix, database }: Backend, overrides: WorkerOverrides = {}): Worker {
   const worker = createWorker({ databaseUrl: database.url, queueUrl, prefix, logger: silentLogger, ...overrides });
   onTestFinished(() => worker.close());
@@ -31,7 +31,7 @@ export async function startWorker(backend: Backend, overrides: WorkerOverrides =
   return worker;
 }
 
-/** A replica that serves the whole suite. */
+/** Starts one replica for the whole suite. */
 export function useWorker({ queueUrl, prefix, database }: Backend, overrides: WorkerOverrides = {}): void {
   let worker: Worker | undefined;
   beforeAll(async () => {
@@ -51,7 +51,7 @@ export function openProducer(
   return producer;
 }
 
-/** The suite's queues as a client in any language sees them: what it adds is checked by nobody. */
+/** The suite's queues as a non-Node client sees them: the jobs that it adds are not validated. */
 export function useQueues({ queueUrl, prefix }: Backend): (name: QueueName) => LessorQueue {
   const closers = new Closers();
   const opened = new Map<QueueName, LessorQueue>();
@@ -72,7 +72,7 @@ export function useQueues({ queueUrl, prefix }: Backend): (name: QueueName) => L
   };
 }
 
-/** Waits until a job is in a state, and returns it as it stands then. */
+/** Waits until a job is in one of the states, and returns it. */
 export async function jobInState(queue: LessorQueue, jobId: string, ...states: string[]) {
   await until(
     async () => {
@@ -85,7 +85,7 @@ export async function jobInState(queue: LessorQueue, jobId: string, ...states: s
   return (await queue.getJob(jobId))!;
 }
 
-/** Waits until so many jobs are completed, and none else is left. */
+/** Waits until so many jobs are completed, and no others are left. */
 export const untilCompleted = (queue: LessorQueue, jobs: number) =>
   until(
     async () => {
@@ -97,11 +97,11 @@ export const untilCompleted = (queue: LessorQueue, jobs: number) =>
     { timeoutMs: 30_000, what: `${jobs} jobs being completed` },
   );
 
-/** Keeps everybody else from working for a company until the returned function is called, or the test ends. */
+/** Locks a company, so that its operations wait until the returned function is called or the test ends. */
 export const lockCompany = (sql: Sql, companyId: string) =>
   holdLock(sql, (connection) => connection`select from lessor.companies where id = ${companyId} for update`);
 
-/** Waits until Postgres has a session of a worker that waits for a lock. */
+/** Waits until a worker's session in Postgres waits for a lock. */
 export async function untilBlocked(sql: Sql): Promise<void> {
   await until(
     async () => {
@@ -114,7 +114,7 @@ export async function untilBlocked(sql: Sql): Promise<void> {
   );
 }
 
-/** How many leases the runs of companies hold or held, and how many were told as acquired. */
+/** Counts what the runs of companies caused: Local environments, leases, leased runs, and acquired events. */
 export async function countLeases(sql: Sql, companyIds: readonly string[]) {
   const [counts] = await sql<[{ locals: number; leases: number; runs: number; acquired: number }]>`
     select
@@ -127,14 +127,14 @@ export async function countLeases(sql: Sql, companyIds: readonly string[]) {
   return counts;
 }
 
-/** Makes Postgres raise whenever a run is written whose id is listed, with the SQLSTATE asked for. */
+/** Adds a trigger that rejects the insert of a run with a SQLSTATE, so many times. */
 export async function rejectRun(
   sql: Sql,
   runId: string,
   sqlState: string,
-  { times = 1_000_000, message = 'refused by a trigger' }: { times?: number; message?: string } = {},
+  { times = 1_000_000, message = 'rejected by a trigger' }: { times?: number; message?: string } = {},
 ): Promise<void> {
-  const name = `refuse_${runId.replaceAll('-', '')}`;
+  const name = `reject_${runId.replaceAll('-', '')}`;
   await sql.unsafe(`
     create sequence lessor.${name};
     create function lessor.${name}() returns trigger language plpgsql as $$ begin

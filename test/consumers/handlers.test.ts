@@ -39,54 +39,56 @@ describe('run-started', () => {
     });
   });
 
-  test('one-lease: delivered again, also at the same time, it returns the same lease', async () => {
+  test('one-lease: returns the same lease when delivered again, even concurrently', async () => {
     const payload = runStarted();
-    const handled = dependencies();
-    const outcomes = await Promise.all([1, 2, 3].map(() => runStartedHandler.handle(handled, payload, FIRST_ATTEMPT)));
+    const handlerDependencies = dependencies();
+    const outcomes = await Promise.all(
+      [1, 2, 3].map(() => runStartedHandler.handle(handlerDependencies, payload, FIRST_ATTEMPT)),
+    );
     outcomes.push(await runStartedHandler.handle(dependencies(), payload, FIRST_ATTEMPT));
     expect(new Set(outcomes.map((outcome) => leaseOf(outcome).id)).size).toBe(1);
     expect(await eventsOf(database.sql, payload.companyId)).toEqual(['created', 'lease_acquired']);
   });
 
-  test('what is handled at once is committed together, and each gets its own lease', async () => {
-    const handled = dependencies({ batchSize: 7 });
+  test('grants each of many concurrent runs its own lease', async () => {
+    const handlerDependencies = dependencies({ batchSize: 7 });
     const companies = Array.from({ length: 5 }, () => randomUUID());
     const payloads = Array.from({ length: 60 }, (_, number) => runStarted({ companyId: companies[number % 5]! }));
     const outcomes = await Promise.all(
-      payloads.map((payload) => runStartedHandler.handle(handled, payload, FIRST_ATTEMPT)),
+      payloads.map((payload) => runStartedHandler.handle(handlerDependencies, payload, FIRST_ATTEMPT)),
     );
     expect(outcomes.map((outcome) => leaseOf(outcome).runId)).toEqual(payloads.map((payload) => payload.runId));
     expect(await countLeases(database.sql, companies)).toEqual({ locals: 5, leases: 60, runs: 60, acquired: 60 });
   });
 
-  test('the default ttl and the replica of the worker are used', async () => {
+  test('uses the default ttl and the replica name of the worker', async () => {
     const payload = runStarted();
-    const handled = dependencies({ defaultTtlSeconds: 77, replica: 'replica-7' });
-    const lease = leaseOf(await runStartedHandler.handle(handled, payload, FIRST_ATTEMPT));
+    const handlerDependencies = dependencies({ defaultTtlSeconds: 77, replica: 'replica-7' });
+    const lease = leaseOf(await runStartedHandler.handle(handlerDependencies, payload, FIRST_ATTEMPT));
     expect(lease.ttlSeconds).toBe(77);
     const [event] = await database.sql<[{ actor_id: string }]>`
       select actor_id from lessor.activity_log where entity_id = ${lease.id}`;
     expect(event.actor_id).toBe('lessor:replica-7');
   });
 
-  test('an unknown company is refused where companies have to be known, and nothing is written', async () => {
+  test('rejects an unknown company under COMPANY_REGISTRATION=known, and writes nothing', async () => {
     const payload = runStarted();
-    const handled = dependencies({ companyRegistration: 'known' });
-    expect(await runStartedHandler.handle(handled, payload, FIRST_ATTEMPT)).toMatchObject({
+    const handlerDependencies = dependencies({ companyRegistration: 'known' });
+    expect(await runStartedHandler.handle(handlerDependencies, payload, FIRST_ATTEMPT)).toMatchObject({
       kind: 'rejected',
       rejection: { code: 'unknown_company' },
     });
     expect(await database.sql`select from lessor.heartbeat_runs where id = ${payload.runId}`).toHaveLength(0);
   });
 
-  test('isolated: what Postgres refuses fails alone, with the error of Postgres', async () => {
+  test('isolated: an operation that Postgres rejects fails with its error, and its neighbours succeed', async () => {
     const companyId = randomUUID();
     const payloads = [runStarted({ companyId }), runStarted({ companyId }), runStarted({ companyId })];
-    const guilty = payloads[1]!.runId;
-    await rejectRun(database.sql, guilty, 'P0001');
-    const handled = dependencies();
+    const offending = payloads[1]!.runId;
+    await rejectRun(database.sql, offending, 'P0001');
+    const handlerDependencies = dependencies();
     const outcomes = await Promise.allSettled(
-      payloads.map((payload) => runStartedHandler.handle(handled, payload, FIRST_ATTEMPT)),
+      payloads.map((payload) => runStartedHandler.handle(handlerDependencies, payload, FIRST_ATTEMPT)),
     );
     expect(outcomes.map(({ status }) => status)).toEqual(['fulfilled', 'rejected', 'fulfilled']);
     expect(outcomes[1]).toMatchObject({ reason: { code: 'P0001' } });
@@ -96,7 +98,7 @@ describe('run-started', () => {
   describe('always-audited: a rejection', () => {
     const rejection = { code: 'invalid_payload', reason: 'ttlSeconds is too large' } as const;
 
-    test('is told once a run, where the company is known', async () => {
+    test('is recorded once a run when the company is registered', async () => {
       const companyId = await insertCompany(database.sql);
       const run = { companyId, runId: randomUUID(), ttlSeconds: 1e9 };
       await runStartedHandler.onRejected!(dependencies(), run, rejection);
@@ -106,18 +108,18 @@ describe('run-started', () => {
       expect(events).toEqual([{ run_id: run.runId, details: rejection }]);
     });
 
-    test('of a company that nobody knows is not told, and registers none', async () => {
+    test('is not recorded when the company is not registered, and does not register it', async () => {
       const run = { companyId: randomUUID(), runId: randomUUID() };
       await runStartedHandler.onRejected!(dependencies(), run, rejection);
       expect(await database.sql`select from lessor.companies where id = ${run.companyId}`).toHaveLength(0);
     });
 
     test.for([null, 'text', 7, [], {}, { companyId: 'no id', runId: randomUUID() }])(
-      'of %j, which names no run, is not told',
+      'is not recorded when the data %j names no run',
       async (data) => {
         await runStartedHandler.onRejected!(dependencies(), data, rejection);
         expect(
-          await database.sql`select from lessor.activity_log where run_id is null and action like '%denied'`,
+          await database.sql`select from lessor.activity_log where run_id is null and action = 'environment.lease_denied'`,
         ).toEqual([]);
       },
     );
@@ -133,7 +135,7 @@ describe('run-finished', () => {
     expect(await readLease(database.sql, lease.id)).toMatchObject({ status: 'released', cleanup_status: 'success' });
   });
 
-  test('any-order: before its start it leaves a finished run and no lease', async () => {
+  test('any-order: before its start leaves a finished run and no lease', async () => {
     const payload = runStarted();
     await runFinishedHandler.handle(dependencies(), runFinished(payload, { status: 'cancelled' }), FIRST_ATTEMPT);
     const outcome = await runStartedHandler.handle(dependencies(), payload, FIRST_ATTEMPT);
@@ -141,7 +143,7 @@ describe('run-finished', () => {
     expect(await countLeases(database.sql, [payload.companyId])).toMatchObject({ leases: 0 });
   });
 
-  test('first-end-wins: a later end changes nothing and is told which one won', async () => {
+  test('first-end-wins: a later end changes nothing and returns the first one', async () => {
     const payload = runStarted();
     await runStartedHandler.handle(dependencies(), payload, FIRST_ATTEMPT);
     await runFinishedHandler.handle(
@@ -168,7 +170,7 @@ describe('run-heartbeat', () => {
     expect(expires_at.getTime() - Date.parse(lease.acquiredAt)).toBeGreaterThanOrEqual(3_600_000);
   });
 
-  test("same-company: another company's run is refused", async () => {
+  test("same-company: rejects a heartbeat of another company's run", async () => {
     const payload = runStarted();
     await runStartedHandler.handle(dependencies(), payload, FIRST_ATTEMPT);
     const stranger = await insertCompany(database.sql);

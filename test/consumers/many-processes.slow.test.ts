@@ -13,7 +13,7 @@ describeOnEachBackend('many processes', (backend) => {
   const queue = useQueues(backend);
 
   test(
-    'one-local, one-lease, always-audited: four workers serve what two services publish twice',
+    'one-local, one-lease, always-audited: four workers process each start once that two services publish',
     { timeout: TIMEOUT_MS },
     async () => {
       const companyId = randomUUID();
@@ -23,7 +23,7 @@ describeOnEachBackend('many processes', (backend) => {
         runStarted({ companyId: companies[number % 100]! }),
       );
       const starts = [...ofOneCompany, ...ofManyCompanies];
-      // Every process starts at once, so that workers meet the first jobs of companies that nobody has seen.
+      // Every process starts at the same time, so that workers race to register new companies.
       const workers = Array.from({ length: 4 }, (_, number) => spawnWorker(backend, ['--replica', `worker-${number}`]));
       const publishers = [starts, starts.toReversed()].map((order) => spawnPublisher(backend, order));
       expect(await Promise.all(publishers.map((publisher) => publisher.ended))).toEqual([0, 0]);

@@ -2,7 +2,7 @@ import { text } from 'node:stream/consumers';
 import { createHeartbeatProducer } from '../../src/producers/producer.ts';
 import type { RunStart } from '../../src/producers/producer.ts';
 
-/** A heartbeat service in a process of its own: publishes the starts that it is given on stdin, all at once. */
+/** A heartbeat service in a separate process: publishes the starts from its stdin concurrently. */
 const { QUEUE_URL: queueUrl = '', QUEUE_PREFIX: prefix = '' } = process.env;
 const producer = createHeartbeatProducer({ queueUrl, prefix, publishTimeoutMs: 20_000 });
 try {

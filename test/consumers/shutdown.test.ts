@@ -5,16 +5,16 @@ import { countLeases, lockCompany, jobInState, startWorker, untilBlocked, useQue
 import type { WorkerOverrides } from './fixture.ts';
 import { spawnWorker } from './processes.ts';
 
-/** How much longer than its deadline closing may take: giving jobs back, and a machine that is busy. */
+/** How long closing may take after its timeout: requeuing jobs on a busy machine. */
 const CLOSING_MARGIN_MS = 5_000;
 
 const TIMEOUT_MS = 40_000;
 
-/** Of all workers here: on Redis a takeover waits for the interval of whoever looked for dead ones last. */
+/** On Redis, stalled-job recovery waits for the interval of the worker that checked last, so all have this one. */
 const LOCK_DURATION_MS = 1_000;
 
 describeOnEachBackend(
-  'a worker that is told to stop',
+  'a worker that is closed',
   (backend) => {
     const sql = () => backend.database.sql;
     const queue = useQueues(backend);
@@ -22,11 +22,11 @@ describeOnEachBackend(
     const start = (overrides: WorkerOverrides = {}) =>
       startWorker(backend, { lockDurationMs: LOCK_DURATION_MS, ...overrides });
 
-    /** A job that a worker has taken up, and that hangs until its company is released. */
-    async function hangingJob(startTaking: () => Promise<unknown>) {
+    /** A job in flight that is blocked until its company is unlocked. */
+    async function blockedJob(startWorker: () => Promise<unknown>) {
       const companyId = await insertCompany(sql());
       const release = await lockCompany(sql(), companyId);
-      await startTaking();
+      await startWorker();
       const data = runStarted({ companyId });
       const jobId = `job-${data.runId}`;
       await queue('run-started').add('run-started', data, { jobId });
@@ -37,9 +37,9 @@ describeOnEachBackend(
 
     const granted = { locals: 1, leases: 1, runs: 1, acquired: 1 };
 
-    test('lets jobs under way finish', async () => {
+    test('completes the jobs in flight', async () => {
       let close: (() => Promise<void>) | undefined;
-      const { companyId, jobId, release } = await hangingJob(async () => {
+      const { companyId, jobId, release } = await blockedJob(async () => {
         const worker = await start();
         close = () => worker.close();
       });
@@ -51,7 +51,7 @@ describeOnEachBackend(
       expect(await countLeases(sql(), [companyId])).toEqual(granted);
     });
 
-    test('takes no more jobs', async () => {
+    test('fetches no more jobs', async () => {
       const worker = await start();
       await worker.close();
       const data = runStarted();
@@ -61,18 +61,18 @@ describeOnEachBackend(
       await jobInState(queue('run-started'), `job-${data.runId}`, 'completed');
     });
 
-    test('no-loss: past its deadline gives jobs back, which spend no attempt and are served by the next one', async () => {
+    test('no-loss: requeues jobs after the shutdown timeout, which does not count as an attempt', async () => {
       const shutdownTimeoutMs = 300;
       let close: (() => Promise<void>) | undefined;
-      const { companyId, jobId, release } = await hangingJob(async () => {
+      const { companyId, jobId, release } = await blockedJob(async () => {
         const worker = await start({ shutdownTimeoutMs });
         close = () => worker.close();
       });
       const before = performance.now();
       await close!();
       expect(performance.now() - before).toBeLessThan(shutdownTimeoutMs + CLOSING_MARGIN_MS);
-      const givenBack = await jobInState(queue('run-started'), jobId, 'waiting');
-      expect(givenBack.attemptsMade).toBe(0);
+      const requeued = await jobInState(queue('run-started'), jobId, 'waiting');
+      expect(requeued.attemptsMade).toBe(0);
 
       await release();
       await start();
@@ -81,9 +81,9 @@ describeOnEachBackend(
       expect(await countLeases(sql(), [companyId])).toEqual(granted);
     });
 
-    test('by SIGTERM, finishes what is under way and exits with 0', { timeout: TIMEOUT_MS }, async () => {
+    test('by SIGTERM completes the jobs in flight and exits with 0', { timeout: TIMEOUT_MS }, async () => {
       const worker = spawnWorker(backend, ['--lock-duration', `${LOCK_DURATION_MS}ms`]);
-      const { companyId, jobId, release } = await hangingJob(() => worker.untilLogged('worker started'));
+      const { companyId, jobId, release } = await blockedJob(() => worker.untilLogged('worker started'));
       worker.kill('SIGTERM');
       await worker.untilLogged('worker stops');
       await release();
@@ -94,18 +94,22 @@ describeOnEachBackend(
       expect(await countLeases(sql(), [companyId])).toEqual(granted);
     });
 
-    test('by a second signal, ends at once, and what was under way is not lost', { timeout: TIMEOUT_MS }, async () => {
-      const worker = spawnWorker(backend, ['--lock-duration', `${LOCK_DURATION_MS}ms`, '--shutdown-timeout', '1h']);
-      const { companyId, jobId, release } = await hangingJob(() => worker.untilLogged('worker started'));
-      worker.kill('SIGTERM');
-      await worker.untilLogged('worker stops');
-      worker.kill('SIGINT');
-      expect(await worker.ended).toBe(130);
-      await release();
-      await start();
-      await jobInState(queue('run-started'), jobId, 'completed');
-      expect(await countLeases(sql(), [companyId])).toEqual(granted);
-    });
+    test(
+      'no-loss: by a second signal exits immediately, and another worker completes the jobs in flight',
+      { timeout: TIMEOUT_MS },
+      async () => {
+        const worker = spawnWorker(backend, ['--lock-duration', `${LOCK_DURATION_MS}ms`, '--shutdown-timeout', '1h']);
+        const { companyId, jobId, release } = await blockedJob(() => worker.untilLogged('worker started'));
+        worker.kill('SIGTERM');
+        await worker.untilLogged('worker stops');
+        worker.kill('SIGINT');
+        expect(await worker.ended).toBe(130);
+        await release();
+        await start();
+        await jobInState(queue('run-started'), jobId, 'completed');
+        expect(await countLeases(sql(), [companyId])).toEqual(granted);
+      },
+    );
   },
   { audited: true },
 );

@@ -10,20 +10,20 @@ import { countLeases, jobInState, useQueues, useWorker } from './fixture.ts';
 const NUL = '\u0000';
 const LONE_SURROGATE = '\uD800';
 
-/** A job that is refused: what a client adds to a queue, and how the reason begins. */
+/** A job that is rejected: its data, and how the reason begins. */
 interface BadJob {
   data: unknown;
   reason: RegExp;
   queue?: QueueName;
 }
 
-/** Bad whatever the company is. */
+/** Invalid for any company. */
 const INVALID: Record<string, (run: RunStarted) => BadJob> = {
   // BullMQ on Postgres stores it as an empty object.
   'that is null': () => ({ data: null, reason: /^invalid_payload: / }),
-  'that is a text': () => ({ data: 'run', reason: /^invalid_payload: .*expected object/ }),
-  'that is a list': (run) => ({ data: [run], reason: /^invalid_payload: .*expected object/ }),
-  'with a key that nobody knows': (run) => ({ data: { ...run, priority: 1 }, reason: /^invalid_payload: .*priority/ }),
+  'that is a string': () => ({ data: 'run', reason: /^invalid_payload: .*expected object/ }),
+  'that is an array': (run) => ({ data: [run], reason: /^invalid_payload: .*expected object/ }),
+  'with an unknown key': (run) => ({ data: { ...run, priority: 1 }, reason: /^invalid_payload: .*priority/ }),
   'of another version': (run) => ({ data: { ...run, version: 2 }, reason: /^invalid_payload: .*\n.*version/ }),
   'whose run id is no UUID': (run) => ({
     data: { ...run, runId: 'run-1' },
@@ -33,12 +33,12 @@ const INVALID: Record<string, (run: RunStarted) => BadJob> = {
     data: { ...run, companyId: undefined },
     reason: /^invalid_payload: .*\n.*companyId/,
   }),
-  'with a ttl of nothing': (run) => ({ data: { ...run, ttlSeconds: 0 }, reason: /^invalid_payload: .*\n.*ttlSeconds/ }),
+  'with a ttl of zero': (run) => ({ data: { ...run, ttlSeconds: 0 }, reason: /^invalid_payload: .*\n.*ttlSeconds/ }),
   'with a ttl of more than a day': (run) => ({
     data: { ...run, ttlSeconds: 86_401 },
     reason: /^invalid_payload: .*\n.*ttlSeconds/,
   }),
-  'with a ttl in words': (run) => ({
+  'with a ttl that is a string': (run) => ({
     data: { ...run, ttlSeconds: '60' },
     reason: /^invalid_payload: .*\n.*ttlSeconds/,
   }),
@@ -46,27 +46,27 @@ const INVALID: Record<string, (run: RunStarted) => BadJob> = {
     data: { ...run, metadata: { text: 'x'.repeat(16 * 1024) } },
     reason: /^invalid_payload: .*16384 allowed\n.*metadata/,
   }),
-  'with metadata nested too deep': (run) => ({
+  'with metadata that is nested too deeply': (run) => ({
     data: { ...run, metadata: JSON.parse(`${'{"a":'.repeat(40)}1${'}'.repeat(40)}`) as unknown },
     reason: /^invalid_payload: .*more than 32 deep/,
   }),
-  'that started in no year': (run) => ({
+  'with an invalid startedAt': (run) => ({
     data: { ...run, startedAt: 'yesterday' },
     reason: /^invalid_payload: .*\n.*startedAt/,
   }),
-  'of an end without a status': (run) => ({
+  'that ends a run without a status': (run) => ({
     queue: 'run-finished',
     data: { ...runFinished(run), status: undefined },
     reason: /^invalid_payload: .*\n.*status/,
   }),
-  'of a sign of life at no time': (run) => ({
+  'that is a heartbeat with an invalid time': (run) => ({
     queue: 'run-heartbeat',
     data: runHeartbeat(run, { at: 'now' }),
     reason: /^invalid_payload: .*\n.*at/,
   }),
 };
 
-/** Bad in what the Postgres backend cannot even store. */
+/** Invalid, and the Postgres backend cannot store it. */
 const UNSTORABLE: typeof INVALID = {
   'with NUL in its metadata': (run) => ({
     data: { ...run, metadata: { text: `a${NUL}b` } },
@@ -84,7 +84,7 @@ const UNSTORABLE: typeof INVALID = {
     data: { ...run, [`a${NUL}b`]: 1 },
     reason: /^invalid_payload: /,
   }),
-  'with NUL in the reason of its end': (run) => ({
+  'that ends a run with NUL in the reason': (run) => ({
     queue: 'run-finished',
     data: runFinished(run, { status: 'failed', failureReason: `bo${NUL}om` }),
     reason: /^invalid_payload: .*NUL/,
@@ -92,14 +92,14 @@ const UNSTORABLE: typeof INVALID = {
 };
 
 describeOnEachBackend(
-  'a job refused',
+  'a rejected job',
   (backend) => {
     const { database, kind } = backend;
     useWorker(backend);
     const queue = useQueues(backend);
 
-    /** Adds a job between two good ones of the same company, sees it refused for good and the others served. */
-    async function expectRefusedAmongNeighbours(
+    /** Adds a job between two valid ones of the same company; expects one failed attempt, and the others completed. */
+    async function expectRejectedAmongNeighbours(
       { data, reason, queue: name = 'run-started' }: BadJob,
       companyId: string,
     ) {
@@ -108,7 +108,7 @@ describeOnEachBackend(
       const add = (neighbour: RunStarted) =>
         queue('run-started').add('run-started', neighbour, { jobId: `good-${neighbour.runId}` });
       await add(neighbours[0]!);
-      // Attempts to spare, so that one attempt shows that none is made again.
+      // With five attempts allowed, a single one shows that a rejection is final.
       await queue(name).add(name, data, { jobId, attempts: 5 });
       await add(neighbours[1]!);
 
@@ -116,26 +116,26 @@ describeOnEachBackend(
       expect(job.attemptsMade).toBe(1);
       expect(job.failedReason).toMatch(reason);
       for (const { runId } of neighbours) {
-        const served = await jobInState(queue('run-started'), `good-${runId}`, 'completed');
-        expect(served.returnvalue).toMatchObject({ runId, status: 'active' });
+        const completed = await jobInState(queue('run-started'), `good-${runId}`, 'completed');
+        expect(completed.returnvalue).toMatchObject({ runId, status: 'active' });
       }
     }
 
-    const denialsOf = (runId: string) => database.sql<{ company_id: string; details: { code: string } }[]>`
+    const rejectionsOf = (runId: string) => database.sql<{ company_id: string; details: { code: string } }[]>`
       select company_id, details from lessor.activity_log
       where run_id = ${runId} and action = 'environment.lease_denied'`;
 
-    describe('isolated: one', () => {
+    describe('isolated: a job', () => {
       const cases = Object.entries(kind === 'redis' ? { ...INVALID, ...UNSTORABLE } : INVALID);
 
-      test.for(cases)('%s fails alone, at once and for good', async ([, badJob]) => {
+      test.for(cases)('%s fails alone and permanently on its first attempt', async ([, badJob]) => {
         const run = runStarted({ companyId: await insertCompany(database.sql) });
-        await expectRefusedAmongNeighbours(badJob(run), run.companyId);
+        await expectRejectedAmongNeighbours(badJob(run), run.companyId);
         expect(await countLeases(database.sql, [run.companyId])).toMatchObject({ leases: 2, runs: 2, acquired: 2 });
       });
     });
 
-    test('always-audited: its rejection is told once, however often it is delivered', async () => {
+    test('always-audited: is recorded once, however often it is delivered', async () => {
       const companyId = await insertCompany(database.sql);
       const data = runStarted({ companyId, ttlSeconds: 0 });
       for (const attempt of [1, 2]) {
@@ -143,38 +143,38 @@ describeOnEachBackend(
         await queue('run-started').add('run-started', data, { jobId });
         await jobInState(queue('run-started'), jobId, 'failed');
       }
-      expect(await denialsOf(data.runId)).toMatchObject([
+      expect(await rejectionsOf(data.runId)).toMatchObject([
         { company_id: companyId, details: { code: 'invalid_payload' } },
       ]);
     });
 
-    test('of a company that nobody knows is not told, and registers none', async () => {
+    test('is not recorded when the company is not registered, and does not register it', async () => {
       const data = runStarted({ ttlSeconds: 0 });
       const jobId = `unknown-${data.runId}`;
       await queue('run-started').add('run-started', data, { jobId });
       await jobInState(queue('run-started'), jobId, 'failed');
-      expect(await denialsOf(data.runId)).toEqual([]);
+      expect(await rejectionsOf(data.runId)).toEqual([]);
       expect(await database.sql`select from lessor.companies where id = ${data.companyId}`).toHaveLength(0);
     });
 
     describe('isolated: a run', () => {
-      test.for(Object.entries(FORBIDDEN))('%s is refused for good, and told', async ([, forbidden]) => {
+      test.for(Object.entries(FORBIDDEN))('%s is rejected permanently and recorded', async ([, forbidden]) => {
         const companyId = await insertCompany(database.sql);
-        const { neighboursOf = companyId, told = true, ...badJob } = await forbidden(backend, companyId);
-        await expectRefusedAmongNeighbours(badJob, neighboursOf);
-        const rejections = await denialsOf(badJob.data.runId);
+        const { neighboursOf = companyId, recorded = true, ...badJob } = await forbidden(backend, companyId);
+        await expectRejectedAmongNeighbours(badJob, neighboursOf);
+        const rejections = await rejectionsOf(badJob.data.runId);
         const { source } = badJob.reason;
         expect(rejections.map(({ details }) => details.code)).toEqual(
-          told ? [source.slice(1, source.indexOf(':'))] : [],
+          recorded ? [source.slice(1, source.indexOf(':'))] : [],
         );
       });
 
-      test('of an archived company is refused for good, and told', async () => {
+      test('of an archived company is rejected permanently and recorded', async () => {
         const companyId = await insertCompany(database.sql, { status: 'archived' });
         const other = await insertCompany(database.sql);
         const data = runStarted({ companyId });
-        await expectRefusedAmongNeighbours({ data, reason: /^company_archived: / }, other);
-        expect(await denialsOf(data.runId)).toMatchObject([{ details: { code: 'company_archived' } }]);
+        await expectRejectedAmongNeighbours({ data, reason: /^company_archived: / }, other);
+        expect(await rejectionsOf(data.runId)).toMatchObject([{ details: { code: 'company_archived' } }]);
       });
     });
   },
@@ -183,19 +183,19 @@ describeOnEachBackend(
 
 interface Forbidden extends BadJob {
   data: { runId: string };
-  /** The company whose jobs around it must be served; default the refused run's. */
+  /** The company of the valid jobs around it; default the rejected run's. */
   neighboursOf?: string;
-  /** Only a run that is denied a lease is told; default true. */
-  told?: boolean;
+  /** Whether the rejection is recorded, which it is for a run without a lease only; default true. */
+  recorded?: boolean;
 }
 
-/** Valid, but not allowed, by what stands in the database. */
+/** Valid, but rejected because of the rows in the database. */
 const FORBIDDEN: Record<string, (backend: Backend, companyId: string) => Promise<Forbidden>> = {
-  'that names an environment which does not exist': async (_backend, companyId) => ({
+  'that selects an environment which does not exist': async (_backend, companyId) => ({
     data: runStarted({ companyId, environment: { agent: randomUUID() } }),
     reason: /^unknown_environment: there is no environment [0-9a-f-]{36}$/,
   }),
-  'that names an archived environment': async ({ database }, companyId) => {
+  'that selects an archived environment': async ({ database }, companyId) => {
     const status = 'archived';
     const issue = await insertEnvironment(database.sql, { companyId, driver: 'ssh', name: 'old', status });
     return {
@@ -203,14 +203,14 @@ const FORBIDDEN: Record<string, (backend: Backend, companyId: string) => Promise
       reason: /^environment_archived: .* is archived$/,
     };
   },
-  'that names another environment than Local, which has to be switched on': async ({ database }, companyId) => {
+  'that selects an environment other than Local while environments are disabled': async ({ database }, companyId) => {
     const issue = await insertEnvironment(database.sql, { companyId, driver: 'ssh', name: 'box' });
     return {
       data: runStarted({ companyId, environment: { issue } }),
       reason: /^environments_disabled: .* of the kind ssh, .* ENABLE_ENVIRONMENTS=true$/,
     };
   },
-  "that names another company's environment (same-company)": async ({ database }, companyId) => {
+  "that selects another company's environment (same-company)": async ({ database }, companyId) => {
     const other = await insertCompany(database.sql);
     const project = await insertEnvironment(database.sql, { companyId: other, driver: 'ssh', name: 'theirs' });
     return { data: runStarted({ companyId, environment: { project } }), reason: /^foreign_environment: / };
@@ -220,17 +220,17 @@ const FORBIDDEN: Record<string, (backend: Backend, companyId: string) => Promise
     await insertEnvironment(database.sql, { companyId, status: 'archived' });
     return { data: runStarted({ companyId }), reason: /^environment_archived: /, neighboursOf };
   },
-  "that has the id of another company's (same-company)": async ({ database }, companyId) => {
+  "with the id of another company's run (same-company)": async ({ database }, companyId) => {
     const theirs = runStarted({ companyId: await insertCompany(database.sql) });
     await database.sql`
       insert into lessor.heartbeat_runs (id, company_id, status) values (${theirs.runId}, ${theirs.companyId}, 'running')`;
     return { data: runStarted({ companyId, runId: theirs.runId }), reason: /^foreign_run: / };
   },
-  "whose end is another company's to tell (same-company)": async ({ database }, companyId) => {
+  'of another company that is ended (same-company)': async ({ database }, companyId) => {
     const theirs = runStarted({ companyId: await insertCompany(database.sql) });
     await database.sql`
       insert into lessor.heartbeat_runs (id, company_id, status) values (${theirs.runId}, ${theirs.companyId}, 'running')`;
     const data = runFinished({ companyId, runId: theirs.runId });
-    return { queue: 'run-finished', data, reason: /^foreign_run: /, told: false };
+    return { queue: 'run-finished', data, reason: /^foreign_run: /, recorded: false };
   },
 };

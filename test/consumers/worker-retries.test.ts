@@ -16,45 +16,45 @@ import {
 import { spawnWorker } from './processes.ts';
 
 describeOnEachBackend(
-  'a job that meets an error',
+  'a job that fails',
   (backend) => {
     const { database } = backend;
     const queue = useQueues(backend);
 
-    test('isolated: what Postgres refuses fails alone, while the others of its batch succeed', async () => {
+    test('isolated: an operation that Postgres rejects fails alone, and its batch succeeds', async () => {
       const companyId = await insertCompany(database.sql);
       const payloads = Array.from({ length: 10 }, () => runStarted({ companyId }));
-      const guilty = payloads[4]!.runId;
-      await rejectRun(database.sql, guilty, 'P0001');
-      // All are waiting when the worker comes, so it takes them into one batch.
+      const offending = payloads[4]!.runId;
+      await rejectRun(database.sql, offending, 'P0001');
+      // All are waiting when the worker starts, so they form one batch.
       for (const data of payloads) await queue('run-started').add('run-started', data, { jobId: `job-${data.runId}` });
       await startWorker(backend);
 
-      for (const { runId } of payloads.filter((payload) => payload.runId !== guilty)) {
+      for (const { runId } of payloads.filter((payload) => payload.runId !== offending)) {
         const job = await jobInState(queue('run-started'), `job-${runId}`, 'completed');
         expect(job.attemptsMade).toBe(1);
       }
-      const job = await jobInState(queue('run-started'), `job-${guilty}`, 'failed');
-      expect(job).toMatchObject({ failedReason: 'not_storable: refused by a trigger (P0001)', attemptsMade: 1 });
+      const job = await jobInState(queue('run-started'), `job-${offending}`, 'failed');
+      expect(job).toMatchObject({ failedReason: 'not_storable: rejected by a trigger (P0001)', attemptsMade: 1 });
       expect(await countLeases(database.sql, [companyId])).toEqual({ locals: 1, leases: 9, runs: 9, acquired: 9 });
     });
 
-    test('always-explained: an error of a megabyte is cut before it is stored, in the job and in the activity log', async () => {
+    test('always-explained: an error of one megabyte is truncated in the job and in the activity log', async () => {
       const companyId = await insertCompany(database.sql);
       const data = runStarted({ companyId });
       await rejectRun(database.sql, data.runId, 'P0001', { message: `too long: ${'x'.repeat(1_000_000)}` });
       await startWorker(backend);
       await queue('run-started').add('run-started', data, { jobId: `job-${data.runId}` });
       const { failedReason } = await jobInState(queue('run-started'), `job-${data.runId}`, 'failed');
-      const [told] = await database.sql<[{ reason: string }]>`
+      const [event] = await database.sql<[{ reason: string }]>`
         select details->>'reason' as reason from lessor.activity_log where run_id = ${data.runId}`;
-      for (const text of [failedReason, told.reason]) {
+      for (const text of [failedReason, event.reason]) {
         expect(text).toContain('too long: xxx');
         expect(text.length).toBeLessThan(MAXIMUM_REASON_LENGTH + 100);
       }
     });
 
-    test('no-loss: of a foreign client that set no attempts, it is retried while the error can pass', async () => {
+    test('no-loss: a job of a non-Node client without attempts is retried after a transient error', async () => {
       const data = runStarted();
       await rejectRun(database.sql, data.runId, '40001', { times: 2 });
       await startWorker(backend);
@@ -65,9 +65,9 @@ describeOnEachBackend(
       expect(await countLeases(database.sql, [data.companyId])).toEqual({ locals: 1, leases: 1, runs: 1, acquired: 1 });
     });
 
-    test('no-loss: an outage of Postgres spends no attempt', async () => {
+    test('no-loss: an outage of Postgres does not count as an attempt', async () => {
       const data = runStarted();
-      // The SQLSTATE of a server that is being shut down.
+      // 57P01 is admin_shutdown.
       await rejectRun(database.sql, data.runId, '57P01', { times: 2 });
       await startWorker(backend);
       await queue('run-started').add('run-started', data, { jobId: `job-${data.runId}`, attempts: 1 });
@@ -76,7 +76,7 @@ describeOnEachBackend(
       expect(job.attemptsMade).toBe(1);
     });
 
-    test('no-loss: a worker whose connections to Postgres are cut stays up, and finishes what was under way', async () => {
+    test('no-loss: a worker whose connections to Postgres are terminated completes the jobs in flight', async () => {
       const { sql } = database;
       const companyId = await insertCompany(sql);
       const release = await lockCompany(sql, companyId);
@@ -91,13 +91,13 @@ describeOnEachBackend(
         select pg_terminate_backend(pid) from pg_stat_activity
         where datname = current_database() and application_name = 'lessor worker cut'`;
       await release();
-      const served = Promise.all(
+      const completed = Promise.all(
         data.map(({ runId }) => jobInState(queue('run-started'), `job-${runId}`, 'completed', 'failed')),
       );
       const died = worker.ended.then((exit) => {
         throw new Error(`the worker ended with ${exit}:\n${worker.log()}`);
       });
-      const jobs = await Promise.race([served, died]);
+      const jobs = await Promise.race([completed, died]);
       expect(jobs).toMatchObject(data.map(({ runId }) => ({ attemptsMade: 1, returnvalue: { runId } })));
       expect(await countLeases(sql, [companyId])).toEqual({ locals: 1, leases: 20, runs: 20, acquired: 20 });
     });
@@ -105,7 +105,7 @@ describeOnEachBackend(
   { audited: true },
 );
 
-/** Two runs of a company that want the same execution workspace. */
+/** Two runs of a company that need the same execution workspace. */
 function holderAndWaiter() {
   const shared = { companyId: randomUUID(), executionWorkspaceId: randomUUID() };
   return [
@@ -119,7 +119,7 @@ describeOnEachBackend(
   (backend) => {
     const queue = useQueues(backend);
 
-    test('waits without spending an attempt, and gets its lease once the workspace is released', async () => {
+    test('waits, which does not count as an attempt, and gets its lease once the workspace is released', async () => {
       await startWorker(backend);
       const producer = openProducer(backend);
       const [holder, waiter] = holderAndWaiter();
@@ -140,7 +140,7 @@ describeOnEachBackend(
       expect(job.attemptsMade).toBe(1);
     });
 
-    test('isolated: does not hold up the other runs of its company', async () => {
+    test('isolated: does not delay the other runs of its company', async () => {
       await startWorker(backend);
       const producer = openProducer(backend);
       const [holder, waiter] = holderAndWaiter();
@@ -152,15 +152,15 @@ describeOnEachBackend(
       expect(await producer.waitForLease(other.runId)).toMatchObject({ status: 'active' });
     });
 
-    test('adopts the workspace of a holder that went silent, without waiting for the sweep', async () => {
+    test('adopts the workspace of a silent holder once its lease expires, without the sweep', async () => {
       await startWorker(backend, { sweepIntervalMs: 3_600_000 });
       const producer = openProducer(backend);
       const [holder, waiter] = holderAndWaiter();
       await producer.runStarted({ ...holder, ttlSeconds: 1 });
-      const lapsing = await producer.waitForLease(holder.runId);
+      const expiring = await producer.waitForLease(holder.runId);
       await producer.runStarted(waiter);
       const lease = await producer.waitForLease(waiter.runId);
-      expect(Date.parse(lease.acquiredAt)).toBeGreaterThanOrEqual(Date.parse(lapsing.expiresAt));
+      expect(Date.parse(lease.acquiredAt)).toBeGreaterThanOrEqual(Date.parse(expiring.expiresAt));
     });
   },
   { audited: true },
@@ -169,7 +169,7 @@ describeOnEachBackend(
 describeOnEachBackend('single-flight: a run whose execution workspace stays held', (backend) => {
   const queue = useQueues(backend);
 
-  test('past the longest wait is refused with the name of the holder, and told once', async () => {
+  test('is rejected after the longest wait with the id of the holder, and recorded once', async () => {
     const { sql } = backend.database;
     await startWorker(backend, { leaseWaitMs: 400 });
     const producer = openProducer(backend);
@@ -183,8 +183,8 @@ describeOnEachBackend('single-flight: a run whose execution workspace stays held
     expect(job.failedReason).toMatch(new RegExp(`^workspace_held: .* is held by run ${holder} since `));
     expect(job.attemptsMade).toBe(1);
     await expect(producer.waitForLease(waiter)).rejects.toMatchObject({ code: 'workspace_held' });
-    const told = await sql`
+    const rejections = await sql`
         select details from lessor.activity_log where run_id = ${waiter} and action = 'environment.lease_denied'`;
-    expect(told).toMatchObject([{ details: { code: 'workspace_held' } }]);
+    expect(rejections).toMatchObject([{ details: { code: 'workspace_held' } }]);
   });
 });

@@ -27,7 +27,7 @@ describeOnEachBackend(
       return run;
     };
 
-    test('grants each run its lease, which whoever waits is given', async () => {
+    test('grants a run its lease, which the producer that waits for it gets', async () => {
       const run = { ...newRun(), agentId: randomUUID(), ttlSeconds: 60, metadata: { purpose: 'test' } };
       await producer.runStarted(run);
       const lease = await producer.waitForLease(run.runId);
@@ -41,7 +41,7 @@ describeOnEachBackend(
       });
     });
 
-    test('always-audited: from start to end each transition is told once', async () => {
+    test('always-audited: records each transition once, from start to end', async () => {
       const run = newRun();
       await producer.runStarted(run);
       const lease = await producer.waitForLease(run.runId);
@@ -51,7 +51,7 @@ describeOnEachBackend(
       expect(await eventsOf(database.sql, run.companyId)).toEqual(['created', 'lease_acquired', 'lease_released']);
     });
 
-    test('renews the lease with each sign of life', async () => {
+    test('renews the lease with each heartbeat', async () => {
       const run = newRun();
       await producer.runStarted({ ...run, ttlSeconds: 60 });
       const lease = await producer.waitForLease(run.runId);
@@ -85,7 +85,7 @@ describeOnEachBackend(
       expect(live).toHaveLength(0);
     });
 
-    test('first-end-wins: a second end, of another client, changes nothing', async () => {
+    test('first-end-wins: a second end from another client changes nothing', async () => {
       const run = newRun();
       await producer.runStarted(run);
       await producer.waitForLease(run.runId);
@@ -133,7 +133,7 @@ describeOnEachBackend(
 describeOnEachBackend(
   'the sweep',
   (backend) => {
-    test('no-leak: a run that goes silent loses its lease at expires_at, without anybody asking', async () => {
+    test('no-leak: expires the lease of a silent run after expires_at', async () => {
       const { sql } = backend.database;
       await startWorker(backend, { sweepIntervalMs: 200 });
       const producer = openProducer(backend);
@@ -152,34 +152,34 @@ describeOnEachBackend(
   { audited: true },
 );
 
-describeOnEachBackend('starting and closing', (backend) => {
-  test('closing twice is closing once', async () => {
+describeOnEachBackend('the lifecycle of a worker', (backend) => {
+  test('close returns the same promise every time', async () => {
     const worker = await startWorker(backend);
     const closing = worker.close();
     expect(worker.close()).toBe(closing);
     await closing;
   });
 
-  test('a worker that was never started can be closed', async () => {
+  test('a worker can be closed without being started', async () => {
     await expect(newWorker(backend).close()).resolves.toBeUndefined();
   });
 
-  test('a worker on a database without its tables does not start, and says what to do', async () => {
+  test('a worker does not start on a database without migrations, and names the command', async () => {
     const { sql, url } = backend.database;
-    await sql`create database ${sql(`${new URL(url).pathname.slice(1)}_bare`)}`;
-    const bare = new URL(url);
-    bare.pathname += '_bare';
+    await sql`create database ${sql(`${new URL(url).pathname.slice(1)}_unmigrated`)}`;
+    const unmigrated = new URL(url);
+    unmigrated.pathname += '_unmigrated';
     try {
-      const starting = newWorker(backend, { databaseUrl: bare.href }).start();
+      const starting = newWorker(backend, { databaseUrl: unmigrated.href }).start();
       await expect(starting).rejects.toThrow(SchemaOutdatedError);
       await expect(starting).rejects.toThrow(/lessor migrate/);
     } finally {
-      await sql`drop database ${sql(bare.pathname.slice(1))} with (force)`;
+      await sql`drop database ${sql(unmigrated.pathname.slice(1))} with (force)`;
     }
   });
 });
 
-describe('settings', () => {
+describe('createWorker', () => {
   const urls = { databaseUrl: 'postgres://localhost/x', queueUrl: 'redis://localhost' };
 
   test.for([
@@ -188,7 +188,7 @@ describe('settings', () => {
     ['concurrency', { concurrency: 0 }],
     ['sweepIntervalMs', { sweepIntervalMs: 2 ** 31 }],
     ['defaultTtlSeconds', { defaultTtlSeconds: 86_401 }],
-  ] as const)('a wrong %s is named, and never shown', ([name, wrong]) => {
+  ] as const)('rejects a wrong %s by its name, without its value', ([name, wrong]) => {
     const create = () => createWorker({ ...urls, ...wrong });
     expect(create).toThrow(InvalidConfigurationError);
     expect(create).toThrow(name);

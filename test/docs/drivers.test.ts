@@ -41,6 +41,6 @@ describeOnEachBackend('with both halves of the example in docs/drivers.md', (bac
     });
     expect(exit).toEqual({ code: 0, signal: null });
     expect(printed.join('')).toBe(`hello from there\n${place}\n`);
-    await until(async () => (await company.places()).length === 0, { what: 'the directory being gone' });
+    await until(async () => (await company.directories()).length === 0, { what: 'the directory being gone' });
   });
 });

@@ -31,7 +31,7 @@ export interface SweepResult extends LeaseSweepResult {
  *     rule         finds                                               does                          each sweep
  *     orphaned     a live lease of an ended run                        ends it as the run ended      all pages
  *     expired      a lease past `expires_at`                           expires it                    all pages
- *     abandoned    a pending lease that nobody touched for 3 minutes   fails it                      all pages
+ *     abandoned    a pending lease that untouched for 3 minutes          fails it                      all pages
  *     retention    a run that ended long ago and has no lease          removes it                    4 pages
  *     lost release a lease that has waited 30 s for its cleanup        publishes its job again, if   1 page
  *                                                                      the queue lost it
