@@ -23,10 +23,10 @@ describeOnEachBackend(
       startWorker(backend, { lockDurationMs: LOCK_DURATION_MS, ...overrides });
 
     /** A job in flight that is blocked until its company is unlocked. */
-    async function blockedJob(startWorker: () => Promise<unknown>) {
+    async function blockedJob(startReplica: () => Promise<unknown>) {
       const companyId = await insertCompany(sql());
       const release = await lockCompany(sql(), companyId);
-      await startWorker();
+      await startReplica();
       const data = runStarted({ companyId });
       const jobId = `job-${data.runId}`;
       await queue('run-started').add('run-started', data, { jobId });

@@ -28,13 +28,13 @@ export interface SweepResult extends LeaseSweepResult {
 /**
  * Repairs what no message did (no-leak). A sweep applies its rules in this order:
  *
- *     rule         finds                                               does                          each sweep
- *     orphaned     a live lease of an ended run                        ends it as the run ended      all pages
- *     expired      a lease past `expires_at`                           expires it                    all pages
- *     abandoned    a pending lease that untouched for 3 minutes          fails it                      all pages
- *     retention    a run that ended long ago and has no lease          removes it                    4 pages
- *     lost release a lease that has waited 30 s for its cleanup        publishes its job again, if   1 page
- *                                                                      the queue lost it
+ *     rule          finds                                           does                         per sweep
+ *     orphaned      a live lease of an ended run                    ends it as the run ended     all pages
+ *     expired       a lease past `expires_at`                       expires it                   all pages
+ *     abandoned     a pending lease untouched for 3 minutes         fails it                     all pages
+ *     retention     a run that ended long ago, without a lease      removes it                   4 pages
+ *     lost release  a lease that waits for its cleanup for 30 s     publishes its job again, if  1 page
+ *                                                                   the queue has lost it
  *
  * The first three (`leases.ts`) find only what they change. The last two also read rows that stay as they are, so a
  * rotating cursor bounds what they read: a sweep costs the same however many rows there are.
