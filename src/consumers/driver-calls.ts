@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { z } from 'zod';
 import { EnvironmentFailedError } from '../contracts/index.ts';
 import type { EnvironmentDriver, GrantedLease } from '../contracts/index.ts';
-import { DRIVER_CALL_LIMIT_MS } from '../environments/acquisition-limits.ts';
+import { DRIVER_CALL_TIMEOUT_MS } from '../environments/drivers/driver.ts';
 import type { Acquisition, ControlDriver, DriverCall, DriverEnvironment } from '../environments/drivers/driver.ts';
 import { messageOf, settle } from '../lib/errors.ts';
 import { WorkerStoppingError } from './database-outage.ts';
@@ -39,7 +39,7 @@ export class DriverCalls {
   readonly #stopping: AbortSignal;
   readonly #timeoutMs: number;
 
-  constructor({ drivers, concurrency, stopping, timeoutMs = DRIVER_CALL_LIMIT_MS }: DriverCallsOptions) {
+  constructor({ drivers, concurrency, stopping, timeoutMs = DRIVER_CALL_TIMEOUT_MS }: DriverCallsOptions) {
     this.#drivers = new Map(drivers.map((driver) => [driver.name, driver]));
     this.#permits = new DriverPermits(concurrency);
     this.#stopping = stopping;

@@ -10,7 +10,7 @@ import {
   findOrphanedLeases,
 } from '../../db/statements/find-leases-to-sweep.ts';
 import type { AbandonedLease, ExpiredLease, OrphanedLease } from '../../db/statements/find-leases-to-sweep.ts';
-import { ACQUISITION_LIMITS } from '../../environments/acquisition-limits.ts';
+import { ACQUISITION_LIMITS } from '../../environments/drivers/driver.ts';
 import { processPage } from './pages.ts';
 import type { PageResult } from './pages.ts';
 

@@ -28,6 +28,20 @@ export interface ControlDriver<Config = unknown> {
   close?(): Promise<void>;
 }
 
+/** Limit of one driver call, in milliseconds. */
+export const DRIVER_CALL_TIMEOUT_MS = 60_000;
+
+/** Bounds of an acquisition by a driver, in seconds. */
+export const ACQUISITION_LIMITS = {
+  /** An acquirer without a result is considered dead after its call's timeout and the time to notice the abort. */
+  acquiringSeconds: 75,
+  /**
+   * An unchanged pending lease is considered abandoned after more than one attempt and the longest delay between two of
+   * them. Until then no other run can get what it holds.
+   */
+  pendingSeconds: 180,
+} as const;
+
 /** The environment that a driver acts on. */
 export interface DriverEnvironment<Config> {
   id: string;

@@ -7,7 +7,7 @@ import type { Actor } from '../../db/statements/activity.ts';
 import { beginAcquisitions, recordFailedAcquisitions } from '../../db/statements/driver-leases.ts';
 import { endLeases } from '../../db/statements/end-leases.ts';
 import { readRuns } from '../../db/statements/runs.ts';
-import { ACQUISITION_LIMITS } from '../acquisition-limits.ts';
+import { ACQUISITION_LIMITS } from '../drivers/driver.ts';
 import { done } from './operation.ts';
 import type { BegunAcquisition, CompletedAcquisition, FailedAcquisition, Outcome } from './operation.ts';
 

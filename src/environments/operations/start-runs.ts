@@ -12,7 +12,7 @@ import { forgetWaits, readPlacements, recordWaits } from '../../db/statements/pl
 import type { FoundPlacement, RetainedLease, UnservedRun } from '../../db/statements/placements.ts';
 import { readRuns, recordStartedRuns } from '../../db/statements/runs.ts';
 import type { RecordedRun } from '../../db/statements/runs.ts';
-import { ACQUISITION_LIMITS } from '../acquisition-limits.ts';
+import { ACQUISITION_LIMITS } from '../drivers/driver.ts';
 import { done, rejectionOfCompany, rejectionOfRun } from './operation.ts';
 import type { LeasableEnvironments, Outcome } from './operation.ts';
 import {

@@ -14,7 +14,7 @@ import { makeDirectory } from '../directories.ts';
 /** A host with an sshd, and leases on it. */
 export interface ExecutionHost {
   readonly server: EphemeralSshd;
-  /** Makes a place as an acquired lease has one, and removes it after the test. */
+  /** Creates the lease directory of an acquired lease, and removes it after the test. */
   lease(config?: Record<string, unknown>): Promise<PlacedLease>;
   /** One that all tests share, as connecting takes a while: for those that leave nothing behind. */
   shared(): Promise<Execution>;
@@ -44,17 +44,17 @@ async function leaseOn(
   config: Record<string, unknown> = {},
 ): Promise<PlacedLease> {
   const lease = leaseOf();
-  const place = join(remoteWorkspacePath, '.lessor', lease.id);
-  await mkdir(join(place, 'workspace'), { recursive: true });
-  await mkdir(join(place, 'commands'));
+  const leaseDirectory = join(remoteWorkspacePath, '.lessor', lease.id);
+  await mkdir(join(leaseDirectory, 'workspace'), { recursive: true });
+  await mkdir(join(leaseDirectory, 'commands'));
   return {
     ...lease,
     config: { ...host.config, remoteWorkspacePath, ...config },
-    providerLeaseId: place,
+    providerLeaseId: leaseDirectory,
   };
 }
 
-/** A lease on an SSH environment, without a place. */
+/** A lease on an SSH environment, without a lease directory. */
 export function leaseOf(): GrantedLease {
   const id = randomUUID();
   return {
