@@ -36,7 +36,7 @@ export const directoryDriver: ControlDriver<DirectoryConfig> = {
     return { providerLeaseId: directory };
   },
 
-  // Without a provider lease id the lease ended before its acquisition was recorded: the directory may exist all the same.
+  // Without a provider lease id, the lease ended before its acquisition was recorded: the directory may exist.
   async release({ environment: { config }, leaseId, providerLeaseId }) {
     await rm(directoryIn(config, providerLeaseId ?? leaseId), { recursive: true, force: true });
   },
@@ -47,6 +47,6 @@ function directoryIn({ root }: DirectoryConfig, name: string): string {
   if (dirname(directory) === resolve(root)) return directory;
   throw new EnvironmentFailedError(
     'workspace_unusable',
-    `${directory} is not in ${root}; if the root was changed, remove it`,
+    `${directory} is outside ${root}; was that changed? Remove it`,
   );
 }
