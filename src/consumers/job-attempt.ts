@@ -16,7 +16,7 @@ import type { PoisonQuarantine } from './poison-quarantine.ts';
 
 /** What an attempt needs besides its handler and its job. */
 export interface JobAttemptOptions {
-  operations: HandlerDependencies & Pick<Committer, 'submitIsolated'>;
+  committer: HandlerDependencies & Pick<Committer, 'submitIsolated'>;
   quarantine: PoisonQuarantine;
   logger: Logger;
   /** The delay of a job that waits for its execution workspace. */
@@ -78,11 +78,11 @@ class JobAttempt {
   }
 
   async #execute(): Promise<OperationOutcome> {
-    const { quarantine, operations } = this.#options;
-    if (!quarantine.isQuarantined(this.#job)) return this.#handle(operations);
+    const { quarantine, committer } = this.#options;
+    if (!quarantine.isQuarantined(this.#job)) return this.#handle(committer);
     const recoveries = this.#job.stalledCounter;
     this.#logger.debug({ event: 'job_quarantined', recoveries }, 'job quarantined');
-    return quarantine.runIsolated(this.#job, () => this.#handle({ ...operations, submit: operations.submitIsolated }));
+    return quarantine.runIsolated(this.#job, () => this.#handle({ ...committer, submit: committer.submitIsolated }));
   }
 
   async #handle(dependencies: HandlerDependencies): Promise<OperationOutcome> {
@@ -98,7 +98,7 @@ class JobAttempt {
 
   async #reject({ code, reason }: Rejection): Promise<OperationOutcome> {
     const rejection = { code, reason: storableReason(reason) };
-    await this.#handler.onRejected?.(this.#options.operations, this.#job.data, rejection);
+    await this.#handler.onRejected?.(this.#options.committer, this.#job.data, rejection);
     return { kind: 'rejected', rejection };
   }
 

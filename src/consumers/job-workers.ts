@@ -35,15 +35,15 @@ const WAIT_DELAY_MS = 250;
 /** BullMQ workers for every queue of one replica. */
 export class JobWorkers {
   readonly #workers: readonly LessorWorker[];
-  readonly #operations: Committer;
+  readonly #committer: Committer;
   readonly #settings: ResolvedWorkerSettings;
   readonly #logger: Logger;
 
-  constructor(queues: Queues, operations: Committer, settings: ResolvedWorkerSettings, logger: Logger) {
-    this.#operations = operations;
+  constructor(queues: Queues, committer: Committer, settings: ResolvedWorkerSettings, logger: Logger) {
+    this.#committer = committer;
     this.#settings = settings;
     this.#logger = logger;
-    this.#workers = openWorkers(queues, operations, settings, logger);
+    this.#workers = openWorkers(queues, committer, settings, logger);
   }
 
   /** Resolves once jobs are fetched. While the queue is unreachable it waits. */
@@ -70,14 +70,14 @@ export class JobWorkers {
     const drained = Promise.all(running.map((worker) => worker.pause())).then(() => true);
     if (await Promise.race([drained, sleep(timeoutMs, false, { ref: false })])) return;
     this.#logger.warn({ event: 'graceful_close_timed_out', timeoutMs }, 'graceful close timed out');
-    this.#operations.stopWaiting();
+    this.#committer.stopWaiting();
     await Promise.race([drained, sleep(REQUEUE_TIMEOUT_MS, false, { ref: false })]);
   }
 }
 
 function openWorkers(
   queues: Queues,
-  operations: Committer,
+  committer: Committer,
   { concurrency, lockDurationMs, releaseBackoff }: ResolvedWorkerSettings,
   logger: Logger,
 ): LessorWorker[] {
@@ -89,7 +89,7 @@ function openWorkers(
     runRetryDelay: RETRY_COMMAND_MS,
   };
   const attemptOptions = {
-    operations,
+    committer,
     quarantine: new PoisonQuarantine((milliseconds) => sleep(milliseconds, undefined, { ref: false })),
     logger,
     waitDelayMs: () => withJitter(WAIT_DELAY_MS),
@@ -105,7 +105,7 @@ function openWorkers(
         settings: retrySettings(handler.queue, releaseBackoff, Math.random),
       }),
     ),
-    queues.worker('lease-sweep', createSweepProcessor(operations, logger), options),
+    queues.worker('lease-sweep', createSweepProcessor(committer, logger), options),
   ];
 }
 
@@ -114,10 +114,10 @@ function withJitter(milliseconds: number): number {
   return Math.round(milliseconds * (1 + Math.random()));
 }
 
-function createSweepProcessor(operations: Committer, logger: Logger): Processor<unknown, unknown> {
+function createSweepProcessor(committer: Committer, logger: Logger): Processor<unknown, unknown> {
   return async () => {
     try {
-      return await operations.sweep();
+      return await committer.sweep();
     } catch (error) {
       logger.error({ event: 'sweep_failed', err: error }, 'sweep failed');
       throw new Error(describeError(error), { cause: error });

@@ -81,22 +81,22 @@ export function createWorker({ logger: givenLogger, drivers = [], ...given }: Wo
     closers.add(() => releaseJobs.close());
     for (const driver of drivers) closers.add(async () => driver.close?.());
 
-    const operations = openCommitter(db, settings, { logger, releaseJobs, drivers });
+    const committer = openCommitter(db, settings, { logger, releaseJobs, drivers });
     const sweepSchedule = new SweepSchedule({
       queue: queues.queue('lease-sweep'),
       everyMs: settings.sweepIntervalMs,
-      sweep: () => operations.sweep(),
+      sweep: () => committer.sweep(),
       logger,
       now: () => Date.now(),
       random: () => Math.random(),
     });
     closers.add(() => sweepSchedule.close());
     // Runs once every job is finished or requeued, so only a direct sweep can still wait for Postgres.
-    closers.add(async () => operations.stopWaiting());
+    closers.add(async () => committer.stopWaiting());
     sweepSchedule.start();
 
     await raceAbort(checkDurability(queues, settings.requireDurableQueue, logger), stopping.signal);
-    const workers = new JobWorkers(queues, operations, settings, logger);
+    const workers = new JobWorkers(queues, committer, settings, logger);
     closers.add(() => workers.close());
     await workers.start();
     const relay = openOutboxRelay(db, { ...settings, ...outboxLogs(logger) });
