@@ -43,10 +43,7 @@ export const directoryDriver: ControlDriver<DirectoryConfig> = {
 };
 
 function directoryIn({ root }: DirectoryConfig, name: string): string {
-  const directory = resolve(root, name);
-  if (dirname(directory) === resolve(root)) return directory;
-  throw new EnvironmentFailedError(
-    'workspace_unusable',
-    `${directory} is outside ${root}; was that changed? Remove it`,
-  );
+  const path = resolve(root, name);
+  if (dirname(path) === resolve(root)) return path;
+  throw new EnvironmentFailedError('workspace_unusable', `${path} is outside ${root}: was that changed? Remove it`);
 }
