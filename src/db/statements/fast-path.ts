@@ -22,6 +22,10 @@ import type { EndedRun } from './runs.ts';
 // fall through to the general path. So does every run of a company whose lock the transaction does not hold (fenced).
 // Each run id may be given once.
 //
+// The statements of the general path do the same for any run, and are no substitute. Postgres CPU per operation, in batches
+// of 400 and of 20: an end takes 71 and 105 µs here; in the shape of `applyEndings`, which first selects what to end, 70
+// and 217. A renewal takes 40 and 72 µs here, and 53 and 179 with all that `renewLeases` checks.
+//
 // The planner cannot estimate row counts of `unnest` and of CTEs, and picks nested loops over all of their rows. `limit 1`
 // forces an index lookup per row, and `(… in …) is true` a hashed one.
 

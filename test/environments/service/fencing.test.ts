@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
-import { environmentService } from '../../src/environments/service/index.ts';
-import { backdateExpiry } from '../support/factories.ts';
-import { untilWaitingForLocks } from '../support/locks.ts';
+import { environmentService } from '../../../src/environments/service/index.ts';
+import { backdateExpiry } from '../../support/factories.ts';
+import { untilWaitingForLocks } from '../../support/locks.ts';
 import { useEnvironmentService } from './service-fixture.ts';
 
 const environments = useEnvironmentService();

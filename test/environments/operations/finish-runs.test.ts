@@ -1,9 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
-import type { LeasePolicy, RunFinished } from '../../src/contracts/index.ts';
-import { useDatabase } from '../support/database.ts';
-import { backdateExpiry, runFinished, runHeartbeat, runStarted } from '../support/factories.ts';
-import { finish, leaseOf, operationsOn, readLease, start, eventsOf } from '../support/operations.ts';
+import type { LeasePolicy, RunFinished } from '../../../src/contracts/index.ts';
+import { useDatabase } from '../../support/database.ts';
+import { backdateExpiry, runFinished, runHeartbeat, runStarted } from '../../support/factories.ts';
+import { finish, leaseOf, operationsOn, readLease, start, eventsOf } from '../../support/operations.ts';
 
 const database = useDatabase({ maximumConnections: 20, audited: true });
 const operations = operationsOn(database);

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
-import { SSH_CONFIG, backdateExpiry, runFinished, runStarted } from '../support/factories.ts';
-import { operationsOn } from '../support/operations.ts';
+import { SSH_CONFIG, backdateExpiry, runFinished, runStarted } from '../../support/factories.ts';
+import { operationsOn } from '../../support/operations.ts';
 import { useEnvironmentService } from './service-fixture.ts';
 
 const fixture = useEnvironmentService();

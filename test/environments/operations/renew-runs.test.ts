@@ -1,12 +1,12 @@
 import { randomUUID } from 'node:crypto';
 import { pino } from 'pino';
 import { describe, expect, test } from 'vitest';
-import { sweepLeases } from '../../src/consumers/sweep/leases.ts';
-import type { RunStarted } from '../../src/contracts/index.ts';
-import { useDatabase } from '../support/database.ts';
-import { insertLease, backdateExpiry, runFinished, runHeartbeat, runStarted } from '../support/factories.ts';
-import { operationsOn, readLease, renew, start, eventsOf } from '../support/operations.ts';
-import { useEnvironmentServiceOn } from './service-fixture.ts';
+import { sweepLeases } from '../../../src/consumers/sweep/leases.ts';
+import type { RunStarted } from '../../../src/contracts/index.ts';
+import { useDatabase } from '../../support/database.ts';
+import { insertLease, backdateExpiry, runFinished, runHeartbeat, runStarted } from '../../support/factories.ts';
+import { operationsOn, readLease, renew, start, eventsOf } from '../../support/operations.ts';
+import { useEnvironmentServiceOn } from '../service/service-fixture.ts';
 
 const database = useDatabase({ maximumConnections: 20, audited: true });
 const operations = operationsOn(database);

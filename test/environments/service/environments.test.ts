@@ -1,9 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
-import { environmentService } from '../../src/environments/service/index.ts';
-import { directoryDriver } from '../support/directory-driver.ts';
-import { SSH_CONFIG } from '../support/factories.ts';
-import { eventsOf } from '../support/operations.ts';
+import { environmentService } from '../../../src/environments/service/index.ts';
+import { directoryDriver } from '../../support/directory-driver.ts';
+import { SSH_CONFIG } from '../../support/factories.ts';
+import { eventsOf } from '../../support/operations.ts';
 import { useEnvironmentService } from './service-fixture.ts';
 
 const fixture = useEnvironmentService();

@@ -1,9 +1,9 @@
 import { randomUUID } from 'node:crypto';
-import type { GrantedLease, RunStarted } from '../../src/contracts/index.ts';
-import type { OperationOutcome, OperationSettings } from '../../src/environments/operations/operation.ts';
-import type { TestDatabase } from '../support/database.ts';
-import { insertCompany, insertEnvironment, runStarted } from '../support/factories.ts';
-import { leaseOf, operationsOn, eventsOf } from '../support/operations.ts';
+import type { GrantedLease, RunStarted } from '../../../src/contracts/index.ts';
+import type { OperationOutcome, OperationSettings } from '../../../src/environments/operations/operation.ts';
+import type { TestDatabase } from '../../support/database.ts';
+import { insertCompany, insertEnvironment, runStarted } from '../../support/factories.ts';
+import { leaseOf, operationsOn, eventsOf } from '../../support/operations.ts';
 
 /** Operations on environments whose leases a driver acquires: what a driver came to is told by the test. */
 export function driverOperationsOn(database: TestDatabase) {

@@ -1,9 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
-import { useDatabase } from '../support/database.ts';
-import { backdateExpiry, runFinished, runStarted } from '../support/factories.ts';
-import { untilWaitingForLocks } from '../support/locks.ts';
-import { leaseOf, operationsOn, readLease, start, eventsOf } from '../support/operations.ts';
+import { useDatabase } from '../../support/database.ts';
+import { backdateExpiry, runFinished, runStarted } from '../../support/factories.ts';
+import { untilWaitingForLocks } from '../../support/locks.ts';
+import { leaseOf, operationsOn, readLease, start, eventsOf } from '../../support/operations.ts';
 
 const database = useDatabase({ maximumConnections: 20, audited: true });
 const operations = operationsOn(database);

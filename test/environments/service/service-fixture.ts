@@ -1,10 +1,10 @@
 import { randomUUID } from 'node:crypto';
 import { beforeAll } from 'vitest';
-import { environmentService } from '../../src/environments/service/index.ts';
-import type { EnvironmentService } from '../../src/environments/service/index.ts';
-import { useDatabase } from '../support/database.ts';
-import type { TestDatabase } from '../support/database.ts';
-import { eventsOf } from '../support/operations.ts';
+import { environmentService } from '../../../src/environments/service/index.ts';
+import type { EnvironmentService } from '../../../src/environments/service/index.ts';
+import { useDatabase } from '../../support/database.ts';
+import type { TestDatabase } from '../../support/database.ts';
+import { eventsOf } from '../../support/operations.ts';
 
 /** The environment service of an operator, on a database of the file's own. */
 export function useEnvironmentService() {

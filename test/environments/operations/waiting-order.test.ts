@@ -1,10 +1,10 @@
 import { randomUUID } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
-import type { RunStarted } from '../../src/contracts/index.ts';
-import { useDatabase } from '../support/database.ts';
-import { backdateExpiry, runFinished, runStarted } from '../support/factories.ts';
-import { operationsOn, start, eventsOf } from '../support/operations.ts';
-import { useEnvironmentServiceOn } from './service-fixture.ts';
+import type { RunStarted } from '../../../src/contracts/index.ts';
+import { useDatabase } from '../../support/database.ts';
+import { backdateExpiry, runFinished, runStarted } from '../../support/factories.ts';
+import { operationsOn, start, eventsOf } from '../../support/operations.ts';
+import { useEnvironmentServiceOn } from '../service/service-fixture.ts';
 
 const database = useDatabase({ maximumConnections: 20, audited: true });
 const operations = operationsOn(database);

@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
-import { InvalidPayloadError } from '../../src/contracts/index.ts';
-import { environmentService } from '../../src/environments/service/index.ts';
-import { SSH_CONFIG, insertCompany } from '../support/factories.ts';
+import { InvalidPayloadError } from '../../../src/contracts/index.ts';
+import { environmentService } from '../../../src/environments/service/index.ts';
+import { SSH_CONFIG, insertCompany } from '../../support/factories.ts';
 import { useEnvironmentService } from './service-fixture.ts';
 
 const fixture = useEnvironmentService();

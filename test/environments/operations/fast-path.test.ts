@@ -1,11 +1,11 @@
 import { randomUUID } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import { z } from 'zod';
-import { applyBatch, applyGeneralPath } from '../../src/environments/operations/apply.ts';
-import type { OperationPool } from '../../src/environments/operations/apply.ts';
-import { ProvisionedCompanies, applyFastPath } from '../../src/environments/operations/fast-path.ts';
-import type { Operation, OperationOutcome, OperationSettings } from '../../src/environments/operations/operation.ts';
-import { useDatabase } from '../support/database.ts';
+import { applyBatch, applyGeneralPath } from '../../../src/environments/operations/apply.ts';
+import type { OperationPool } from '../../../src/environments/operations/apply.ts';
+import { ProvisionedCompanies, applyFastPath } from '../../../src/environments/operations/fast-path.ts';
+import type { Operation, OperationOutcome, OperationSettings } from '../../../src/environments/operations/operation.ts';
+import { useDatabase } from '../../support/database.ts';
 import {
   SSH_CONFIG,
   insertCompany,
@@ -15,8 +15,8 @@ import {
   runFinished,
   runHeartbeat,
   runStarted,
-} from '../support/factories.ts';
-import { OPERATION_SETTINGS, finish, leaseOf, operationsOn, renew, start, eventsOf } from '../support/operations.ts';
+} from '../../support/factories.ts';
+import { OPERATION_SETTINGS, finish, leaseOf, operationsOn, renew, start, eventsOf } from '../../support/operations.ts';
 
 const database = useDatabase({ audited: true });
 

@@ -1,9 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
-import type { GrantedLease } from '../../src/contracts/index.ts';
-import { useDatabase } from '../support/database.ts';
-import { backdateExpiry, runFinished } from '../support/factories.ts';
-import { readLease, start } from '../support/operations.ts';
+import type { GrantedLease } from '../../../src/contracts/index.ts';
+import { useDatabase } from '../../support/database.ts';
+import { backdateExpiry, runFinished } from '../../support/factories.ts';
+import { readLease, start } from '../../support/operations.ts';
 import { driverOperationsOn } from './driver-fixture.ts';
 
 const database = useDatabase({ maximumConnections: 20, audited: true });

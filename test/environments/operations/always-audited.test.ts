@@ -1,9 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
-import { sqlErrorOf } from '../../src/db/sql-errors.ts';
-import { useDatabase } from '../support/database.ts';
-import { backdateExpiry, runFinished, runHeartbeat, runStarted } from '../support/factories.ts';
-import { operationsOn, start, eventsOf } from '../support/operations.ts';
+import { sqlErrorOf } from '../../../src/db/sql-errors.ts';
+import { useDatabase } from '../../support/database.ts';
+import { backdateExpiry, runFinished, runHeartbeat, runStarted } from '../../support/factories.ts';
+import { operationsOn, start, eventsOf } from '../../support/operations.ts';
 
 const database = useDatabase({ maximumConnections: 20, audited: true });
 const operations = operationsOn(database);

@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest';
-import { expireLeases } from '../../src/db/statements/end-leases.ts';
-import { useDatabase } from '../support/database.ts';
-import { backdateExpiry, runFinished } from '../support/factories.ts';
-import { readLease } from '../support/operations.ts';
+import { expireLeases } from '../../../src/db/statements/end-leases.ts';
+import { useDatabase } from '../../support/database.ts';
+import { backdateExpiry, runFinished } from '../../support/factories.ts';
+import { readLease } from '../../support/operations.ts';
 import { driverOperationsOn } from './driver-fixture.ts';
 
 const database = useDatabase({ maximumConnections: 20, audited: true });

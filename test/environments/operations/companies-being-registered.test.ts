@@ -1,11 +1,11 @@
 import { describe, expect, test } from 'vitest';
-import type { RunStarted } from '../../src/contracts/index.ts';
-import type { WorkerPool } from '../../src/db/worker-pool.ts';
-import type { Operation } from '../../src/environments/operations/operation.ts';
-import { ProvisionedCompanies, applyFastPath } from '../../src/environments/operations/fast-path.ts';
-import { useDatabase } from '../support/database.ts';
-import { runFinished, runHeartbeat, runStarted } from '../support/factories.ts';
-import { OPERATION_SETTINGS, finish, renew, start, eventsOf } from '../support/operations.ts';
+import type { RunStarted } from '../../../src/contracts/index.ts';
+import type { WorkerPool } from '../../../src/db/worker-pool.ts';
+import type { Operation } from '../../../src/environments/operations/operation.ts';
+import { ProvisionedCompanies, applyFastPath } from '../../../src/environments/operations/fast-path.ts';
+import { useDatabase } from '../../support/database.ts';
+import { runFinished, runHeartbeat, runStarted } from '../../support/factories.ts';
+import { OPERATION_SETTINGS, finish, renew, start, eventsOf } from '../../support/operations.ts';
 
 const database = useDatabase({ audited: true });
 

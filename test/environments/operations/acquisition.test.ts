@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
-import { useDatabase } from '../support/database.ts';
-import { runFinished, runHeartbeat } from '../support/factories.ts';
-import { leaseOf, readLease } from '../support/operations.ts';
+import { useDatabase } from '../../support/database.ts';
+import { runFinished, runHeartbeat } from '../../support/factories.ts';
+import { leaseOf, readLease } from '../../support/operations.ts';
 import { driverOperationsOn } from './driver-fixture.ts';
 
 const database = useDatabase({ maximumConnections: 20, audited: true });

@@ -1,10 +1,10 @@
 import { EventEmitter, once } from 'node:events';
 import { describe, expect, test } from 'vitest';
-import { expireLeases } from '../../src/db/statements/end-leases.ts';
-import { useDatabase } from '../support/database.ts';
-import { backdateExpiry, runFinished, runHeartbeat, runStarted } from '../support/factories.ts';
-import { behindLockOfCompany, untilWaitingForLocks } from '../support/locks.ts';
-import { operationsOn } from '../support/operations.ts';
+import { expireLeases } from '../../../src/db/statements/end-leases.ts';
+import { useDatabase } from '../../support/database.ts';
+import { backdateExpiry, runFinished, runHeartbeat, runStarted } from '../../support/factories.ts';
+import { behindLockOfCompany, untilWaitingForLocks } from '../../support/locks.ts';
+import { operationsOn } from '../../support/operations.ts';
 
 const database = useDatabase({ maximumConnections: 20, audited: true });
 const operations = operationsOn(database);

@@ -1,10 +1,10 @@
 import { randomUUID } from 'node:crypto';
 import { expect, test } from 'vitest';
-import type { LeaseRelease, LeaseStatus } from '../../src/contracts/index.ts';
-import { useDatabase } from '../support/database.ts';
-import { insertCompany, insertEnvironment, insertLease } from '../support/factories.ts';
-import type { LeaseRow } from '../support/factories.ts';
-import { operationsOn, readLease, release, eventsOf } from '../support/operations.ts';
+import type { LeaseRelease, LeaseStatus } from '../../../src/contracts/index.ts';
+import { useDatabase } from '../../support/database.ts';
+import { insertCompany, insertEnvironment, insertLease } from '../../support/factories.ts';
+import type { LeaseRow } from '../../support/factories.ts';
+import { operationsOn, readLease, release, eventsOf } from '../../support/operations.ts';
 
 const database = useDatabase({ maximumConnections: 20, audited: true });
 const operations = operationsOn(database);

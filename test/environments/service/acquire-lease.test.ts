@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
-import { insertRun, backdateExpiry } from '../support/factories.ts';
+import { insertRun, backdateExpiry } from '../../support/factories.ts';
 import { useEnvironmentService } from './service-fixture.ts';
 
 const fixture = useEnvironmentService();
