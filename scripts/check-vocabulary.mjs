@@ -42,7 +42,7 @@ const TERMS = [
   [/\bg(ive|ives|iving|iven|ave) (it |them |jobs |the job )?back\b/i, 'requeue (a job); release (a permit, a lock)'],
   [/\bpostpone(d|s)?\b/i, 'snoozed'],
   [/(?<!connection )\brefus(e|ed|es|ing|al|als)\b/i, 'rejected'],
-  [/(?<!permission )\b[dD]en(y|ied|ies|ial|ials)\b/, 'rejected'],
+  [/(?<![pP]ermission )\b[dD]en(y|ied|ies|ial|ials)\b/, 'rejected'],
   [/\b(Environment|Lease)Register\b/, 'environment service, lease service'],
   [
     /\b(endLeasesAsTold|endingAsAsked|becomesItsNextStatus|afterEnding|placedInContext|columnText|bindable)\b/,
