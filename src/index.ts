@@ -1,31 +1,63 @@
 /**
  * Lessor: a lease for every heartbeat run on the environment it executes in, taken back whatever happens.
  *
- * @module
+ * A heartbeat service publishes with {@link createHeartbeatProducer} and holds leases with {@link withLease}; a worker is
+ * {@link createWorker}. A service that has a connection to the database uses {@link environmentService} and
+ * {@link createOutbox} in its own transactions.
+ *
+ * @packageDocumentation
  */
-export * from './contracts/errors.ts';
-export * from './contracts/limits.ts';
-export type { Metadata } from './contracts/metadata.ts';
-export * from './contracts/payloads.ts';
-export * from './contracts/results.ts';
-export * from './contracts/vocabulary.ts';
-export { createDb, type CallerTransaction, type Db, type DbOptions, type DbPool } from './db/connection.ts';
-export { migrate } from './db/migrate.ts';
-export { migrateQueue } from './queues/migrate-queue.ts';
-export { activityLog, companies, environmentLeases, environments, heartbeatRuns } from './db/schema.ts';
-export type { Actor } from './db/statements/activity.ts';
-export type {
-  AcquireRequest,
-  Acquisition,
-  ControlDriver,
-  DriverCall,
-  DriverEnvironment,
-  ProbeCheck,
-  ProbeReport,
-  ReleaseRequest,
-} from './environments/drivers/driver.ts';
-export type { DriverConfigSchema } from './environments/drivers/driver.ts';
-export { createSshDriver, type SshDriverOptions } from './environments/drivers/ssh-driver.ts';
+
+// Publishing what happens to a run, and holding its lease: for a heartbeat service. It needs the queue only.
+export {
+  createHeartbeatProducer,
+  type HeartbeatProducer,
+  type HeartbeatProducerOptions,
+  type PublishedJob,
+  type RunEnd,
+  type RunHeartbeatInput,
+  type RunStart,
+  type WaitOptions,
+} from './producers/producer.ts';
+export { RunTimedOutError, withLease, type RunOutcome, type WithLeaseOptions } from './producers/with-lease.ts';
+
+// Executing a command in the leased environment.
+export {
+  InvalidCommandError,
+  type Command,
+  type Execution,
+  type ExecutionDriver,
+  type ExecutionOptions,
+  type PrepareReport,
+  type ProcessExit,
+  type RestoreConflict,
+  type RestoreReport,
+  type SkippedPath,
+  type TransferProgress,
+} from './execution/driver.ts';
+export {
+  RestoreFailedError,
+  UnknownExecutionDriverError,
+  executeInEnvironment,
+  executionDrivers,
+  openExecution,
+  type ExecuteOptions,
+  type ExecutionPhase,
+  type ExecutionResult,
+  type OpenExecutionOptions,
+} from './execution/execute-in-environment.ts';
+export {
+  CommandNotStartedError,
+  createLocalExecutionDriver,
+  type LocalExecutionDriverOptions,
+} from './execution/local-driver.ts';
+export { createSshExecutionDriver, type SshExecutionDriverOptions } from './execution/ssh/ssh-driver.ts';
+
+// A worker, of which any number of replicas processes the queues.
+export { createWorker, type Worker, type WorkerOptions } from './consumers/worker.ts';
+export type { WorkerSettings } from './consumers/worker-settings.ts';
+
+// For a service that holds a database connection: the same operations in its own transactions.
 export {
   environmentService,
   type EnvironmentService,
@@ -44,50 +76,37 @@ export type {
   ReleaseDetails,
   ReleaseStatus,
 } from './environments/service/input.ts';
-export type {
-  Command,
-  Execution,
-  ExecutionDriver,
-  ExecutionOptions,
-  PrepareReport,
-  ProcessExit,
-  RestoreConflict,
-  RestoreReport,
-  SkippedPath,
-  TransferProgress,
-} from './execution/driver.ts';
-export {
-  RestoreFailedError,
-  executeInEnvironment,
-  type ExecuteOptions,
-  type ExecutionPhase,
-  type ExecutionResult,
-} from './execution/execute-in-environment.ts';
-export { InvalidCommandError } from './execution/driver.ts';
-export { createLocalExecutionDriver, type LocalExecutionDriverOptions } from './execution/local-driver.ts';
-export { CommandNotStartedError } from './execution/local-driver.ts';
-export {
-  UnknownExecutionDriverError,
-  executionDrivers,
-  openExecution,
-  type OpenExecutionOptions,
-} from './execution/execute-in-environment.ts';
-export { createSshExecutionDriver, type SshExecutionDriverOptions } from './execution/ssh/ssh-driver.ts';
 export { createOutbox, type Outbox, type OutboxOptions } from './outbox/outbox.ts';
-export { createWorker, type Worker, type WorkerOptions } from './consumers/worker.ts';
-export type { WorkerSettings } from './consumers/worker-settings.ts';
-export {
-  createHeartbeatProducer,
-  type HeartbeatProducer,
-  type HeartbeatProducerOptions,
-  type PublishedJob,
-  type RunEnd,
-  type RunHeartbeatInput,
-  type RunStart,
-  type WaitOptions,
-} from './producers/producer.ts';
+export type { Actor } from './db/statements/activity.ts';
+export { createDb, type CallerTransaction, type Db, type DbOptions, type DbPool } from './db/connection.ts';
+
+// Tables and migrations.
+export { migrate } from './db/migrate.ts';
+export { activityLog, companies, environmentLeases, environments, heartbeatRuns } from './db/schema.ts';
+export { migrateQueue } from './queues/migrate-queue.ts';
+
+// Drivers: how a kind of environment is acquired, probed and released. `docs/drivers.md` shows how to write one.
+export type {
+  AcquireRequest,
+  Acquisition,
+  ControlDriver,
+  DriverCall,
+  DriverConfigSchema,
+  DriverEnvironment,
+  ProbeCheck,
+  ProbeReport,
+  ReleaseRequest,
+} from './environments/drivers/driver.ts';
+export { createSshDriver, type SshDriverOptions } from './environments/drivers/ssh-driver.ts';
+export { sshConfigSchema, type SshConfig } from './ssh/config.ts';
 export { createSecretResolver, type SecretResolver, type SecretSources } from './secrets/resolver.ts';
 export { sealSecret } from './secrets/sealing.ts';
 export type { SecretReference } from './secrets/reference.ts';
-export { sshConfigSchema, type SshConfig } from './ssh/config.ts';
-export { RunTimedOutError, withLease, type RunOutcome, type WithLeaseOptions } from './producers/with-lease.ts';
+
+// The contract: payloads and results of the queues as zod schemas, the words they use, and every error.
+export * from './contracts/errors.ts';
+export * from './contracts/limits.ts';
+export type { Metadata } from './contracts/metadata.ts';
+export * from './contracts/payloads.ts';
+export * from './contracts/results.ts';
+export * from './contracts/vocabulary.ts';

@@ -18,12 +18,15 @@ export interface Credentials {
 }
 
 /**
- * Reads the credentials from the environment.
- * @returns undefined when neither variable is set
+ * The credentials of the settings DASHBOARD_USERNAME and DASHBOARD_PASSWORD.
+ * @returns undefined when neither is set
  * @throws {InvalidConfigurationError} when one of the two is missing or empty
  */
-export function readCredentials(environment: NodeJS.ProcessEnv): Credentials | undefined {
-  const { DASHBOARD_USERNAME: username, DASHBOARD_PASSWORD: password } = environment;
+export function credentialsOf(settings: {
+  username?: string | undefined;
+  password?: string | undefined;
+}): Credentials | undefined {
+  const { username, password } = settings;
   if (username === undefined && password === undefined) return undefined;
   const credentials = { username: username ?? '', password: password ?? '' };
   assertCredentials(credentials);

@@ -1,6 +1,6 @@
 import { Command } from 'commander';
 import { z } from 'zod';
-import { readCredentials } from '../api/auth.ts';
+import { credentialsOf } from '../api/auth.ts';
 import { startServer } from '../api/server.ts';
 import { setting } from '../lib/settings.ts';
 import { addSettings, databaseSettings, logLevelSetting, queueSettings, readSettings } from './options.ts';
@@ -49,7 +49,7 @@ async function runDashboard(options: object): Promise<void> {
   const { logLevel, username, password, ...settings } = readSettings(SETTINGS, options);
   const logger = createLogger(logLevel);
   const stopping = firstShutdownSignal();
-  const credentials = readCredentials({ DASHBOARD_USERNAME: username, DASHBOARD_PASSWORD: password });
+  const credentials = credentialsOf({ username, password });
   const server = await startServer({ ...settings, credentials, logger });
   process.stdout.write(`${server.url}\n`);
   logger.info({ event: 'dashboard_stopping', signal: await stopping }, 'dashboard stopping');

@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { DEFAULT_TTL_SECONDS, InvalidConfigurationError, ttlSecondsSchema } from '../contracts/index.ts';
 import { findPostgresUrlProblem, isPostgresUrl } from '../lib/postgres-url.ts';
 import { setting, timerMsSchema } from '../lib/settings.ts';
+import { DEFAULT_PREFIX } from '../queues/names.ts';
 import { DEFAULT_RELEASE_ATTEMPTS } from '../queues/retry-policy.ts';
 
 const SECONDS_PER_DAY = 86_400;
@@ -48,7 +49,7 @@ export const workerSettingsSchema = z.strictObject({
     variable: 'QUEUE_PREFIX',
     description: 'BullMQ prefix of the queues on Redis',
     example: 'lessor',
-  }).default('lessor'),
+  }).default(DEFAULT_PREFIX),
   concurrency: setting(z.int().min(1).max(10_000), {
     flag: '--concurrency <n>',
     variable: 'CONCURRENCY',

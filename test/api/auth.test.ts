@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { pino } from 'pino';
 import { InvalidConfigurationError } from '../../src/contracts/index.ts';
-import { readCredentials } from '../../src/api/auth.ts';
+import { credentialsOf } from '../../src/api/auth.ts';
 import { isLoopback } from '../../src/api/auth.ts';
 import { startServer } from '../../src/api/server.ts';
 import { useDatabase } from '../support/database.ts';
@@ -88,26 +88,23 @@ it.each([
   await expect(starting).rejects.toThrow(InvalidConfigurationError);
 });
 
-describe('readCredentials', () => {
-  it('returns undefined when neither variable is set', () => {
-    expect(readCredentials({})).toBeUndefined();
+describe('credentials', () => {
+  it('are undefined when neither setting is given', () => {
+    expect(credentialsOf({})).toBeUndefined();
   });
 
-  it('returns both variables', () => {
-    expect(readCredentials({ DASHBOARD_USERNAME: 'a', DASHBOARD_PASSWORD: 'b' })).toEqual({
-      username: 'a',
-      password: 'b',
-    });
+  it('are both settings', () => {
+    expect(credentialsOf({ username: 'a', password: 'b' })).toEqual({ username: 'a', password: 'b' });
   });
 
   it.each([
-    { DASHBOARD_USERNAME: 'a' },
-    { DASHBOARD_PASSWORD: 'b' },
-    { DASHBOARD_USERNAME: '', DASHBOARD_PASSWORD: 'b' },
-    { DASHBOARD_USERNAME: 'a', DASHBOARD_PASSWORD: '' },
-    { DASHBOARD_USERNAME: 'a:b', DASHBOARD_PASSWORD: 'c' },
-  ])('rejects %o', (environment) => {
-    expect(() => readCredentials(environment)).toThrow(InvalidConfigurationError);
+    { username: 'a' },
+    { password: 'b' },
+    { username: '', password: 'b' },
+    { username: 'a', password: '' },
+    { username: 'a:b', password: 'c' },
+  ])('are rejected: %o', (settings) => {
+    expect(() => credentialsOf(settings)).toThrow(InvalidConfigurationError);
   });
 });
 
