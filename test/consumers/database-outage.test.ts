@@ -45,7 +45,7 @@ function failing(times: number, code: string) {
   });
 }
 
-describe('while Postgres is away', () => {
+describe('while Postgres is unreachable', () => {
   test.for([
     '57P01',
     '57P03',
@@ -138,7 +138,7 @@ describe('when the worker stops', () => {
     expect(outcome).toMatchObject({ status: 'rejected', reason: expect.any(WorkerStoppingError) });
   });
 
-  test('work that is under way and hangs is given up at once', async () => {
+  test('work that is in flight and hangs is given up at once', async () => {
     const stopping = new AbortController();
     const { outage } = outageWith(stopping.signal);
     const result = outage.retryWhileUnreachable(() => {

@@ -245,7 +245,7 @@ function withOffending() {
     async commit(items) {
       committed.push([...items]);
       await setImmediate();
-      if (items.includes('offending')) throw new Error('Postgres refused');
+      if (items.includes('offending')) throw new Error('Postgres rejected');
       return items.map(resultOf);
     },
     keyOf,
@@ -263,7 +263,7 @@ describe('isolated', () => {
     const outcomes = await Promise.allSettled(['a1', 'offending', 'b1'].map((item) => groupCommit.submit(item)));
     expect(outcomes).toEqual([
       { status: 'fulfilled', value: resultOf('a1') },
-      { status: 'rejected', reason: new Error('Postgres refused') },
+      { status: 'rejected', reason: new Error('Postgres rejected') },
       { status: 'fulfilled', value: resultOf('b1') },
     ]);
     expect(committed).toEqual([['a1', 'offending', 'b1'], ['a1', 'offending'], ['a1'], ['offending'], ['b1']]);
@@ -282,20 +282,20 @@ describe('isolated', () => {
 
   test('an item that fails alone is not replayed', async () => {
     const { groupCommit, committed } = withOffending();
-    await expect(groupCommit.submit('offending')).rejects.toThrow('Postgres refused');
+    await expect(groupCommit.submit('offending')).rejects.toThrow('Postgres rejected');
     expect(committed).toEqual([['offending']]);
   });
 
   test('what follows a failed batch is committed', async () => {
     const { groupCommit } = withOffending();
-    await expect(groupCommit.submit('offending')).rejects.toThrow('Postgres refused');
+    await expect(groupCommit.submit('offending')).rejects.toThrow('Postgres rejected');
     expect(await groupCommit.submit('g2')).toBe(resultOf('g2'));
   });
 
   test('the keys of a batch stay taken while it is replayed', async () => {
     const { submit, batches, fail, succeed, results } = controlled({ slowBatchThresholdMs: 1 });
     await submit('a1', 'b1');
-    await fail(0, new Error('Postgres refused'));
+    await fail(0, new Error('Postgres rejected'));
     expect(batches()).toEqual([['a1', 'b1'], ['a1']]);
     await submit('a2', 'b2', 'c1');
     await expect.poll(batches).toEqual([['a1', 'b1'], ['a1'], ['c1']]);

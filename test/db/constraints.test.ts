@@ -24,7 +24,7 @@ const deny = () => database.sql`
   insert into lessor.activity_log (company_id, actor_id, action, entity_type, entity_id, run_id)
   values (${companyId}, 'test', 'environment.lease_denied', 'heartbeat_run', ${runId}, ${runId})`;
 
-describe('Postgres itself refuses what would break', () => {
+describe('Postgres itself rejects what would break', () => {
   test('one-local: a second local environment, even beside an archived one', async () => {
     const second = () => insertEnvironment(database.sql, { companyId, name: 'Other' });
     expect(await constraintOf(second())).toBe('environments_one_local');
@@ -94,7 +94,7 @@ describe('Postgres itself refuses what would break', () => {
     ['a failed lease without reason', { status: 'failed', cleanupStatus: 'success' }],
     ['a failed lease with an empty reason', { status: 'failed', cleanupStatus: 'success', failureReason: '' }],
     ['an expired lease without reason', { status: 'expired', cleanupStatus: 'pending' }],
-    ['an expired lease without cleanup status', { status: 'expired', failureReason: 'lapsed' }],
+    ['an expired lease without cleanup status', { status: 'expired', failureReason: 'expired' }],
     ['a live lease that has a cleanup status', { status: 'active', cleanupStatus: 'success' }],
   ] as const)('always-explained: %s', async ([, row]) => {
     expect(await constraintOf(lease(row))).toBe('environment_leases_explained_check');

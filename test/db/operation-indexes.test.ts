@@ -46,7 +46,7 @@ beforeAll(async () => {
 
 /**
  * Rows that an operation may look at in one index, on average. The usual ones look at their own, and at what the checks of
- * their keys need. Where a workspace is involved, Postgres may take what is live from the index of what lapses next.
+ * their keys need. Where a workspace is involved, Postgres may take what is live from the index of what expires next.
  */
 test.for([
   ['usual runs', () => ({}), 10],

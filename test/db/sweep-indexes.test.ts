@@ -29,7 +29,7 @@ const QUERIES: [what: string, index: string, query: Query][] = [
     (db, page) => findOrphanedLeases(db, LIMIT, ...after(page, { leaseId: ID, runId: ID, environmentId: ID })),
   ],
   [
-    'lapsed leases',
+    'expired leases',
     'environment_leases_lapsing',
     (db, page) => findExpiredLeases(db, LIMIT, ...after(page, { leaseId: ID, expiresAt: INSTANT })),
   ],

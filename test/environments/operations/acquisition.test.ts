@@ -108,7 +108,7 @@ describe('an acquisition that fails', () => {
     expect(await told()).toEqual(['lease_acquired']);
   });
 
-  test('for good is cleaned up after, and ends the lease failed with the reason, told once', async () => {
+  test('permanently is cleaned up after, and ends the lease failed with the reason, told once', async () => {
     const { run, told } = await operations.remote();
     const lease = await operations.pending(run());
     await driver.begin(lease);
@@ -125,7 +125,7 @@ describe('an acquisition that fails', () => {
     expect(await told()).toEqual(['lease_failed']);
   });
 
-  test('because the run is refused is told as a rejection too', async () => {
+  test('because the run is rejected is told as a rejection too', async () => {
     const { run, told } = await operations.remote();
     const lease = await operations.pending(run());
     await driver.begin(lease);
@@ -189,7 +189,7 @@ describe('a run that ends while its lease is acquired', () => {
     await driver.cleanedUp(lease);
   });
 
-  test('no-leak: is cleaned up again after a cleanup that failed for good, and ends as it was to end', async () => {
+  test('no-leak: is cleaned up again after a cleanup that failed permanently, and ends as it was to end', async () => {
     const { lease, told } = await endedWhileAcquiring();
     await driver.notCleanedUp(lease, { attempt: 12, isFinal: true });
     await driver.acquired(lease);

@@ -14,17 +14,17 @@ describe('always-audited', () => {
     async (action) => {
       const payload = runStarted({ leasePolicy: 'retain_on_failure', executionWorkspaceId: randomUUID() });
       const ephemeral = runStarted({ companyId: payload.companyId, executionWorkspaceId: randomUUID() });
-      const lapsedOne = runStarted({ companyId: payload.companyId, executionWorkspaceId: randomUUID() });
+      const expiredOne = runStarted({ companyId: payload.companyId, executionWorkspaceId: randomUUID() });
       await operations.apply([start(payload), start(ephemeral)]);
-      const lapsed = await operations.granted(lapsedOne);
-      await backdateExpiry(database.sql, lapsed.id);
+      const expired = await operations.granted(expiredOne);
+      await backdateExpiry(database.sql, expired.id);
       const attempts: Record<string, () => Promise<unknown>> = {
         lease_acquired: () => operations.start(runStarted({ companyId: payload.companyId })),
         lease_released: () => operations.finish(runFinished(payload)),
         lease_failed: () => operations.finish(runFinished(ephemeral, { status: 'failed' })),
         lease_retained: () => operations.finish(runFinished(payload, { status: 'failed' })),
-        lease_expired: () => operations.start({ ...lapsedOne, runId: randomUUID() }),
-        lease_renewed: () => operations.renew(runHeartbeat(lapsedOne)),
+        lease_expired: () => operations.start({ ...expiredOne, runId: randomUUID() }),
+        lease_renewed: () => operations.renew(runHeartbeat(expiredOne)),
       };
       const everything = async () => ({
         runs: [
@@ -43,13 +43,13 @@ describe('always-audited', () => {
       expect(await everything()).toEqual(before);
       await attempts[action]!();
       expect((await everything()).told).toContain(action);
-      // What is left lapsed would be the sweep's to end.
-      await operations.finish(runFinished(lapsedOne));
+      // What is left expired would be the sweep's to end.
+      await operations.finish(runFinished(expiredOne));
     },
   );
 });
 
-/** Makes Postgres refuse to store an event of a company meanwhile. */
+/** Makes Postgres reject an event of a company meanwhile. */
 async function muted(companyId: string, action: string, meanwhile: () => Promise<void>): Promise<void> {
   await database.sql.unsafe(`
     create or replace function refuse_event() returns trigger language plpgsql as

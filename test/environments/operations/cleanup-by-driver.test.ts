@@ -41,7 +41,7 @@ describe('a lease that a driver cleans up after', () => {
     expect(await told()).toEqual(['lease_acquired', `lease_${ending}`]);
   });
 
-  test('that lapsed is expired once that is done, with the reason', async () => {
+  test('that expired is expired once that is done, with the reason', async () => {
     const { run, told } = await operations.remote();
     const lease = await operations.active(run());
     await backdateExpiry(database.sql, lease.id);
@@ -74,7 +74,7 @@ describe('a lease that a driver cleans up after', () => {
     expect(await told()).toEqual(['lease_acquired', 'lease_failed']);
   });
 
-  test('whose release fails for good has failed, and its cleanup with it, told as such', async () => {
+  test('whose release fails permanently has failed, and its cleanup with it, told as such', async () => {
     const { run, told } = await operations.remote();
     const started = run();
     const lease = await operations.active(started);
@@ -89,7 +89,7 @@ describe('a lease that a driver cleans up after', () => {
     expect(await told()).toEqual(['lease_acquired', 'lease_release_failed']);
   });
 
-  test('whose release failed for good is taken up again when it is asked for, and is released then', async () => {
+  test('whose release failed permanently is reopened when it is asked for, and is released then', async () => {
     const { run, told } = await operations.remote();
     const started = run();
     const lease = await operations.active(started);
@@ -134,7 +134,7 @@ describe('single-flight', () => {
     expect(await operations.start(second)).toMatchObject({ kind: 'acquiring' });
   });
 
-  test('a holder that lapsed is ended by whoever wants its workspace, and cleaned up before it is given away', async () => {
+  test('a holder that expired is ended by whoever wants its workspace, and cleaned up before it is given away', async () => {
     const { run } = await operations.remote();
     const [first, second] = [run({ executionWorkspaceId }), run({ executionWorkspaceId })];
     const lease = await operations.active(first);
@@ -158,7 +158,7 @@ describe('single-flight', () => {
     }
   });
 
-  test('a cleanup that failed for good keeps nobody waiting', async () => {
+  test('a cleanup that failed permanently keeps nobody waiting', async () => {
     const { run } = await operations.remote();
     const [first, second] = [run({ executionWorkspaceId }), run({ executionWorkspaceId })];
     const lease = await operations.active(first);

@@ -63,7 +63,7 @@ test.for([
   },
 );
 
-test('an unknown lease is refused', async () => {
+test('an unknown lease is rejected', async () => {
   const { companyId } = await waitingLease();
   const leaseId = randomUUID();
   expect(await operations.release(releaseOf(companyId, leaseId))).toEqual({
@@ -72,7 +72,7 @@ test('an unknown lease is refused', async () => {
   });
 });
 
-test("same-company: another company's lease is refused as unknown, and left as it is", async () => {
+test("same-company: another company's lease is rejected as unknown, and left as it is", async () => {
   const { leaseId } = await waitingLease();
   const stranger = await insertCompany(database.sql);
   expect(await operations.release(releaseOf(stranger, leaseId))).toMatchObject({
@@ -82,7 +82,7 @@ test("same-company: another company's lease is refused as unknown, and left as i
   expect((await readLease(database.sql, leaseId)).status).toBe('pending_cleanup');
 });
 
-test('an unknown company is refused where companies must be registered', async () => {
+test('an unknown company is rejected where companies must be registered', async () => {
   const payload = releaseOf(randomUUID(), randomUUID());
   expect(await operations.release(payload, { companyRegistration: 'known' })).toMatchObject({
     kind: 'rejected',

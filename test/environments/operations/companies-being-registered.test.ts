@@ -28,7 +28,7 @@ describe('fenced: operations of a company that is registered after the locks wer
     expect(await eventsOf(database.sql, started.companyId)).toEqual(['created', 'lease_acquired']);
   });
 
-  test('first starts, where only known companies are served', async () => {
+  test('first runs of a company, where only known companies are served', async () => {
     const started = runStarted();
     const meanwhile = () => register(started);
     const settings = { ...OPERATION_SETTINGS, companyRegistration: 'known' } as const;

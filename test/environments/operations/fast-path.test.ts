@@ -185,7 +185,7 @@ describe('the fast path', () => {
   });
 });
 
-describe('the first starts of a company, on the fast path', () => {
+describe('the first runs of a company, on the fast path', () => {
   test('register the company and create its Local, once for all of them', async () => {
     const companyId = randomUUID();
     const runs = [runStarted({ companyId }), runStarted({ companyId })];

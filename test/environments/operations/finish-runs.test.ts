@@ -60,7 +60,7 @@ describe("a run's end", () => {
     expect((await end({ status: 'succeeded' }, 'retain_on_failure')).lease.status).toBe('released');
   });
 
-  test('of a lapsed lease is told as what it is: the run came back before the sweep', async () => {
+  test('of a expired lease is told as what it is: the run came back before the sweep', async () => {
     const payload = runStarted();
     const { id } = await operations.granted(payload);
     await backdateExpiry(database.sql, id);
@@ -68,7 +68,7 @@ describe("a run's end", () => {
     expect(await readLease(database.sql, id)).toMatchObject({ status: 'released' });
   });
 
-  test("same-company: of another company's run is refused, and changes nothing", async () => {
+  test("same-company: of another company's run is rejected, and changes nothing", async () => {
     const payload = runStarted();
     const { id } = await operations.granted(payload);
     const before = await runOf(payload.runId);

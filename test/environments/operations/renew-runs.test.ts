@@ -66,7 +66,7 @@ describe('a heartbeat', () => {
     expect(await readLease(database.sql, id)).toEqual(before);
   });
 
-  test('saves a lease that has lapsed and was not swept yet, and tells it once', async () => {
+  test('saves a lease that has expired and was not swept yet, and tells it once', async () => {
     const { payload, id } = await granted({ agentId: randomUUID() });
     await backdateExpiry(database.sql, id);
     await operations.renew(runHeartbeat(payload));
@@ -75,7 +75,7 @@ describe('a heartbeat', () => {
     expect(await eventsOf(database.sql, payload.companyId)).toEqual(['created', 'lease_acquired', 'lease_renewed']);
   });
 
-  test("same-company: of another company's run is refused, and renews nothing", async () => {
+  test("same-company: of another company's run is rejected, and renews nothing", async () => {
     const { payload, id } = await granted();
     const before = await expiryOf(id);
     const foreign = runHeartbeat({ ...payload, companyId: randomUUID() }, { ttlSeconds: 600 });
@@ -95,7 +95,7 @@ describe('a heartbeat', () => {
   });
 });
 
-/** The run's lease has lapsed, and a sweep has expired it. */
+/** The run's lease has expired, and a sweep has expired it. */
 const swept = async (overrides: Partial<RunStarted> = {}) => {
   const run = await granted(overrides);
   await backdateExpiry(database.sql, run.id);

@@ -32,7 +32,7 @@ describe('reuse_by_environment', () => {
     expect(await remote.told()).toEqual(['lease_acquired', 'lease_retained', 'lease_released', 'lease_acquired']);
   });
 
-  test('is taken over by one of two runs that start at once', async () => {
+  test('is adopted by one of two runs that start at once', async () => {
     const remote = await operations.remote();
     const before = await retained(remote, { leasePolicy });
     const outcomes = await operations.apply([start(remote.run({ leasePolicy })), start(remote.run({ leasePolicy }))]);
@@ -40,17 +40,17 @@ describe('reuse_by_environment', () => {
     expect(places).toEqual(expect.arrayContaining([before.providerLeaseId, null]));
   });
 
-  test('is not taken over by a run of another policy, nor once its time is over', async () => {
+  test('is not adopted by a run of another policy, nor once its time is over', async () => {
     const remote = await operations.remote();
     const before = await retained(remote, { leasePolicy });
     expect((await operations.pending(remote.run())).providerLeaseId).toBeNull();
     await backdateExpiry(database.sql, before.id);
     expect((await operations.pending(remote.run({ leasePolicy }))).providerLeaseId).toBeNull();
-    // The audit wants no lapsed lease to be left.
+    // The audit wants no expired lease to be left.
     await backdateExpiry(database.sql, before.id, -60);
   });
 
-  test('is not cleaned up after once it is taken over, though a second acquirer of it reports late', async () => {
+  test('is not cleaned up after once it is adopted, though a second acquirer of it reports late', async () => {
     const remote = await operations.remote();
     const before = await retained(remote, { leasePolicy });
     const lease = await operations.active(remote.run({ leasePolicy }));
@@ -59,7 +59,7 @@ describe('reuse_by_environment', () => {
     expect(await readLease(database.sql, lease.id)).toMatchObject({ status: 'active' });
   });
 
-  test('same-company: is not taken over by a run of another company, nor on another environment', async () => {
+  test('same-company: is not adopted by a run of another company, nor on another environment', async () => {
     const [mine, theirs] = [await operations.remote(), await operations.remote()];
     await retained(mine, { leasePolicy });
     expect((await operations.pending(theirs.run({ leasePolicy }))).providerLeaseId).toBeNull();
@@ -80,7 +80,7 @@ describe('reuse_by_environment', () => {
 describe('reuse_by_execution_workspace', () => {
   const leasePolicy = 'reuse_by_execution_workspace';
 
-  test('is taken over by the next run of the same workspace alone', async () => {
+  test('is adopted by the next run of the same workspace alone', async () => {
     const remote = await operations.remote();
     const executionWorkspaceId = randomUUID();
     const before = await retained(remote, { leasePolicy, executionWorkspaceId });

@@ -43,7 +43,7 @@ describe('single-flight', () => {
     expect(outcomes.filter((outcome) => outcome.kind === 'waiting')).toHaveLength(9);
   });
 
-  test('adopts the workspace of a lapsed holder, whose lease is expired', async () => {
+  test('adopts the workspace of a expired holder, whose lease is expired', async () => {
     const [companyId, workspace] = [randomUUID(), randomUUID()];
     const holder = await operations.granted(onWorkspace(companyId, workspace));
     await backdateExpiry(database.sql, holder.id);
@@ -74,7 +74,7 @@ describe('single-flight', () => {
     expect(await readLease(database.sql, holder.id)).toMatchObject({ status: 'failed', failure_reason: 'crashed' });
   });
 
-  test('adopts a lapsed holder whose row someone else has locked for a moment', async () => {
+  test('adopts a expired holder whose row someone else has locked for a moment', async () => {
     const [companyId, workspace] = [randomUUID(), randomUUID()];
     const holder = await operations.granted(onWorkspace(companyId, workspace));
     await backdateExpiry(database.sql, holder.id);

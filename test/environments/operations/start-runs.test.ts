@@ -15,7 +15,7 @@ const runOf = async (runId: string) => {
   return run;
 };
 
-describe('the first start of a company', () => {
+describe('the first run of a company', () => {
   test('makes company, Local, run and lease, and tells of them', async () => {
     const ids = { agentId: randomUUID(), issueId: randomUUID(), projectId: randomUUID() };
     const payload = runStarted({ ...ids, ttlSeconds: 60, metadata: { key: 'value' } });
@@ -95,7 +95,7 @@ describe('one-local', () => {
     expect(await eventsOf(database.sql, companyId)).toEqual(['lease_acquired']);
   });
 
-  test('leaves an archived Local as it is, and refuses runs on it', async () => {
+  test('leaves an archived Local as it is, and rejects runs on it', async () => {
     const companyId = await insertCompany(database.sql);
     await insertEnvironment(database.sql, { companyId, status: 'archived' });
     const payload = runStarted({ companyId });
@@ -147,7 +147,7 @@ describe('one-lease', () => {
 });
 
 describe('same-company', () => {
-  test("refuses a start that names another company's run, and changes nothing of it", async () => {
+  test("rejects a start that names another company's run, and changes nothing of it", async () => {
     const own = runStarted();
     await operations.granted(own);
     const before = await runOf(own.runId);
@@ -158,7 +158,7 @@ describe('same-company', () => {
     expect(await eventsOf(database.sql, own.companyId)).toEqual(['created', 'lease_acquired']);
   });
 
-  test("refuses a start that names another company's environment", async () => {
+  test("rejects a start that names another company's environment", async () => {
     const { environment } = await operations.granted(runStarted());
     const payload = runStarted({ environment: { issue: environment.id } });
     expect(await operations.start(payload)).toMatchObject({
@@ -172,7 +172,7 @@ describe('same-company', () => {
     ).toHaveLength(1);
   });
 
-  test('is told as denied once, however often the start is delivered', async () => {
+  test('is told as rejected once, however often the start is delivered', async () => {
     const { environment } = await operations.granted(runStarted());
     const payload = runStarted({ agentId: randomUUID(), environment: { agent: environment.id } });
     await operations.apply([start(payload), start(payload)]);
@@ -216,7 +216,7 @@ describe('the environment of a run', () => {
     );
   });
 
-  test.for(['sandbox', 'plugin'] as const)('is refused while no driver knows the kind %s', async (driver) => {
+  test.for(['sandbox', 'plugin'] as const)('is rejected while no driver knows the kind %s', async (driver) => {
     const companyId = await insertCompany(database.sql);
     const issue = await insertEnvironment(database.sql, { companyId, driver, name: driver });
     const leasable = { enabled: true, drivers: new Set(['ssh'] as const) };
@@ -228,7 +228,7 @@ describe('the environment of a run', () => {
 });
 
 describe('a company', () => {
-  test('that is not registered is refused where only known ones are served, and stays unknown', async () => {
+  test('that is not registered is rejected where only known ones are served, and stays unknown', async () => {
     const payload = runStarted();
     const known = { companyRegistration: 'known' } as const;
     const rejection = { kind: 'rejected', rejection: { code: 'unknown_company' } };
@@ -240,7 +240,7 @@ describe('a company', () => {
     expect(leaseOf(await operations.start(payload, known)).companyId).toBe(payload.companyId);
   });
 
-  test('that is archived is granted no lease, told as denied, and can still end its runs', async () => {
+  test('that is archived is granted no lease, told as rejected, and can still end its runs', async () => {
     const before = runStarted();
     const lease = await operations.granted(before);
     await database.sql`update lessor.companies set status = 'archived' where id = ${before.companyId}`;

@@ -81,7 +81,7 @@ describe('single-flight: the longest waiter is next', () => {
     await operations.granted(first);
   });
 
-  test('a lapsed holder is adopted by the longest waiter', async () => {
+  test('a expired holder is adopted by the longest waiter', async () => {
     const { lease, newRun } = await heldWorkspace();
     const [first, second] = [newRun(), newRun()];
     await operations.start(first);
@@ -141,7 +141,7 @@ describe('single-flight: the longest waiter is next', () => {
     expect(await operations.start(elsewhere)).toMatchObject({ kind: 'done', result: { status: 'active' } });
   });
 
-  test('a service that does not wait is denied a workspace that is kept for a waiter', async () => {
+  test('a service that does not wait is rejected a workspace that is kept for a waiter', async () => {
     const { holder, lease, newRun, shared } = await heldWorkspace();
     const waiter = newRun();
     await operations.start(waiter);
@@ -155,7 +155,7 @@ describe('single-flight: the longest waiter is next', () => {
 });
 
 describe('single-flight: the longest wait', () => {
-  test('by the clock of Postgres, past it a run is refused with who holds the workspace since when', async () => {
+  test('by the clock of Postgres, past it a run is rejected with who holds the workspace since when', async () => {
     const { holder, lease, newRun, shared } = await heldWorkspace();
     const waiter = newRun();
     await operations.start(waiter, { leaseWaitMs: 60_000 });

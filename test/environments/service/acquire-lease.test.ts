@@ -92,7 +92,7 @@ describe('acquireLease', () => {
     expect(await told()).toEqual(['lease_acquired']);
   });
 
-  test('single-flight: a lapsed holder is adopted', async () => {
+  test('single-flight: a expired holder is adopted', async () => {
     const { companyId, local, told } = await newCompany();
     const request = { companyId, environmentId: local.id, executionWorkspaceId: randomUUID() };
     const holder = await fixture.service.acquireLease(request);
@@ -102,7 +102,7 @@ describe('acquireLease', () => {
     expect(await told()).toEqual(['lease_acquired', 'lease_expired', 'lease_acquired']);
   });
 
-  test.for([-1_000, 0, 86_401_000])('refuses an end %d ms from now', async (milliseconds) => {
+  test.for([-1_000, 0, 86_401_000])('rejects an end %d ms from now', async (milliseconds) => {
     const { companyId, local, told } = await newCompany();
     const expiresAt = new Date(Date.now() + milliseconds);
     const attempt = fixture.service.acquireLease({ companyId, environmentId: local.id, expiresAt });
@@ -110,7 +110,7 @@ describe('acquireLease', () => {
     expect(await told()).toEqual([]);
   });
 
-  test("same-company: refuses another company's environment, whoever's run it is", async () => {
+  test("same-company: rejects another company's environment, whoever's run it is", async () => {
     const [own, other] = [await newCompany(), await newCompany()];
     const heartbeatRunId = await insertRun(database.sql, { companyId: own.companyId });
     const attempt = fixture.service.acquireLease({
@@ -122,7 +122,7 @@ describe('acquireLease', () => {
     expect(await fixture.service.listLeases(other.local.id)).toEqual([]);
   });
 
-  test("same-company: refuses another company's run, and leaves nothing of it", async () => {
+  test("same-company: rejects another company's run, and leaves nothing of it", async () => {
     const [own, other] = [await newCompany(), await newLease()];
     const attempt = fixture.service.acquireLease({
       ...other.request,
@@ -133,7 +133,7 @@ describe('acquireLease', () => {
     expect(await fixture.service.listLeases(own.local.id)).toEqual([]);
   });
 
-  test('refuses what is not there, or not served any more', async () => {
+  test('rejects what is not there, or not served any more', async () => {
     const { companyId, local } = await newCompany();
     const request = { companyId, environmentId: local.id };
     await expect(fixture.service.acquireLease({ ...request, environmentId: randomUUID() })).rejects.toMatchObject({

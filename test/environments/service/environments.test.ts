@@ -43,19 +43,19 @@ describe('environments', () => {
     expect(await eventsOf(database.sql, companyId)).toEqual(['created']);
   });
 
-  test('create stores the config that its driver reads, with its defaults, and refuses one that it could not work with', async () => {
+  test('create stores the config that its driver reads, with its defaults, and rejects one that it could not work with', async () => {
     const companyId = randomUUID();
     const { port, workspaceMode, ...config } = SSH_CONFIG;
     const created = await fixture.service.create(companyId, { name: 'Host', driver: 'ssh', config });
     expect(created.config).toEqual({ ...config, port, workspaceMode });
 
     const pasted = { ...SSH_CONFIG, privateKey: '-----BEGIN OPENSSH PRIVATE KEY-----' };
-    const refused = fixture.service.create(companyId, { name: 'Host', driver: 'ssh', config: pasted });
-    await expect(refused).rejects.toMatchObject({
+    const rejected = fixture.service.create(companyId, { name: 'Host', driver: 'ssh', config: pasted });
+    await expect(rejected).rejects.toMatchObject({
       code: 'invalid_payload',
       message: expect.stringMatching(/^config of an environment of the kind ssh .*at privateKey$/s),
     });
-    await expect(refused).rejects.not.toMatchObject({ message: expect.stringContaining('BEGIN') });
+    await expect(rejected).rejects.not.toMatchObject({ message: expect.stringContaining('BEGIN') });
     await expect(fixture.service.update(created.id, { config: { host: 'other' } })).rejects.toMatchObject({
       code: 'invalid_payload',
     });
@@ -70,7 +70,7 @@ describe('environments', () => {
     expect(await sandbox({ root: '/srv' })).toMatchObject({ config: { root: '/srv' } });
   });
 
-  test('one-local: create refuses a second Local, whoever wins the race', async () => {
+  test('one-local: create rejects a second Local, whoever wins the race', async () => {
     const companyId = randomUUID();
     const attempts = [1, 2, 3, 4].map(() => fixture.service.create(companyId, { name: 'Local', driver: 'local' }));
     const outcomes = await Promise.allSettled(attempts);

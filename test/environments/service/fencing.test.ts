@@ -13,7 +13,7 @@ describe('fenced: assertCurrent', () => {
     await expect(environments.service.assertCurrent(lease.id, lease.fencingToken)).resolves.toBeUndefined();
   });
 
-  test('refuses another token than the lease has', async () => {
+  test('rejects another token than the lease has', async () => {
     const { lease } = await environments.newLease();
     await expect(environments.service.assertCurrent(lease.id, lease.fencingToken + 1)).rejects.toMatchObject({
       code: 'lease_stale',
@@ -21,7 +21,7 @@ describe('fenced: assertCurrent', () => {
     });
   });
 
-  test('refuses the holder of a lease that has ended', async () => {
+  test('rejects the holder of a lease that has ended', async () => {
     const { lease } = await environments.newLease();
     await environments.service.releaseLease(lease.id);
     await expect(environments.service.assertCurrent(lease.id, lease.fencingToken)).rejects.toMatchObject({
@@ -30,7 +30,7 @@ describe('fenced: assertCurrent', () => {
     });
   });
 
-  test('refuses the holder of a lease that has lapsed, before any sweep has seen it', async () => {
+  test('rejects the holder of a lease that has expired, before any sweep has seen it', async () => {
     const { lease } = await environments.newLease();
     await backdateExpiry(environments.database.sql, lease.id);
     await expect(environments.service.assertCurrent(lease.id, lease.fencingToken)).rejects.toMatchObject({
@@ -40,7 +40,7 @@ describe('fenced: assertCurrent', () => {
     await environments.service.releaseLease(lease.id, 'expired');
   });
 
-  test('refuses a lease that does not exist, and a token that is none', async () => {
+  test('rejects a lease that does not exist, and a token that is none', async () => {
     await expect(environments.service.assertCurrent(randomUUID(), 1)).rejects.toMatchObject({ code: 'unknown_lease' });
     await expect(environments.service.assertCurrent(randomUUID(), -1)).rejects.toMatchObject({
       code: 'invalid_payload',

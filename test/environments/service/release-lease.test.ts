@@ -44,7 +44,7 @@ describe('releaseLease', () => {
     expect(await told()).toEqual(['lease_acquired', 'lease_released']);
   });
 
-  test('says expired only of a lease that has lapsed', async () => {
+  test('says expired only of a lease that has expired', async () => {
     const { lease } = await newLease();
     await expect(fixture.service.releaseLease(lease.id, 'expired')).rejects.toMatchObject({
       name: 'InvalidTransitionError',
@@ -72,7 +72,7 @@ describe('releaseLease', () => {
     expect(await told()).toEqual(['lease_acquired', 'lease_retained', 'lease_released']);
   });
 
-  test('of an unknown lease is refused', async () => {
+  test('of an unknown lease is rejected', async () => {
     await expect(fixture.service.releaseLease(randomUUID())).rejects.toMatchObject({
       name: 'UnknownLeaseError',
       code: 'unknown_lease',

@@ -75,8 +75,8 @@ describe("within a caller's transaction", () => {
     const { companyId, local } = await newCompany();
     const lease = await database.db.transaction(async (tx) => {
       const joined = environmentService(tx);
-      const refused = joined.acquireLease({ companyId, environmentId: randomUUID() });
-      await expect(refused).rejects.toMatchObject({ code: 'unknown_environment' });
+      const rejected = joined.acquireLease({ companyId, environmentId: randomUUID() });
+      await expect(rejected).rejects.toMatchObject({ code: 'unknown_environment' });
       return joined.acquireLease({ companyId, environmentId: local.id });
     });
     expect(await fixture.service.getLeaseById(lease.id)).toMatchObject({ status: 'active' });
@@ -126,7 +126,7 @@ describe('input that does not fit', () => {
     ['releaseLeasesForRun as pending', () => fixture.service.releaseLeasesForRun(id, loose('pending'))],
   ];
 
-  test.for(attempts)('is refused as such: %s', async ([, attempt]) => {
+  test.for(attempts)('is rejected as such: %s', async ([, attempt]) => {
     await expect(attempt()).rejects.toBeInstanceOf(InvalidPayloadError);
   });
 
