@@ -47,6 +47,7 @@ export interface CreateDbOptions extends DbOptions {
 }
 
 const DEFAULT_LIMIT_MS = 60_000;
+const DEFAULT_LIMITS = { statement_timeout: DEFAULT_LIMIT_MS, idle_in_transaction_session_timeout: DEFAULT_LIMIT_MS };
 
 /** By how much longer this process waits than Postgres: then the connection is lost, not slow. */
 const ANSWER_GRACE_MS = 5_000;
@@ -102,6 +103,8 @@ export async function openReadDb(url: string, { applicationName, signal }: ReadD
     database: settings.database,
     ssl: toTlsOptions(settings) ?? false,
     max: 1,
+    // It would ask for types in a query of its own, whose failure ends the process.
+    fetch_types: false,
     connect_timeout: CONNECT_TIMEOUT_MS / 1_000,
     connection: {
       application_name: settings.applicationName ?? applicationName,
@@ -113,7 +116,7 @@ export async function openReadDb(url: string, { applicationName, signal }: ReadD
   signal?.addEventListener('abort', () => void close(0), { once: true });
   const db = Object.assign(overPostgresJs(client), { close });
   try {
-    await db.execute(sql.raw(prepareSession({ statement_timeout: DEFAULT_LIMIT_MS })));
+    await db.execute(sql.raw(prepareSession(DEFAULT_LIMITS)));
     return db;
   } catch (error) {
     await close(0);

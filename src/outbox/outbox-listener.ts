@@ -78,7 +78,10 @@ export class OutboxListener {
     const over = new Promise<void>((resolve, reject) => {
       signal.addEventListener('abort', () => resolve(), { once: true, signal: attempt.signal });
       client.on('error', reject);
-      client.on('end', () => reject(new Error('the connection that listens to the outbox was closed')));
+      // Before that, `connect` rejects with the reason.
+      client.once('connect', () => {
+        client.on('end', () => reject(new Error('the connection that listens to the outbox was closed')));
+      });
     });
     client.on('notification', () => this.#options.onWritten());
     const listening = client.connect().then(() => client.query(`listen ${OUTBOX_CHANNEL}`));

@@ -136,8 +136,9 @@ async function listen(server: Server, options: ListenOptions): Promise<number> {
   return typeof address === 'string' ? 0 : address.port;
 }
 
-/** The code of an SSLRequest, in the second word of the first message. */
+/** The second word of a connection's first message. */
 const SSL_REQUEST = 80_877_103;
+const STARTUP = 0x3_00_00;
 
 /** Passes connections on to a port of this machine and notes which asked for encryption. */
 class Relay {
@@ -169,8 +170,9 @@ class Relay {
 
   #pass(client: Socket): void {
     client.once('data', (first) => {
-      const isRequest = first.length >= 8 && first.readUInt32BE(4) === SSL_REQUEST;
-      this.#encrypted.push(isRequest);
+      const code = first.length < 8 ? undefined : first.readUInt32BE(4);
+      // Anything else ends a connection that its client no longer wants.
+      if (code === SSL_REQUEST || code === STARTUP) this.#encrypted.push(code === SSL_REQUEST);
     });
     const target = connect(this.#targetPort, '127.0.0.1');
     for (const [socket, other] of [
