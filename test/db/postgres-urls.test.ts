@@ -3,7 +3,7 @@ import { pino } from 'pino';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { withReadDatabase } from '../../src/commands/with-database.ts';
 import { createWorker } from '../../src/consumers/worker.ts';
-import { checkReadiness } from '../../src/dashboard/readiness.ts';
+import { checkReadiness } from '../../src/api/health.ts';
 import { createDb, queryRows } from '../../src/db/connection.ts';
 import { listLeases } from '../../src/db/listings.ts';
 import { migrate } from '../../src/db/migrate.ts';
