@@ -43,7 +43,7 @@ describe.for<[how: string, open: (url: string) => Owned | Promise<Owned>, limits
   ],
   ['a worker’s pool', (url) => openWorkerPool(url), ['15s', '10s']],
   ['a connection for reading', (url) => openReadDb(url, { applicationName: 'test db' }), ['1min', '1min']],
-])('%s', ([how, open, [statementTimeout, idleTimeout]]) => {
+])('%s', ([, open, [statementTimeout, idleTimeout]]) => {
   test('formats values alike and limits statements, whatever the role sets', async () => {
     const db = await open(urlOfRole());
     try {
@@ -56,7 +56,7 @@ describe.for<[how: string, open: (url: string) => Owned | Promise<Owned>, limits
           current_setting('statement_timeout') as "statementTimeout",
           current_setting('idle_in_transaction_session_timeout') as "idleTimeout"`,
       );
-      expect(row, how).toEqual({
+      expect(row).toEqual({
         instant: '2026-11-30 12:34:56.789+00',
         day: '2026-11-30',
         float: '0.30000000000000004',
