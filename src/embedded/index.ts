@@ -14,7 +14,7 @@ export interface EmbeddedPostgresLogger {
   warn(message: string): void;
 }
 
-/** Everything is optional: the default is a ephemeral server on a free port. */
+/** Everything is optional: the default is an ephemeral server on a free port. */
 export interface EmbeddedPostgresOptions {
   /**
    * Where to keep the data, and its password, for the next start. Left out, they are temporary: removed when the
@@ -28,7 +28,7 @@ export interface EmbeddedPostgresOptions {
   readonly logger?: EmbeddedPostgresLogger;
 }
 
-/** A server that accepts connections until it is stopped, or its parent is gone. */
+/** A server that accepts connections until it is stopped, or its parent has ended. */
 export interface EmbeddedPostgres {
   /** `postgres://lessor:PASSWORD@127.0.0.1:PORT/lessor` */
   readonly url: string;

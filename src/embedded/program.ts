@@ -7,14 +7,14 @@ export interface Program {
   readonly path: string;
   readonly args: readonly string[];
   readonly account: ServerAccount | undefined;
-  /** A directory that the account can enter; ours might not be one. */
+  /** A directory that the account can enter, which the working directory of this process may not be. */
   readonly workingDirectory: string;
 }
 
 export interface RunningProgram {
   readonly child: ChildProcessWithoutNullStreams;
   readonly output: OutputTail;
-  /** Settles when the program is gone: its exit code or signal; rejects when it never started. */
+  /** Settles when the program has ended: its exit code or signal; rejects when it never started. */
   readonly ended: Promise<number | NodeJS.Signals>;
 }
 
@@ -26,7 +26,7 @@ export function startProgram({ path, args, account, workingDirectory }: Program)
     ...(account && { uid: account.uid, gid: account.gid }),
   });
   const output = new OutputTail(child.stdout, child.stderr);
-  // A program that ends before it read its input says why in its exit code; this only adds to the story.
+  // A program that ends before it read its input says why in its exit code; this is quoted beside it.
   child.stdin.on('error', (error) => output.append(`standard input: ${error.message}\n`));
   const ended = new Promise<number | NodeJS.Signals>((resolve, reject) => {
     child.once('error', reject);
@@ -52,8 +52,8 @@ export async function runProgram(program: Program, input: string, signal: AbortS
 }
 
 /**
- * Ours without the PG* variables, which would redirect the server, and without a locale and zone of this machine:
- * the C locale keeps the messages in the English that `server.ts` looks for.
+ * The environment of this process without the PG* variables, which would redirect the server, and without a locale and
+ * zone of this machine: the C locale keeps the messages in the English that `server.ts` matches.
  */
 function programEnvironment(): NodeJS.ProcessEnv {
   const kept = Object.entries(process.env).filter(([name]) => !/^(PG|LC_|LANG)/i.test(name));

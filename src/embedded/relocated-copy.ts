@@ -18,7 +18,7 @@ export interface PlatformPackage {
  * The copy appears by one rename, so that processes racing for it are safe.
  */
 export async function relocatePackage(source: PlatformPackage, cacheParent: string): Promise<string> {
-  // One per user: nobody trusts, or can replace, a copy of another user.
+  // One per user: a copy of another user is neither trusted nor replaceable.
   const user = process.getuid?.() ?? 'user';
   const cache = join(cacheParent, `lessor-programs-${source.platform}-${source.version}-${user}`);
   if (await isTrustedCopy(cache)) {
@@ -29,7 +29,7 @@ export async function relocatePackage(source: PlatformPackage, cacheParent: stri
   return cache;
 }
 
-/** Rejects whatever another user could have put, or could still change, at that well-known name. */
+/** Rejects whatever another user could have put at that well-known name, or could still change. */
 async function isTrustedCopy(cache: string): Promise<boolean> {
   const stats = await lstat(cache).catch((error: unknown) => {
     if (hasCode(error, 'ENOENT')) return undefined;
@@ -62,7 +62,7 @@ async function discard(cache: string): Promise<void> {
   try {
     await rename(cache, aside);
   } catch (error) {
-    // Another process that found it incomplete was quicker.
+    // Another process that found it incomplete has already discarded it.
     if (!hasCode(error, 'ENOENT')) throw error;
   }
   await rm(aside, { recursive: true });
@@ -127,7 +127,7 @@ export async function makeLinks(packageRoot: string, links: readonly LibraryLink
     try {
       await symlink(relative(dirname(target), source), join(packageRoot, target));
     } catch (error) {
-      // Another process that starts a server was quicker.
+      // Another process that starts a server has already made it.
       if (!hasCode(error, 'EEXIST')) throw error;
     }
   }

@@ -13,8 +13,8 @@ export interface ServerAccount {
 const UNPRIVILEGED_NAMES = ['postgres', '_postgres', 'nobody'];
 
 /**
- * Postgres does not run as root, so root runs the server as an unprivileged user that already exists; anybody else runs
- * it as themselves, which is `undefined`.
+ * Postgres does not run as root, so root runs the server as an unprivileged user that already exists; any other user runs
+ * it as itself, which is `undefined`.
  */
 export async function chooseServerAccount(): Promise<ServerAccount | undefined> {
   if (process.getuid?.() !== 0) return undefined;
@@ -37,7 +37,7 @@ export function pickUnprivilegedAccount(passwd: string): ServerAccount {
 /**
  * The first directory on the way to `path` (or `path` itself) that lacks execute permission for the account;
  * `undefined` when it gets there. Decided by permission bits alone: a child gets no supplementary groups, and
- * access lists are not looked at. `path` must be real, without symbolic links.
+ * access control lists are ignored. `path` must be real, without symbolic links.
  */
 export async function findObstacle(path: string, account: ServerAccount): Promise<string | undefined> {
   for (const step of stepsTo(path)) {

@@ -6,10 +6,10 @@ import type { OutputTail } from './output-tail.ts';
 import { startProgram, type RunningProgram } from './program.ts';
 import type { ServerAccount } from './server-account.ts';
 
-/** Another process may take a free port between our look and the server's bind. */
+/** Another process may take a free port before the server binds it. */
 const PORT_ATTEMPTS = 5;
 
-/** A server whose parent has just gone, as on every restart under a file watcher, needs a moment to let go. */
+/** A server whose parent has just ended, as on restarts under a file watcher, holds its data directory a little longer. */
 const PREDECESSOR_GRACE_MS = 5_000;
 const PREDECESSOR_POLL_MS = 100;
 
@@ -17,7 +17,7 @@ const PREDECESSOR_POLL_MS = 100;
 export interface Server {
   readonly port: number;
   readonly output: OutputTail;
-  /** Resolves when the server is gone, for whatever reason. */
+  /** Resolves when the server has ended, for whatever reason. */
   readonly ended: Promise<number | NodeJS.Signals>;
   stop(): Promise<void>;
 }
@@ -33,7 +33,7 @@ export interface ServerLaunch {
 /** Long enough for a kept directory to recover from a crash. */
 const START_TIMEOUT_MS = 60_000;
 
-/** Fast shutdown, then immediate, then the last resort, each with the time it is given. */
+/** Fast shutdown, then immediate, then SIGKILL, each with its timeout. */
 const STOP_STEPS = [
   ['SIGINT', 10_000],
   ['SIGQUIT', 5_000],
@@ -82,11 +82,11 @@ async function waitUntilReady({ child, output, ended }: RunningProgram, signal: 
   const settled = new AbortController();
   const within = AbortSignal.any([signal, settled.signal]);
   const ready = new Promise<'ready'>((resolve) => {
-    const look = () => {
+    const checkOutput = () => {
       if (output.includes(/database system is ready to accept connections/)) resolve('ready');
     };
-    child.stderr.on('data', look);
-    within.addEventListener('abort', () => child.stderr.off('data', look), { once: true });
+    child.stderr.on('data', checkOutput);
+    within.addEventListener('abort', () => child.stderr.off('data', checkOutput), { once: true });
   });
   try {
     const outcome = await Promise.race([ready, ended, delay(START_TIMEOUT_MS, 'late' as const, { signal: within })]);

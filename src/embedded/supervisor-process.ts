@@ -4,11 +4,11 @@ import { Socket } from 'node:net';
 import { extname } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath, pathToFileURL } from 'node:url';
-import { OutputTail } from './output-tail.ts';
 import { z } from 'zod';
 import { EmbeddedPostgresError, embeddedPostgresErrorCodes } from './errors.ts';
+import { OutputTail } from './output-tail.ts';
 
-/** What the parent asks of its supervisor, as JSON in the supervisor's only argument. It holds no secret. */
+/** What a parent requests of its supervisor, as JSON in the supervisor's only argument. It holds no secret. */
 export const supervisorRequestSchema = z.strictObject({
   /** `null`: a temporary directory, removed when the server has stopped. */
   dataDirectory: z.string().min(1).nullable(),
@@ -25,7 +25,7 @@ const supervisorReportSchema = z.discriminatedUnion('kind', [
 ]);
 export type SupervisorReport = z.infer<typeof supervisorReportSchema>;
 
-/** One line of the supervisor's standard output, to a report. */
+/** Parses one line of the supervisor's standard output. */
 export const reportLineSchema = z
   .string()
   .transform((line, context): unknown => {
@@ -42,7 +42,7 @@ export type ReadyReport = Extract<SupervisorReport, { kind: 'ready' }>;
 
 /** The parent's end of a supervisor: starts it, reads its reports, and ends it by closing its standard input. */
 export class SupervisorProcess {
-  /** Settles when the supervisor is gone; rejects when it reported, or showed, a failure. */
+  /** Settles when the supervisor has ended; rejects when it reported, or showed, a failure. */
   readonly ended: Promise<void>;
   readonly #child: ChildProcessWithoutNullStreams;
   readonly #errors: OutputTail;
@@ -68,12 +68,12 @@ export class SupervisorProcess {
   async ready(): Promise<ReadyReport> {
     const report = await Promise.race([this.#ready, this.ended]);
     if (!report)
-      throw new EmbeddedPostgresError('supervisor_failed', 'The supervisor left before its server was ready.');
+      throw new EmbeddedPostgresError('supervisor_failed', 'The supervisor ended before its server was ready.');
     this.#setKeepingParentAlive(false);
     return report;
   }
 
-  /** Ends the server and waits until the supervisor has tidied up. */
+  /** Ends the server and waits until the supervisor has removed what is temporary. */
   async stop(): Promise<void> {
     this.#setKeepingParentAlive(true);
     this.#child.stdin.end();

@@ -21,27 +21,27 @@ import { openServerDirectory, type ServerDirectory } from './server-directory.ts
 const EPHEMERAL_SETTINGS = { fsync: 'off', synchronous_commit: 'off', full_page_writes: 'off' };
 
 function watchParent(): AbortSignal {
-  const parentGone = new AbortController();
-  const leave = () => parentGone.abort();
-  process.stdin.on('end', leave).on('error', leave).resume();
-  // Writing fails when the parent is gone.
-  process.stdout.on('error', leave);
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, leave);
-  return parentGone.signal;
+  const parentEnded = new AbortController();
+  const abort = () => parentEnded.abort();
+  process.stdin.on('end', abort).on('error', abort).resume();
+  // Writing fails once the parent has ended.
+  process.stdout.on('error', abort);
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, abort);
+  return parentEnded.signal;
 }
 
-async function supervise(request: SupervisorRequest, parentGone: AbortSignal): Promise<void> {
+async function supervise(request: SupervisorRequest, parentEnded: AbortSignal): Promise<void> {
   const account = await chooseServerAccount();
   const programs = await findPrograms(account);
   const directory = await openServerDirectory(request.dataDirectory, account);
   try {
-    const cluster = await openCluster({ directory, programs, account, signal: parentGone });
+    const cluster = await openCluster({ directory, programs, account, signal: parentEnded });
     const settings = chooseSettings(directory, request);
-    const launch = { postgres: programs.postgres, cluster, account, settings, signal: parentGone };
+    const launch = { postgres: programs.postgres, cluster, account, settings, signal: parentEnded };
     const server = await launchServer(launch, request.port);
     const url = `postgres://${LESSOR}:${cluster.password}@127.0.0.1:${server.port}/${LESSOR}`;
     report({ kind: 'ready', url, directory: directory.path });
-    await runUntilParentGone(server, parentGone);
+    await runUntilParentEnded(server, parentEnded);
   } finally {
     await directory.release();
   }
@@ -51,13 +51,13 @@ function chooseSettings(directory: ServerDirectory, request: SupervisorRequest):
   return directory.temporary ? { ...EPHEMERAL_SETTINGS, ...request.settings } : request.settings;
 }
 
-async function runUntilParentGone(server: Server, parentGone: AbortSignal): Promise<void> {
-  const left = new Promise<'left'>((resolve) => {
-    if (parentGone.aborted) resolve('left');
-    parentGone.addEventListener('abort', () => resolve('left'), { once: true });
+async function runUntilParentEnded(server: Server, parentEnded: AbortSignal): Promise<void> {
+  const untilParentEnds = new Promise<'parent ended'>((resolve) => {
+    if (parentEnded.aborted) resolve('parent ended');
+    parentEnded.addEventListener('abort', () => resolve('parent ended'), { once: true });
   });
-  const outcome = await Promise.race([left, server.ended]);
-  if (outcome === 'left') return server.stop();
+  const outcome = await Promise.race([untilParentEnds, server.ended]);
+  if (outcome === 'parent ended') return server.stop();
   const message = `PostgreSQL ended with ${outcome} on its own. Its output ended:\n${server.output.text}`;
   throw new EmbeddedPostgresError('server_failed', message);
 }
@@ -72,12 +72,12 @@ function reportFailure(error: unknown): void {
   process.exitCode = 1;
 }
 
-const parentGone = watchParent();
+const parentEnded = watchParent();
 try {
-  await supervise(supervisorRequestSchema.parse(JSON.parse(process.argv[2] ?? 'null')), parentGone);
+  await supervise(supervisorRequestSchema.parse(JSON.parse(process.argv[2] ?? 'null')), parentEnded);
 } catch (error) {
-  // A start that was aborted because the parent is gone has nobody to report to, and has not failed.
-  const wasAborted = parentGone.aborted && error instanceof Error && error.name === 'AbortError';
+  // A start that was aborted because the parent has ended has nobody to report to, and has not failed.
+  const wasAborted = parentEnded.aborted && error instanceof Error && error.name === 'AbortError';
   if (!wasAborted) reportFailure(error);
 } finally {
   process.stdin.destroy();

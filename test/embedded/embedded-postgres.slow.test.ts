@@ -7,7 +7,7 @@ import { findTraces, query, setting, start } from './server-fixture.ts';
 
 vi.setConfig({ testTimeout: 60_000 });
 
-describe('a ephemeral server', () => {
+describe('an ephemeral embedded Postgres', () => {
   test('serves queries in a database of its own, on 127.0.0.1 only', async () => {
     const { url } = await start();
     expect(url).toMatch(/^postgres:\/\/lessor:[\w-]{32}@127\.0\.0\.1:\d+\/lessor$/);
@@ -17,7 +17,7 @@ describe('a ephemeral server', () => {
     expect(await setting(url, 'unix_socket_directories')).toBe('');
   });
 
-  test('lets nobody in without the password', async () => {
+  test('rejects clients without the password', async () => {
     const { url } = await start();
     const wrong = new URL(url);
     wrong.password = 'wrong';
@@ -45,7 +45,7 @@ describe('a ephemeral server', () => {
     expect(traces.remaining()).toEqual([]);
   });
 
-  test('says so when it had ended on its own', async () => {
+  test('reports that its server had ended on its own', async () => {
     const warn = vi.fn<(message: string) => void>();
     const server = await startEmbeddedPostgres({ logger: { info: () => undefined, warn } });
     const traces = await findTraces(server.url);

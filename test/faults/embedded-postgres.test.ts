@@ -18,7 +18,7 @@ import {
   start,
 } from '../embedded/server-fixture.ts';
 
-describe('a kept data directory', () => {
+describe('a persistent data directory of an embedded Postgres', () => {
   test('keeps its data and its password over two starts, durably', async () => {
     const dataDirectory = await makeDirectory();
     const port = await getPort();
@@ -66,26 +66,26 @@ describe('a kept data directory', () => {
   });
 });
 
-describe('an parent that goes without stopping its server', () => {
+describe('a parent that ends without stopping its embedded server', () => {
   test.for(['SIGKILL', 'SIGINT', 'SIGTERM'] as const)('leaves nothing behind after %s', async (signal) => {
-    const { parent, url } = await startOwner();
+    const { parent, url } = await startParent();
     const traces = await findTraces(url);
     signalGroup(parent, signal);
     await vi.waitFor(() => expect(traces.remaining()).toEqual([]), { timeout: 10_000, interval: 50 });
   });
 
-  test('leaves nothing behind when it is killed while the server is being made', async () => {
+  test('leaves nothing behind when it is killed while its server is being created', async () => {
     const temporaryRoot = await makeDirectory();
-    const parent = spawnOwner('lasting', { TMPDIR: temporaryRoot });
+    const parent = spawnParent('lasting', { TMPDIR: temporaryRoot });
     await vi.waitFor(async () => expect(await serverDirectories(temporaryRoot)).toHaveLength(1), 10_000);
     signalGroup(parent, 'SIGKILL');
     await vi.waitFor(async () => expect(await serverDirectories(temporaryRoot)).toEqual([]), 10_000);
     expect(processesNaming(temporaryRoot)).toEqual([]);
   });
 
-  test('is not kept alive by its server', async () => {
+  test('is not kept alive by its embedded server', async () => {
     const temporaryRoot = await makeDirectory();
-    const parent = spawnOwner('idle', { TMPDIR: temporaryRoot });
+    const parent = spawnParent('idle', { TMPDIR: temporaryRoot });
     await once(parent, 'exit');
     expect(parent.exitCode).toBe(0);
     await vi.waitFor(async () => expect(await serverDirectories(temporaryRoot)).toEqual([]), 10_000);
@@ -93,7 +93,7 @@ describe('an parent that goes without stopping its server', () => {
   });
 });
 
-function spawnOwner(kind: 'lasting' | 'idle' = 'lasting', environment: NodeJS.ProcessEnv = {}): ChildProcess {
+function spawnParent(kind: 'lasting' | 'idle' = 'lasting', environment: NodeJS.ProcessEnv = {}): ChildProcess {
   const script = fileURLToPath(new URL('../embedded/parent.ts', import.meta.url));
   const parent = spawn(process.execPath, ['--import', 'tsx', script, kind], {
     stdio: ['ignore', 'pipe', 'inherit'],
@@ -110,8 +110,8 @@ function signalGroup({ pid }: ChildProcess, signal: NodeJS.Signals): void {
   process.kill(-pid, signal);
 }
 
-async function startOwner() {
-  const parent = spawnOwner();
+async function startParent() {
+  const parent = spawnParent();
   if (!parent.stdout) throw new Error('the parent has no output');
   const [url] = await once(createInterface({ input: parent.stdout }), 'line');
   return { parent, url: String(url) };

@@ -67,8 +67,8 @@ async function runCheck(check: LabCheck, lab: Lab, interrupted: AbortSignal): Pr
 /** Rejects some time after the signal is aborted: what is in flight may not react to it. */
 function rejectAfterGrace(signal: AbortSignal): Promise<never> {
   return new Promise((_resolve, reject) => {
-    const giveUp = () => setTimeout(() => reject(signal.reason as Error), GRACE_MS).unref();
-    signal.addEventListener('abort', giveUp, { once: true });
+    const rejectLater = () => setTimeout(() => reject(signal.reason as Error), GRACE_MS).unref();
+    signal.addEventListener('abort', rejectLater, { once: true });
   });
 }
 

@@ -3,7 +3,6 @@ import { mkdir, mkdtemp, readFile, realpath, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pino } from 'pino';
-import { Closers } from '../../lib/closers.ts';
 import type { WorkerSettings } from '../../consumers/worker-settings.ts';
 import { createWorker } from '../../consumers/worker.ts';
 import type { GrantedLease } from '../../contracts/index.ts';
@@ -18,6 +17,7 @@ import { environmentService } from '../../environments/service/index.ts';
 import type { EnvironmentService } from '../../environments/service/index.ts';
 import type { ExecutionDriver } from '../../execution/driver.ts';
 import { createSshExecutionDriver } from '../../execution/ssh/ssh-driver.ts';
+import { Closers } from '../../lib/closers.ts';
 import { createHeartbeatProducer } from '../../producers/producer.ts';
 import { withLease } from '../../producers/with-lease.ts';
 import { migrateQueue } from '../../queues/migrate-queue.ts';
@@ -26,7 +26,7 @@ import type { SecretResolver } from '../../secrets/resolver.ts';
 import { sealSecret } from '../../secrets/sealing.ts';
 import { sshConfigSchema } from '../../ssh/config.ts';
 
-/** A company with an environment on a ephemeral sshd, and a worker that leases it. */
+/** A company with an environment on an ephemeral sshd, and a worker that leases it. */
 export interface Lab {
   readonly server: EphemeralSshd;
   /** The directory that the environment names, which is one of this machine. */

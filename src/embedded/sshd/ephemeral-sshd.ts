@@ -18,8 +18,8 @@ export interface EphemeralSshdOptions {
 }
 
 /**
- * Starts OpenSSH's sshd on a free port of 127.0.0.1 that lets in the user of this process, by one key made for it. It
- * ends with this process, even when that is killed, and keeps it alive until it is closed.
+ * Starts OpenSSH's sshd on a free port of 127.0.0.1 that accepts the user of this process, by one key generated for it.
+ * It ends with this process, even when that is killed, and keeps it alive until it is closed.
  *
  * @throws {SshdError} when it cannot be started; its `code` and message say why
  */
@@ -47,7 +47,7 @@ interface Parts {
   readonly processes: SshdProcesses;
 }
 
-/** An sshd that lets one user in, by one key. Its methods take effect in the order in which they are called. */
+/** An sshd that accepts one user, by one key. Its methods take effect in the order in which they are called. */
 export class EphemeralSshd {
   readonly host = LOOPBACK;
   readonly #parts: Parts;
@@ -143,7 +143,7 @@ export class EphemeralSshd {
   }
 
   /**
-   * Logs in and runs a command, since an sshd that accepts connections may still not let the account in: one that is
+   * Logs in and runs a command, since an sshd that accepts connections may still reject the account: one that is
    * locked, say, or has no shell.
    */
   async #checkLogin(): Promise<void> {
@@ -168,7 +168,7 @@ export class EphemeralSshd {
     } catch (error) {
       const cause: unknown = signal.aborted ? signal.reason : error;
       const reason = cause instanceof Error ? cause.message : String(cause);
-      const message = `the sshd on ${host}:${port} does not let ${username} in: ${reason}. Its output ended:\n${this.#parts.processes.outputTail}`;
+      const message = `the sshd on ${host}:${port} rejects ${username}: ${reason}. Its output ended:\n${this.#parts.processes.outputTail}`;
       throw new SshdError('login_failed', message, { cause });
     } finally {
       client.end();

@@ -12,7 +12,7 @@ const PROGRAM = fileURLToPath(new URL('process-supervisor.sh', import.meta.url))
 type SupervisorProcess = ChildProcessByStdio<Writable, null, Readable>;
 
 /**
- * A process of its own that ends the sessions of an sshd when it is closed, or when this process is gone, even by
+ * A process of its own that ends the sessions of an sshd when it is closed, or when this process has ended, even by
  * SIGKILL: SIGTERM for each held process group, SIGHUP for the groups that a session started, as a command leads one.
  */
 export class ProcessSupervisor {
