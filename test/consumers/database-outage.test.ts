@@ -26,16 +26,16 @@ const errorWith = (code: string) => {
 };
 
 function outageWith(signal = new AbortController().signal) {
-  const told: string[] = [];
+  const reports: string[] = [];
   const outage = new DatabaseOutage({
     signal,
-    onUnreachable: ({ failures, reason }) => told.push(`away ${failures}: ${reason}`),
-    onReachable: ({ failures }) => told.push(`back after ${failures}`),
+    onUnreachable: ({ failures, reason }) => reports.push(`unreachable ${failures}: ${reason}`),
+    onReachable: ({ failures }) => reports.push(`reachable after ${failures}`),
   });
-  return { outage, told };
+  return { outage, reports };
 }
 
-/** Work that fails so many times before it is done. */
+/** Work that fails so many times, then succeeds. */
 function failing(times: number, code: string) {
   let failures = 0;
   return vi.fn<() => Promise<string>>(async () => {
@@ -57,77 +57,77 @@ describe('while Postgres is unreachable', () => {
     'ECONNREFUSED',
     'ECONNRESET',
     'CONNECTION_CLOSED',
-  ])('no-loss: work that fails with %s is done again until it succeeds', async (code) => {
+  ])('no-loss: work that fails with %s is retried until it succeeds', async (code) => {
     const { outage } = outageWith();
     const work = failing(3, code);
     expect(await outage.retryWhileUnreachable(work)).toBe('done');
     expect(work).toHaveBeenCalledTimes(4);
   });
 
-  test('the code is found within the error that drizzle wraps around it', async () => {
+  test('the code is read from the cause of a drizzle error', async () => {
     const { outage } = outageWith();
     const work = vi.fn<() => Promise<string>>(async () => 'done');
     work.mockRejectedValueOnce(new Error('Failed query', { cause: errorWith('57P01') }));
     expect(await outage.retryWhileUnreachable(work)).toBe('done');
   });
 
-  test('it is told at the 1st, 2nd, 4th, 8th, … failure, and when it is back', async () => {
-    const { outage, told } = outageWith();
+  test('the outage is reported at the 1st, 2nd, 4th, 8th, … failure, and at its end', async () => {
+    const { outage, reports } = outageWith();
     await outage.retryWhileUnreachable(failing(17, '57P01'));
-    const away = [1, 2, 4, 8, 16].map((failures) => `away ${failures}: failed with 57P01`);
-    expect(told).toEqual([...away, 'back after 17']);
+    const unreachable = [1, 2, 4, 8, 16].map((failures) => `unreachable ${failures}: failed with 57P01`);
+    expect(reports).toEqual([...unreachable, 'reachable after 17']);
   });
 
-  test('what fails at the same time is told as one outage', async () => {
-    const { outage, told } = outageWith();
+  test('concurrent failures are reported as one outage', async () => {
+    const { outage, reports } = outageWith();
     await Promise.all([
       outage.retryWhileUnreachable(failing(3, '57P01')),
       outage.retryWhileUnreachable(failing(3, '57P01')),
     ]);
-    const away = [1, 2, 4].map((failures) => `away ${failures}: failed with 57P01`);
-    expect(told).toEqual([...away, 'back after 6']);
+    const unreachable = [1, 2, 4].map((failures) => `unreachable ${failures}: failed with 57P01`);
+    expect(reports).toEqual([...unreachable, 'reachable after 6']);
   });
 
-  test('waits grow from a tenth of a second to five', async () => {
+  test('the backoff doubles from 100 ms to 5 s', async () => {
     const { outage } = outageWith();
     await outage.retryWhileUnreachable(failing(20, 'ECONNREFUSED'));
     expect(waits.delays.slice(0, 7)).toEqual([100, 200, 400, 800, 1_600, 3_200, 5_000]);
     expect(new Set(waits.delays.slice(7))).toEqual(new Set([5_000]));
   });
 
-  test('nothing is told of work that succeeds at once', async () => {
-    const { outage, told } = outageWith();
+  test('nothing is reported when work succeeds on its first attempt', async () => {
+    const { outage, reports } = outageWith();
     expect(await outage.retryWhileUnreachable(async () => 'done')).toBe('done');
-    expect(told).toEqual([]);
+    expect(reports).toEqual([]);
   });
 });
 
 test.for(['23505', 'P0001', '40001', '40P01', '55P03'])(
-  'an error of the work itself, %s, is passed on at once',
+  'an error of the statement, %s, is thrown without a retry',
   async (code) => {
-    const { outage, told } = outageWith();
+    const { outage, reports } = outageWith();
     const work = failing(1, code);
     await expect(outage.retryWhileUnreachable(work)).rejects.toThrow(`failed with ${code}`);
     expect(work).toHaveBeenCalledOnce();
-    expect(told).toEqual([]);
+    expect(reports).toEqual([]);
   },
 );
 
-test('a fault of our own is passed on at once', async () => {
+test('an error that is not from Postgres is thrown without a retry', async () => {
   const { outage } = outageWith();
-  const fault = new TypeError('undefined is not a function');
-  await expect(outage.retryWhileUnreachable(() => Promise.reject(fault))).rejects.toBe(fault);
+  const error = new TypeError('undefined is not a function');
+  await expect(outage.retryWhileUnreachable(() => Promise.reject(error))).rejects.toBe(error);
 });
 
-describe('when the worker stops', () => {
-  test('work is not begun any more', async () => {
+describe('retryWhileUnreachable, when the worker stops,', () => {
+  test('starts no work', async () => {
     const { outage } = outageWith(AbortSignal.abort());
     const work = failing(0, 'none');
     await expect(outage.retryWhileUnreachable(work)).rejects.toBeInstanceOf(WorkerStoppingError);
     expect(work).not.toHaveBeenCalled();
   });
 
-  test('a wait for Postgres ends at once', async () => {
+  test('rejects during the backoff, without waiting for its end', async () => {
     waits.areLong = true;
     const stopping = new AbortController();
     const { outage } = outageWith(stopping.signal);
@@ -138,7 +138,7 @@ describe('when the worker stops', () => {
     expect(outcome).toMatchObject({ status: 'rejected', reason: expect.any(WorkerStoppingError) });
   });
 
-  test('work that is in flight and hangs is given up at once', async () => {
+  test('rejects while work in flight hangs', async () => {
     const stopping = new AbortController();
     const { outage } = outageWith(stopping.signal);
     const result = outage.retryWhileUnreachable(() => {

@@ -133,8 +133,7 @@ export class LostReleases {
     try {
       return await releaseJobs.restore(page.map(({ companyId, leaseId }) => ({ version: 1, companyId, leaseId })));
     } catch (error) {
-      const details = { event: 'release_jobs_unrestored', err: error, leases: page.length };
-      logger.warn(details, 'release jobs not restored');
+      logger.warn({ event: 'release_jobs_unrestored', err: error, leases: page.length }, 'release jobs not restored');
       return 0;
     }
   }
