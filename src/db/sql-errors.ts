@@ -1,17 +1,17 @@
 /** What an error from Postgres means for the operation that met it. */
 export type SqlErrorKind =
-  /** The store cannot be used now, whatever the operation: it is away, failing over, or lacks tables or rights. */
+  /** The store cannot be used now, whatever the operation: it is down, failing over, or lacks tables or rights. */
   | 'unreachable'
-  /** The operation lost against another one, or against a timeout: again, it can succeed. */
+  /** The operation lost to a concurrent one or to a timeout: retried, it can succeed. */
   | 'transient'
-  /** Postgres understood and refused: the same operation is refused again. */
+  /** Postgres rejected the operation, and would again. */
   | 'rejected';
 
 /** SQLSTATEs that are not a rejection, by code or by class (the first two characters). */
 const KIND_BY_SQLSTATE: Readonly<Record<string, SqlErrorKind>> = {
   '08': 'unreachable', // connection exception
-  '0A': 'unreachable', // a plan from before a migration: prepared anew on another connection
-  '26': 'unreachable', // a prepared statement that is gone, as behind a pooler that does not know of them
+  '0A': 'unreachable', // a plan from before a migration: another connection prepares it again
+  '26': 'unreachable', // a prepared statement that is gone, as behind a pooler that does not keep sessions
   '28': 'unreachable', // invalid authorization
   '3D': 'unreachable', // no such database
   '3F': 'unreachable', // no such schema

@@ -16,9 +16,9 @@ const TRANSACTION_TIMEOUT_MS = 20_000;
 const STATEMENT_TIMEOUT_MS = 15_000;
 
 /**
- * A process that is stopped or cut off in the middle of a transaction holds the locks of its companies until Postgres
+ * A process that is stopped or loses its network in the middle of a transaction holds the locks of its companies until Postgres
  * ends its session. Its jobs are recovered by another replica after a lock duration of 15 s, which must not wait for
- * those locks; a transaction that is well has milliseconds between its statements.
+ * those locks; a healthy transaction has milliseconds between its statements.
  */
 const IDLE_IN_TRANSACTION_TIMEOUT_MS = 10_000;
 

@@ -113,7 +113,7 @@ describe('assertMigrated', () => {
     await expect(assertMigrated(db)).resolves.toBeUndefined();
   });
 
-  test('refuses an empty database, and says what to do', async () => {
+  test('rejects an empty database, and says what to do', async () => {
     const { db } = await emptyDatabase();
     await expect(assertMigrated(db)).rejects.toMatchObject({
       code: 'schema_outdated',
@@ -121,7 +121,7 @@ describe('assertMigrated', () => {
     });
   });
 
-  test('refuses a database that lacks a migration', async () => {
+  test('rejects a database that lacks a migration', async () => {
     const { url, db, sql } = await emptyDatabase();
     await migrate(url);
     await sql`delete from lessor.migrations where id = (select max(id) from lessor.migrations)`;

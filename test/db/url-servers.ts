@@ -25,7 +25,7 @@ export interface UrlServers {
   readonly port: number;
   /** Of a server that accepts connections and no writes. */
   readonly readOnlyPort: number;
-  /** Of nothing: connections are refused. */
+  /** No server listens on it. */
   readonly closedPort: number;
   /** The directory of the primary's Unix socket, under {@link port}. Its name has characters that a URL reserves. */
   readonly socketDirectory: string;

@@ -2,6 +2,7 @@ import { sql } from 'drizzle-orm';
 import type { ReservedSql } from 'postgres';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { precompile } from '../../src/db/pipeline.ts';
+import { queryRows } from '../../src/db/connection.ts';
 import { kindOfSqlError } from '../../src/db/sql-errors.ts';
 import { lockKnownCompanies } from '../../src/db/statements/companies.ts';
 import { openWorkerPool } from '../../src/db/worker-pool.ts';
@@ -22,8 +23,8 @@ const endOwnSession = precompile(sql`select pg_terminate_backend(pg_backend_pid(
 
 const ID = '00000000-0000-4000-8000-000000000001';
 
-describe('statements that are sent in one go', () => {
-  test('give the rows of each, and see what those before them did', async () => {
+describe('a pipelined transaction', () => {
+  test('gives the rows of each statement, which sees what those before it did', async () => {
     const [registered, counted, quotient] = await database.pool.pipeline([
       registerCompany({ id: '00000000-0000-4000-8000-00000000000a' }),
       countCompanies({}),
@@ -32,13 +33,13 @@ describe('statements that are sent in one go', () => {
     expect([registered, counted, quotient]).toEqual([[], [{ companies: 1 }], [{ quotient: 2 }]]);
   });
 
-  test('are one transaction: one that is refused undoes those before it, and is what is told', async () => {
-    const refused = database.pool.pipeline([registerCompany({ id: ID }), divide({ by: '0' }), divide({ by: '2' })]);
-    await expect(refused).rejects.toThrow('division by zero');
+  test('rolls back as a whole when one statement is rejected, with its error', async () => {
+    const rejected = database.pool.pipeline([registerCompany({ id: ID }), divide({ by: '0' }), divide({ by: '2' })]);
+    await expect(rejected).rejects.toThrow('division by zero');
     expect(await database.sql`select from lessor.companies where id = ${ID}`).toHaveLength(0);
   });
 
-  test('can be carried out again where one of them was refused when it was prepared', async () => {
+  test('can be repeated after one in which a statement was rejected while others were being prepared', async () => {
     const doubled = precompile<'number'>(sql`select 2 * ${sql.placeholder('number')}::int as doubled`);
     await expect(database.pool.pipeline([divide({ by: '0' }), doubled({ number: '1' })])).rejects.toThrow(
       'division by zero',
@@ -49,7 +50,22 @@ describe('statements that are sent in one go', () => {
     ]);
   });
 
-  test('hold no lock while the network keeps their answers', async () => {
+  test('shares prepared statements with transactions, also those of a pipeline that failed', async () => {
+    const pool = openWorkerPool(database.url, { applicationName: 'test db', maximumConnections: 1 });
+    onTestFinished(() => pool.close());
+    const inTransaction = (by: string) =>
+      pool.transaction((tx) => queryRows(tx, sql`select 6 / ${by}::int as quotient`));
+    await expect(pool.pipeline([divide({ by: '0' })])).rejects.toThrow('division by zero');
+    expect(await inTransaction('2')).toEqual([{ quotient: 3 }]);
+    expect(await pool.pipeline([divide({ by: '3' })])).toEqual([[{ quotient: 2 }]]);
+    const before = await pool.transaction((tx) => queryRows(tx, sql`select ${'1'}::int as one`));
+    const one = precompile<'one'>(sql`select ${sql.placeholder('one')}::int as one`);
+    expect(await pool.pipeline([one({ one: '1' }), one({ one: '2' })])).toEqual([before, [{ one: 2 }]]);
+    const names = sql`select name from pg_prepared_statements where statement like 'select $1::int%'`;
+    expect(await pool.transaction((tx) => queryRows(tx, names))).toHaveLength(1);
+  });
+
+  test('holds no lock while the network delays its answers', async () => {
     const proxy = await TcpProxy.inFrontOf(database.url);
     onTestFinished(() => proxy.close());
     const pool = openWorkerPool(proxy.urlFor(database.url), { applicationName: 'test db' });
@@ -72,7 +88,7 @@ describe('statements that are sent in one go', () => {
     expect(await answers).toEqual([[{ locked: companyId }], [], [{ quotient: 2 }]]);
   });
 
-  test('are rejected when their connection is lost, which the next ones are not', async () => {
+  test('is rejected when its connection is lost, and the next one is not', async () => {
     const lost = database.pool.pipeline([endOwnSession({}), countCompanies({})]);
     const error: unknown = await lost.then(
       () => undefined,
