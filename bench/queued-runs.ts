@@ -1,9 +1,8 @@
-import { FairQueue } from '../src/queues/fair-queue.ts';
-import { jobIds } from '../src/queues/names.ts';
+import { FairQueue } from '../src/queues/fairness.ts';
+import { JOB_OPTIONS, jobIds } from '../src/queues/job-options.ts';
 import { runJobs } from '../src/queues/run-jobs.ts';
 import { openQueues } from '../src/queues/queues.ts';
 import type { LessorQueue } from '../src/queues/queues.ts';
-import { JOB_OPTIONS } from '../src/queues/retry-policy.ts';
 import type { Phase, Run } from './workload.ts';
 
 const JOBS_PER_COMMAND = 500;
@@ -45,16 +44,16 @@ export async function publishBacklog(queue: LessorQueue, phase: Phase, runs: rea
     const jobs = page.map((run) =>
       phase === 'start' ? runJobs.started(run, now) : runJobs.finished({ ...run, status: 'succeeded' }, now),
     );
-    const placed = [];
+    const positioned = [];
     for (const job of jobs) {
-      placed.push({ ...job, place: await fairQueue.place(job.payload.companyId, job.jobId) });
+      positioned.push({ ...job, position: await fairQueue.assign(job.payload.companyId, job.jobId) });
     }
     await queue.addBulk(
-      placed.map(({ queue: name, jobId, payload, place: { priority } }) => {
+      positioned.map(({ queue: name, jobId, payload, position: { priority } }) => {
         return { name, data: payload, opts: { ...JOB_OPTIONS[name], jobId, priority } };
       }),
     );
-    for (const { place } of placed) place.settle(true);
+    for (const { position } of positioned) position.confirm(true);
   }
 }
 

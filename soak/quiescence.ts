@@ -1,6 +1,6 @@
 import type { Pool } from 'pg';
 import { abortableSleep } from '../src/lib/abort.ts';
-import { QUEUE_NAMES } from '../src/queues/names.ts';
+import { QUEUE_NAMES } from '../src/queues/job-options.ts';
 import type { LessorQueue } from '../src/queues/queues.ts';
 import { SHORT_TTL_SECONDS } from './plan.ts';
 

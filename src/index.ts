@@ -83,7 +83,7 @@ export { createDb, type CallerTransaction, type Db, type DbOptions, type DbPool 
 // Tables and migrations.
 export { migrate } from './db/migrate.ts';
 export { activityLog, companies, environmentLeases, environments, heartbeatRuns } from './db/schema.ts';
-export { migrateQueue } from './queues/migrate-queue.ts';
+export { migrateQueue } from './queues/backends/postgres.ts';
 
 // Drivers: how a kind of environment is acquired, probed and released. `docs/drivers.md` shows how to write one.
 export type {

@@ -2,7 +2,7 @@ import { Command } from 'commander';
 import { payloadJsonSchemas } from '../contracts/index.ts';
 import { checkReadiness } from '../api/health.ts';
 import { migrate } from '../db/migrate.ts';
-import { migrateQueue } from '../queues/migrate-queue.ts';
+import { migrateQueue } from '../queues/backends/postgres.ts';
 import { addSettings, databaseSettings, queueSettings, readSettings } from './options.ts';
 
 const STORES = { databaseUrl: databaseSettings.databaseUrl, queueUrl: queueSettings.queueUrl };

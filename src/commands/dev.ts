@@ -6,7 +6,7 @@ import { createWorker } from '../consumers/worker.ts';
 import { migrate } from '../db/migrate.ts';
 import { startEmbeddedPostgres } from '../embedded/index.ts';
 import { setting } from '../lib/settings.ts';
-import { migrateQueue } from '../queues/migrate-queue.ts';
+import { migrateQueue } from '../queues/backends/postgres.ts';
 import { createControlDrivers } from './control-drivers.ts';
 import { addSettings, logLevelSetting, readSettings, secretKeySetting } from './options.ts';
 import { createLogger, firstShutdownSignal } from './service-process.ts';

@@ -5,7 +5,7 @@ import type { LeaseRelease } from '../contracts/index.ts';
 import { environmentService } from '../environments/service/index.ts';
 import type { EnvironmentLease } from '../environments/service/input.ts';
 import { messageOf } from '../lib/errors.ts';
-import { jobIds } from '../queues/names.ts';
+import { jobIds } from '../queues/job-options.ts';
 import { openQueues } from '../queues/queues.ts';
 import { ReleaseJobs } from '../queues/release-jobs.ts';
 import { parseId } from './arguments.ts';

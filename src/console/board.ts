@@ -5,7 +5,7 @@ import { Queue } from 'bullmq';
 import type { FastifyBaseLogger, FastifyInstance } from 'fastify';
 import { withTimeout } from '../lib/abort.ts';
 import { rootCauseMessage } from '../lib/errors.ts';
-import { QUEUE_NAMES } from '../queues/names.ts';
+import { QUEUE_NAMES } from '../queues/job-options.ts';
 import { openQueues } from '../queues/queues.ts';
 import type { LessorQueue, Queues } from '../queues/queues.ts';
 

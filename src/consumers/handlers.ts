@@ -14,7 +14,7 @@ import type {
   RejectionCode,
 } from '../contracts/index.ts';
 import type { Operation, OperationOutcome, OutcomeOf } from '../environments/operations/operation.ts';
-import type { OperationQueueName } from '../queues/names.ts';
+import type { OperationQueueName } from '../queues/job-options.ts';
 import type { DriverCalls } from './driver-calls.ts';
 
 /** What handlers work with. They know no BullMQ: tests call them with the same dependencies as the worker does. */

@@ -6,7 +6,7 @@ import { formatRejection, storableReason } from '../contracts/index.ts';
 import type { Rejection } from '../contracts/index.ts';
 import { kindOfSqlError } from '../db/sql-errors.ts';
 import type { OperationOutcome } from '../environments/operations/operation.ts';
-import { JOB_OPTIONS } from '../queues/retry-policy.ts';
+import { JOB_OPTIONS } from '../queues/job-options.ts';
 import { WorkerStoppingError } from './database-outage.ts';
 import { describeError } from './error-serializer.ts';
 import type { Attempt, Handler, HandlerDependencies } from './handlers.ts';

@@ -3,8 +3,7 @@ import { z } from 'zod';
 import { DEFAULT_TTL_SECONDS, InvalidConfigurationError, ttlSecondsSchema } from '../contracts/index.ts';
 import { findPostgresUrlProblem, isPostgresUrl } from '../lib/postgres-url.ts';
 import { setting, timerMsSchema } from '../lib/settings.ts';
-import { DEFAULT_PREFIX } from '../queues/names.ts';
-import { DEFAULT_RELEASE_ATTEMPTS } from '../queues/retry-policy.ts';
+import { DEFAULT_PREFIX, DEFAULT_RELEASE_ATTEMPTS } from '../queues/job-options.ts';
 
 const SECONDS_PER_DAY = 86_400;
 

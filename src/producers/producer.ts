@@ -8,7 +8,7 @@ import {
   runStartedResultSchema,
 } from '../contracts/index.ts';
 import type { GrantedLease, PayloadQueueName, RunHeartbeatResult } from '../contracts/index.ts';
-import { jobIds } from '../queues/names.ts';
+import { jobIds } from '../queues/job-options.ts';
 import { openQueues } from '../queues/queues.ts';
 import { JobResults } from './job-results.ts';
 import { PublishBuffer } from '../queues/publish-buffer.ts';
@@ -104,7 +104,7 @@ export function createHeartbeatProducer(options: HeartbeatProducerOptions): Hear
   ): Promise<PublishedJob> => {
     const send = (givenUp?: AbortSignal) => publisher.publish(queue, jobId, payload, givenUp);
     if (bufferMs === undefined) await send();
-    else await buffer.publish(payload.runId, { send, holdMs: Math.min(bufferMs, timeoutMs), signal });
+    else await buffer.publish(payload.runId, { send, maxBufferMs: Math.min(bufferMs, timeoutMs), signal });
     return { jobId };
   };
 

@@ -1,20 +1,20 @@
 import { EventEmitter } from 'node:events';
 import { LessorError, QueueUnreachableError } from '../contracts/index.ts';
-import { FairQueue } from './fair-queue.ts';
-import type { OperationQueueName } from './names.ts';
+import { FairQueue } from './fairness.ts';
+import { JOB_OPTIONS } from './job-options.ts';
+import type { OperationQueueName } from './job-options.ts';
 import type { LessorQueue, Queues } from './queues.ts';
-import { JOB_OPTIONS } from './retry-policy.ts';
 import { withTimeout } from '../lib/abort.ts';
 import { messageOf } from '../lib/errors.ts';
 
-/** What every job says of itself. */
-export interface OfCompany {
+/** The part of a payload that fair queuing needs. */
+export interface CompanyPayload {
   companyId: string;
 }
 
 /**
- * Publishes jobs, each with one atomic command and at its company's turn, and fails within its timeout when the queue
- * cannot be reached: what was not sent by then is not sent later.
+ * Publishes jobs, each with one atomic command and at its company's fair position. Fails within its timeout when the queue
+ * cannot be reached; a job that was not sent by then is not sent later.
  */
 export class Publisher {
   readonly #queues: Queues;
@@ -29,13 +29,18 @@ export class Publisher {
   }
 
   /**
-   * @param givenUp aborted when the caller waits no longer: what was not sent by then is not sent later
+   * @param abandoned aborted when the caller no longer waits; a job that was not sent by then is not sent later
    * @throws {QueueUnreachableError}
    */
-  async publish(name: OperationQueueName, jobId: string, payload: OfCompany, givenUp?: AbortSignal): Promise<void> {
+  async publish(
+    name: OperationQueueName,
+    jobId: string,
+    payload: CompanyPayload,
+    abandoned?: AbortSignal,
+  ): Promise<void> {
     try {
-      await withTimeout(this.#timeoutMs, (overdue) => {
-        const signal = givenUp === undefined ? overdue : AbortSignal.any([overdue, givenUp]);
+      await withTimeout(this.#timeoutMs, (timedOut) => {
+        const signal = abandoned === undefined ? timedOut : AbortSignal.any([timedOut, abandoned]);
         return this.#send(name, jobId, payload, signal);
       });
     } catch (error) {
@@ -44,16 +49,16 @@ export class Publisher {
     }
   }
 
-  async #send(name: OperationQueueName, jobId: string, payload: OfCompany, signal: AbortSignal): Promise<void> {
+  async #send(name: OperationQueueName, jobId: string, payload: CompanyPayload, signal: AbortSignal): Promise<void> {
     const queue = await this.queue(name, signal);
-    const { priority, settle } = await this.#fairQueue(name, queue).place(payload.companyId, jobId);
+    const { priority, confirm } = await this.#fairQueue(name, queue).assign(payload.companyId, jobId);
     let isPublished = false;
     try {
       signal.throwIfAborted();
       await queue.add(name, payload, { ...JOB_OPTIONS[name], jobId, priority });
       isPublished = true;
     } finally {
-      settle(isPublished);
+      confirm(isPublished);
     }
   }
 
@@ -65,7 +70,7 @@ export class Publisher {
     return fairQueue;
   }
 
-  /** The queue, once it can be reached. One that could not be opened is opened anew the next time. */
+  /** The queue, once it can be reached. A queue that failed to open is opened again the next time. */
   async queue(name: OperationQueueName, signal: AbortSignal): Promise<LessorQueue> {
     if (this.#closed) throw new Error('the producer is closed');
     await this.#queues.ready(signal);
@@ -80,18 +85,18 @@ export class Publisher {
 
   async #open(name: OperationQueueName): Promise<LessorQueue> {
     const queue = this.#queues.queue(name);
-    // Every wait for a job's result listens to the queue's closing.
+    // Each wait for a job's result adds a listener for the queue's `closing` event.
     queue.setMaxListeners(0);
     await queue.waitUntilReady();
     return queue;
   }
 
-  /** What is under way is finished; nothing more is published. */
+  /** Waits for what is in flight. Nothing more is published. */
   async close(): Promise<void> {
     this.#closed = true;
     const opened = await Promise.allSettled(this.#opened.values());
     const queues = opened.filter((queue) => queue.status === 'fulfilled').map((queue) => queue.value);
-    // Waits for results listen to this, which BullMQ 6.7 itself never tells, and would stay for their whole time.
+    // BullMQ 6.7 never emits `closing`; without it, waits for results would last until their timeout.
     for (const queue of queues) EventEmitter.prototype.emit.call(queue, 'closing', 'the producer was closed');
     await Promise.all(queues.map((queue) => queue.close()));
   }

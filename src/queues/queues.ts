@@ -2,120 +2,114 @@ import { Queue, QueueEvents } from 'bullmq';
 import type { IQueueBackend, Processor, QueueEventsOptions, QueueOptions, WorkerOptions } from 'bullmq';
 import { InvalidConfigurationError } from '../contracts/index.ts';
 import { isPostgresUrl } from '../lib/postgres-url.ts';
-import { BacklogWorker } from './backlog-worker.ts';
-import { DEFAULT_PREFIX } from './names.ts';
-import type { QueueName } from './names.ts';
-import { openPostgresStore } from './postgres-store.ts';
-import { openRedisStore } from './redis-store.ts';
-import type { QueueDurability, QueuesOptions, QueueStore, StoreReference } from './store.ts';
+import type { BackendReference, QueueBackend, QueueDurability, QueuesOptions } from './backends/backend.ts';
+import { openPostgresBackend } from './backends/postgres.ts';
+import { openRedisBackend } from './backends/redis.ts';
+import { isRedisUrl } from './backends/redis-url.ts';
+import { LessorWorker } from './bullmq-worker.ts';
+import { DEFAULT_PREFIX } from './job-options.ts';
+import type { QueueName } from './job-options.ts';
 
-/** BullMQ's classes over either backend: the connection is the backend's business, not an option. */
-export type LessorQueue = Queue<unknown, unknown, string, unknown, unknown, string, IQueueBackend, StoreReference>;
-export type LessorWorker = BacklogWorker;
-export type LessorQueueEvents = QueueEvents<unknown, IQueueBackend, StoreReference>;
+/** BullMQ's classes over either backend. The backend makes the connections, so `connection` only refers to it. */
+export type LessorQueue = Queue<unknown, unknown, string, unknown, unknown, string, IQueueBackend, BackendReference>;
+export type { LessorWorker };
+export type LessorQueueEvents = QueueEvents<unknown, IQueueBackend, BackendReference>;
 
-/** Opens Lessor's queues on the store that a URL names. What it opens, its caller closes, and then the store. */
+/** Opens Lessor's queues on one backend. The caller closes what it opened, and then the backend. */
 export class Queues {
-  readonly kind: QueueStore['kind'];
-  readonly #store: QueueStore;
+  readonly kind: QueueBackend['kind'];
+  readonly #backend: QueueBackend;
   readonly #options: QueuesOptions;
 
-  constructor(store: QueueStore, options: QueuesOptions) {
-    this.kind = store.kind;
-    this.#store = store;
+  constructor(backend: QueueBackend, options: QueuesOptions) {
+    this.kind = backend.kind;
+    this.#backend = backend;
     this.#options = options;
   }
 
-  queue(name: QueueName, options: Omit<QueueOptions<StoreReference>, 'connection' | 'prefix'> = {}): LessorQueue {
-    const queue: LessorQueue = new Queue(this.#name(name), { ...options, ...this.#common() }, this.#store.factory);
-    return this.#watched(queue);
+  queue(name: QueueName, options: Omit<QueueOptions<BackendReference>, 'connection' | 'prefix'> = {}): LessorQueue {
+    const queue: LessorQueue = new Queue(this.#name(name), { ...options, ...this.#common() }, this.#backend.factory);
+    return this.#withErrorListener(queue);
   }
 
   worker(
     name: QueueName,
     processor: Processor<unknown, unknown>,
-    options: Omit<WorkerOptions<StoreReference>, 'connection' | 'prefix'>,
+    options: Omit<WorkerOptions<BackendReference>, 'connection' | 'prefix'>,
   ): LessorWorker {
-    const worker: LessorWorker = new BacklogWorker(
+    const worker = new LessorWorker(
       this.#name(name),
       processor,
       { ...options, ...this.#common() },
-      this.#store.factory,
+      this.#backend.factory,
     );
-    return this.#watched(worker);
+    return this.#withErrorListener(worker);
   }
 
   queueEvents(
     name: QueueName,
-    options: Omit<QueueEventsOptions<StoreReference>, 'connection' | 'prefix'> = {},
+    options: Omit<QueueEventsOptions<BackendReference>, 'connection' | 'prefix'> = {},
   ): LessorQueueEvents {
     const events: LessorQueueEvents = new QueueEvents(
       this.#name(name),
       { ...options, ...this.#common() },
-      this.#store.factory,
+      this.#backend.factory,
     );
-    return this.#watched(events);
+    return this.#withErrorListener(events);
   }
 
   /** Resolves once commands can be sent; rejects when connecting fails. */
   ready(signal: AbortSignal): Promise<void> {
-    return this.#store.ready(signal);
+    return this.#backend.ready(signal);
   }
 
-  /** @throws {SchemaOutdatedError} when the queues live in Postgres and BullMQ's tables are missing there */
+  /** @throws {SchemaOutdatedError} when the queues are in Postgres and BullMQ's tables are missing there */
   assertMigrated(): Promise<void> {
-    return this.#store.assertMigrated();
+    return this.#backend.assertMigrated();
   }
 
-  /** Resolves once the store answers. Rejects with the store's own error. */
+  /** Resolves once the backend answers. Rejects with the backend's own error. */
   ping(): Promise<void> {
-    return this.#store.ping();
+    return this.#backend.ping();
   }
 
-  /** What the store says about losing jobs. A consumer waits for the answer as long as the store is away. */
+  /** Whether the backend can lose jobs. A consumer waits for the answer while the backend is unreachable. */
   durability(): Promise<QueueDurability> {
-    return this.#store.durability();
+    return this.#backend.durability();
   }
 
-  /** Closes the store's connections. Close what was opened on it first. */
+  /** Closes the backend's connections. Close what was opened on it first. */
   close(): Promise<void> {
-    return this.#store.close();
+    return this.#backend.close();
   }
 
   #name(name: QueueName): string {
-    return this.#store.hashTags ? `{${name}}` : name;
+    return this.#backend.hashTags ? `{${name}}` : name;
   }
 
-  #common(): { connection: StoreReference; prefix: string } {
-    const { kind: store, jobsAtOnce } = this.#store;
-    return { connection: { store, jobsAtOnce }, prefix: this.#options.prefix ?? DEFAULT_PREFIX };
+  #common(): { connection: BackendReference; prefix: string } {
+    const { kind: backend, maxPrefetch } = this.#backend;
+    return { connection: { backend, maxPrefetch }, prefix: this.#options.prefix ?? DEFAULT_PREFIX };
   }
 
-  #watched<Opened extends { on(event: 'error', listener: (error: Error) => void): unknown }>(opened: Opened): Opened {
+  #withErrorListener<Opened extends { on(event: 'error', listener: (error: Error) => void): unknown }>(
+    opened: Opened,
+  ): Opened {
     opened.on('error', this.#options.onError);
     return opened;
   }
 }
 
 /**
- * Opens the queues of `redis://`, `rediss://` or `postgres://`. Connections are made when first needed.
- * @throws {InvalidConfigurationError} when the URL names neither
+ * Opens the queues of a `redis://`, `rediss://` or `postgres://` URL. Connections are opened when first needed.
+ * @throws {InvalidConfigurationError} naming what in the URL is not understood
  */
 export function openQueues(queueUrl: string, options: QueuesOptions): Queues {
-  if (isPostgresUrl(queueUrl)) return new Queues(openPostgresStore(queueUrl, options), options);
-  const url = parseUrl(queueUrl);
-  switch (url.protocol) {
-    case 'redis:':
-    case 'rediss:':
-      return new Queues(openRedisStore(url, options), options);
-    default:
-      throw new InvalidConfigurationError(
-        `the queue URL starts with ${url.protocol}//, but must start with redis://, rediss:// or postgres://`,
-      );
-  }
+  return new Queues(openBackend(queueUrl, options), options);
 }
 
-function parseUrl(text: string): URL {
-  if (URL.canParse(text)) return new URL(text);
-  throw new InvalidConfigurationError('the queue URL is not a URL; it looks like redis://host:6379 or postgres://…');
+function openBackend(queueUrl: string, options: QueuesOptions): QueueBackend {
+  if (isPostgresUrl(queueUrl)) return openPostgresBackend(queueUrl, options);
+  if (isRedisUrl(queueUrl)) return openRedisBackend(queueUrl, options);
+  throw new InvalidConfigurationError('the queue URL must start with redis://, rediss:// or postgres://');
 }

@@ -1,14 +1,13 @@
 import type { LeaseRelease } from '../contracts/index.ts';
-import { jobIds } from './names.ts';
+import { DEFAULT_RELEASE_ATTEMPTS, JOB_OPTIONS, jobIds } from './job-options.ts';
 import { Publisher } from './publisher.ts';
 import type { LessorQueue, Queues } from './queues.ts';
-import { DEFAULT_RELEASE_ATTEMPTS, JOB_OPTIONS } from './retry-policy.ts';
 import { withTimeout } from '../lib/abort.ts';
 
-/** Long for a page of jobs, and short enough for a sweep not to be held up by a queue that does not answer. */
+/** Ample for a page of jobs, and short enough that a queue that does not answer does not delay the sweep. */
 const DEFAULT_TIMEOUT_MS = 5_000;
 
-/** The jobs that clean up after leases. */
+/** Restores and retries the jobs that clean up after leases. */
 export class ReleaseJobs {
   readonly #publisher: Publisher;
   readonly #attempts: number;
@@ -21,9 +20,9 @@ export class ReleaseJobs {
   }
 
   /**
-   * Publishes the jobs again that the queue has lost, and returns how many. One that waits, is delayed or is being
-   * worked on is on its way, and a failed one stays for an operator to retry. Rejects when the queue does not answer;
-   * what was published until then stays published.
+   * Publishes the jobs that the queue has lost, and returns how many. A job that waits, is delayed or is active is left
+   * to its worker, a failed one to an operator. Rejects when the queue does not answer; jobs published by then stay
+   * published.
    */
   restore(releases: readonly LeaseRelease[]): Promise<number> {
     return withTimeout(this.#timeoutMs, async (signal) => {
@@ -38,8 +37,8 @@ export class ReleaseJobs {
   }
 
   /**
-   * Has a release tried now: one that has failed for good is given all its attempts anew, and one that waits for its next
-   * attempt waits no longer. Returns false for one that is being tried already.
+   * Retries a release now: a failed job gets all its attempts again, and a delayed one is promoted. Returns false when
+   * the job waits or is active already.
    */
   retry(release: LeaseRelease): Promise<boolean> {
     return withTimeout(this.#timeoutMs, async (signal) => {
@@ -62,7 +61,7 @@ async function restoreJob(queue: LessorQueue, release: LeaseRelease, attempts: n
   const jobId = jobIds.leaseRelease(release);
   const state = await queue.getJobState(jobId);
   if (state !== 'unknown' && state !== 'completed') return false;
-  // A job that was completed while its lease waits still did not do it, and would keep its id from being used again.
+  // The lease still needs its cleanup, so the completed job did not do it; and it would block its id.
   if (state === 'completed') await queue.remove(jobId);
   await queue.add('lease-release', release, { ...JOB_OPTIONS['lease-release'], attempts, jobId });
   return true;

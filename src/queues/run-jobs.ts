@@ -1,12 +1,12 @@
 import { parse, runFinishedSchema, runHeartbeatSchema, runStartedSchema } from '../contracts/index.ts';
 import type { PayloadQueueName, RunFinished, RunHeartbeat, RunStarted } from '../contracts/index.ts';
-import { jobIds } from './names.ts';
+import { jobIds } from './job-options.ts';
 
 /** A run that starts; `startedAt` defaults to now. */
 export type RunStart = Omit<RunStarted, 'version' | 'startedAt'> & { startedAt?: string };
 /** A run that ended; `finishedAt` defaults to now. */
 export type RunEnd = Omit<RunFinished, 'version' | 'finishedAt'> & { finishedAt?: string };
-/** A sign of life; `at` defaults to now. */
+/** A heartbeat of a run; `at` defaults to now. */
 export type RunHeartbeatInput = Omit<RunHeartbeat, 'version' | 'at'> & { at?: string };
 
 /** The reference to a published job. */
@@ -14,14 +14,14 @@ export interface PublishedJob {
   jobId: string;
 }
 
-/** The job that tells of an event of a run: what is sent, where, and under which id. */
+/** The job of one event of a run: its queue, id and payload. */
 export interface RunJob<Queue extends PayloadQueueName, Payload> extends PublishedJob {
   queue: Queue;
   payload: Payload;
 }
 
 /**
- * Makes jobs of what a service says of its runs: fills in the version and the instant, and validates.
+ * Builds the jobs of a run's events: fills in the version and the instant, and validates.
  * Each throws {@link InvalidPayloadError} when its input does not fit the contract.
  */
 export const runJobs = {

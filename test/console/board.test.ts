@@ -1,5 +1,5 @@
 import { beforeAll, expect, it } from 'vitest';
-import { QUEUE_NAMES } from '../../src/queues/names.ts';
+import { QUEUE_NAMES } from '../../src/queues/job-options.ts';
 import { describeOnEachBackend } from '../support/queues.ts';
 import { openServer, FAILED_REASON, runTwoJobs } from '../api/fixture.ts';
 import { switchFor } from '../api/store-switch.ts';

@@ -5,7 +5,7 @@ import { createWorker } from '../../src/consumers/worker.ts';
 import type { Worker, WorkerOptions } from '../../src/consumers/worker.ts';
 import { createHeartbeatProducer } from '../../src/producers/producer.ts';
 import type { HeartbeatProducer, HeartbeatProducerOptions } from '../../src/producers/producer.ts';
-import type { QueueName } from '../../src/queues/names.ts';
+import type { QueueName } from '../../src/queues/job-options.ts';
 import { openQueues } from '../../src/queues/queues.ts';
 import type { LessorQueue } from '../../src/queues/queues.ts';
 import { Closers } from '../../src/lib/closers.ts';

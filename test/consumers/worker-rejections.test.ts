@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import type { RunStarted } from '../../src/contracts/index.ts';
-import type { QueueName } from '../../src/queues/names.ts';
+import type { QueueName } from '../../src/queues/job-options.ts';
 import { insertCompany, insertEnvironment, runFinished, runHeartbeat, runStarted } from '../support/factories.ts';
 import { describeOnEachBackend } from '../support/queues.ts';
 import type { Backend } from '../support/queues.ts';

@@ -9,7 +9,7 @@ import { listLeases } from '../../src/db/listings.ts';
 import { migrate } from '../../src/db/migrate.ts';
 import { withTimeout } from '../../src/lib/abort.ts';
 import { OutboxListener } from '../../src/outbox/outbox-listener.ts';
-import { migrateQueue } from '../../src/queues/migrate-queue.ts';
+import { migrateQueue } from '../../src/queues/backends/postgres.ts';
 import { openQueues } from '../../src/queues/queues.ts';
 import { DATABASE, PASSWORD, USER, startUrlServers, urlTo } from './url-servers.ts';
 import type { UrlServers } from './url-servers.ts';

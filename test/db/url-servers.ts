@@ -10,7 +10,7 @@ import { chooseTemporaryRoot } from '../../src/embedded/programs.ts';
 import { chooseServerAccount } from '../../src/embedded/server-account.ts';
 import { migrate } from '../../src/db/migrate.ts';
 import { Closers } from '../../src/lib/closers.ts';
-import { migrateQueue } from '../../src/queues/migrate-queue.ts';
+import { migrateQueue } from '../../src/queues/backends/postgres.ts';
 
 const run = promisify(execFile);
 

@@ -1,6 +1,6 @@
 import type { Sql } from 'postgres';
 import type { Violation } from '../../testing/audit/invariants.ts';
-import type { QueueName } from '../../src/queues/names.ts';
+import type { QueueName } from '../../src/queues/job-options.ts';
 import type { LessorQueue } from '../../src/queues/queues.ts';
 import { audit } from '../../testing/audit/invariants.ts';
 import { until } from '../../testing/until.ts';

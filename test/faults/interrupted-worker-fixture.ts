@@ -1,5 +1,5 @@
 import type { Sql } from 'postgres';
-import type { QueueName } from '../../src/queues/names.ts';
+import type { QueueName } from '../../src/queues/job-options.ts';
 import type { LessorQueue } from '../../src/queues/queues.ts';
 import { openProducer } from '../consumers/fixture.ts';
 import { spawnWorker } from '../consumers/processes.ts';

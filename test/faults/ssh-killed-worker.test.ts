@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import type { Sql } from 'postgres';
 import { expect, onTestFinished, test } from 'vitest';
-import { migrateQueue } from '../../src/queues/migrate-queue.ts';
+import { migrateQueue } from '../../src/queues/backends/postgres.ts';
 import { LEASE_DIRECTORY_VARIABLE } from '../../src/ssh/lease-directory.ts';
 import { openProducer } from '../consumers/fixture.ts';
 import { spawnWorker } from '../consumers/processes.ts';

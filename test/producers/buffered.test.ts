@@ -2,8 +2,8 @@ import { randomUUID } from 'node:crypto';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { InvalidConfigurationError, QueueUnreachableError } from '../../src/contracts/index.ts';
 import type { HeartbeatProducerOptions } from '../../src/producers/producer.ts';
-import { migrateQueue } from '../../src/queues/migrate-queue.ts';
-import type { QueueName } from '../../src/queues/names.ts';
+import { migrateQueue } from '../../src/queues/backends/postgres.ts';
+import type { QueueName } from '../../src/queues/job-options.ts';
 import { openQueues } from '../../src/queues/queues.ts';
 import { openProducer } from '../consumers/fixture.ts';
 import { freePort, whyNoRedisServer } from '../queues/redis-server.ts';
@@ -121,7 +121,7 @@ describe('with bufferMs, while the queue is away', () => {
     const held = [producer.runStarted(newRun()), producer.runStarted(newRun())];
     await until(async () => {
       const error: unknown = await producer.runStarted(newRun()).catch((reason: unknown) => reason);
-      return (error as Error).message.startsWith('the queue cannot be reached: 2 messages are held for it already');
+      return (error as Error).message.startsWith('the queue cannot be reached: the buffer is full with 2 messages');
     });
     expect(await Promise.all(held.map(isPending))).toEqual([true, true]);
     const closed = Promise.allSettled(held);

@@ -8,7 +8,7 @@ import {
   RunEndedError,
 } from '../../src/contracts/index.ts';
 import type { HeartbeatProducer, RunEnd, RunStart } from '../../src/producers/producer.ts';
-import { QUEUE_NAMES } from '../../src/queues/names.ts';
+import { QUEUE_NAMES } from '../../src/queues/job-options.ts';
 import { jobInState, openProducer, startWorker, useQueues, useWorker } from '../consumers/fixture.ts';
 import { runFinished, runStarted } from '../support/factories.ts';
 import { describeOnEachBackend } from '../support/queues.ts';

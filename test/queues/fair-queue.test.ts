@@ -1,8 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { expect, onTestFinished, test } from 'vitest';
 import { jobInState, openProducer, useQueues } from '../consumers/fixture.ts';
-import { FairQueue } from '../../src/queues/fair-queue.ts';
-import { JOBS_PER_TURN } from '../../src/queues/fair-turns.ts';
+import { FairQueue, QUANTUM } from '../../src/queues/fairness.ts';
 import { openQueues } from '../../src/queues/queues.ts';
 import type { LessorQueue } from '../../src/queues/queues.ts';
 import { describeOnEachBackend } from '../support/queues.ts';
@@ -43,9 +42,9 @@ async function onEmptyQueue(queue: LessorQueue) {
       const priorities: number[] = [];
       for (let job = 0; job < jobs; job += 1) {
         const jobId = randomUUID();
-        const { priority, settle } = await fairQueue.place(companyId, jobId);
+        const { priority, confirm } = await fairQueue.assign(companyId, jobId);
         await queue.add('run-heartbeat', { companyId }, { jobId, priority });
-        settle(true);
+        confirm(true);
         priorities.push(priority);
       }
       return priorities;
@@ -59,28 +58,28 @@ describeOnEachBackend('fair', (backend) => {
 
   test("a company's single run passes another company's backlog, and that company's runs keep their order", async () => {
     const producer = openProducer(backend);
-    const backlog = runsOf(randomUUID(), 5 * JOBS_PER_TURN);
+    const backlog = runsOf(randomUUID(), 5 * QUANTUM);
     for (const run of backlog) await producer.runStarted(run);
     const single = newRun();
     await producer.runStarted(single);
     expect(await countWaiting(queueOf('run-started'))).toBe(backlog.length + 1);
 
     const served = await serve(backend, backlog.length + 1);
-    expect(served.indexOf(single.runId)).toBeLessThanOrEqual(JOBS_PER_TURN);
+    expect(served.indexOf(single.runId)).toBeLessThanOrEqual(QUANTUM);
     expect(served.filter((runId) => runId !== single.runId)).toEqual(backlog.map(({ runId }) => runId));
   });
 
   test('also when it comes later, and through a producer that was never used before', async () => {
-    const backlog = runsOf(randomUUID(), 8 * JOBS_PER_TURN);
+    const backlog = runsOf(randomUUID(), 8 * QUANTUM);
     const producer = openProducer(backend);
     for (const run of backlog) await producer.runStarted(run);
-    await serve(backend, 3 * JOBS_PER_TURN);
+    await serve(backend, 3 * QUANTUM);
     const single = newRun();
     await openProducer(backend).runStarted(single);
     // A worker that is stopped may have had a job more under way.
     const left = await countWaiting(queueOf('run-started'));
     const served = await serve(backend, left);
-    expect(served.indexOf(single.runId)).toBeLessThanOrEqual(JOBS_PER_TURN);
+    expect(served.indexOf(single.runId)).toBeLessThanOrEqual(QUANTUM);
     expect(served.indexOf(single.runId)).toBeGreaterThanOrEqual(0);
   });
 
@@ -118,7 +117,7 @@ describeOnEachBackend('fair', (backend) => {
     const queue = queueOf('run-heartbeat');
     const { newPublisher, pass } = await onEmptyQueue(queue);
     const publish = newPublisher();
-    expect((await publish('A', 2 * JOBS_PER_TURN + 1)).at(-1)).toBe(2);
+    expect((await publish('A', 2 * QUANTUM + 1)).at(-1)).toBe(2);
     await queue.drain();
     pass(1_000);
     expect(await publish('A')).toEqual([0]);
@@ -128,9 +127,9 @@ describeOnEachBackend('fair', (backend) => {
     const queue = queueOf('run-heartbeat');
     const { newPublisher, pass } = await onEmptyQueue(queue);
     const publish = newPublisher();
-    expect((await publish('A', 3 * JOBS_PER_TURN + 1)).at(-1)).toBe(3);
+    expect((await publish('A', 3 * QUANTUM + 1)).at(-1)).toBe(3);
     await queue.drain();
-    await newPublisher()('B', 2 * JOBS_PER_TURN + 1);
+    await newPublisher()('B', 2 * QUANTUM + 1);
     pass(1_000);
     expect(await publish('A')).toEqual([0]);
   });
@@ -138,7 +137,7 @@ describeOnEachBackend('fair', (backend) => {
   test('a company whose jobs wait keeps its turn', async () => {
     const { newPublisher, pass } = await onEmptyQueue(queueOf('run-heartbeat'));
     const publish = newPublisher();
-    await publish('A', 3 * JOBS_PER_TURN + 1);
+    await publish('A', 3 * QUANTUM + 1);
     pass(1_000);
     expect(await publish('A')).toEqual([3]);
   });
@@ -157,8 +156,8 @@ describeOnEachBackend('fair', (backend) => {
     let now = 0;
     const fairQueue = new FairQueue(queue, () => now);
     const turnOfNewcomer = async () => {
-      const { priority, settle } = await fairQueue.place(randomUUID(), randomUUID());
-      settle(false);
+      const { priority, confirm } = await fairQueue.assign(randomUUID(), randomUUID());
+      confirm(false);
       return priority;
     };
     const serveTurn = async (priority: number) => {
@@ -183,10 +182,10 @@ describeOnEachBackend('fair', (backend) => {
     onTestFinished(() => queue.resume());
     const publish = newPublisher();
     const priorities: number[] = [];
-    for (let job = 0; job <= JOBS_PER_TURN; job += 1) {
+    for (let job = 0; job <= QUANTUM; job += 1) {
       priorities.push(...(await publish('A')));
       pass(1_000);
     }
-    expect(priorities).toEqual([...Array<number>(JOBS_PER_TURN).fill(0), 1]);
+    expect(priorities).toEqual([...Array<number>(QUANTUM).fill(0), 1]);
   });
 });

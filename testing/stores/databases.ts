@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import postgres from 'postgres';
 import { migrate } from '../../src/db/migrate.ts';
-import { migrateQueue } from '../../src/queues/migrate-queue.ts';
+import { migrateQueue } from '../../src/queues/backends/postgres.ts';
 
 /** Held while a database is cloned: a constant that nothing else locks. */
 const CLONE_LOCK = 0x7465737473;

@@ -20,7 +20,7 @@ import { createSshExecutionDriver } from '../../execution/ssh/ssh-driver.ts';
 import { Closers } from '../../lib/closers.ts';
 import { createHeartbeatProducer } from '../../producers/producer.ts';
 import { withLease } from '../../producers/with-lease.ts';
-import { migrateQueue } from '../../queues/migrate-queue.ts';
+import { migrateQueue } from '../../queues/backends/postgres.ts';
 import { createSecretResolver } from '../../secrets/resolver.ts';
 import type { SecretResolver } from '../../secrets/resolver.ts';
 import { sealSecret } from '../../secrets/sealing.ts';

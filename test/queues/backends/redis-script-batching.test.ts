@@ -1,7 +1,7 @@
 import { Redis } from 'ioredis';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { batchScripts } from '../../src/queues/script-batches.ts';
-import { countScripts, freePort, startRedisServer, whyNoRedisServer } from './redis-server.ts';
+import { batchScripts } from '../../../src/queues/backends/redis-script-batching.ts';
+import { countScripts, freePort, startRedisServer, whyNoRedisServer } from '../redis-server.ts';
 
 const unlessRunnable = whyNoRedisServer === undefined ? '' : ` (not run: ${whyNoRedisServer})`;
 

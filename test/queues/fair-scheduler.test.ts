@@ -1,6 +1,6 @@
 import { array, assert, constantFrom, oneof, property, record, constant } from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { FairTurns, JOBS_PER_TURN, LAST_TURN } from '../../src/queues/fair-turns.ts';
+import { FairScheduler, QUANTUM, MAX_PRIORITY } from '../../src/queues/fairness.ts';
 
 /** A job that waits, as the queue orders it. */
 interface WaitingJob {
@@ -12,12 +12,12 @@ interface WaitingJob {
 
 /** A queue of BullMQ in short: the lowest priority first, and of the same one the first that came. */
 class OrderedQueue {
-  readonly turns: FairTurns;
+  readonly scheduler: FairScheduler;
   readonly #waiting: WaitingJob[] = [];
   #number = 0;
 
-  constructor(turns = new FairTurns()) {
-    this.turns = turns;
+  constructor(scheduler = new FairScheduler()) {
+    this.scheduler = scheduler;
   }
 
   get waiting(): readonly WaitingJob[] {
@@ -26,7 +26,7 @@ class OrderedQueue {
 
   look(): void {
     const [first] = this.waiting;
-    this.turns.beginLook()(first?.priority);
+    this.scheduler.beginRefresh()(first?.priority);
   }
 
   /** Publishes as a producer does that has just looked at the queue. */
@@ -38,10 +38,10 @@ class OrderedQueue {
   publishUnseeing(companyId: string): WaitingJob {
     this.#number += 1;
     const jobId = `job-${this.#number}`;
-    const { priority, settle } = this.turns.take(companyId, jobId);
+    const { priority, confirm } = this.scheduler.assign(companyId, jobId);
     const job = { companyId, jobId, priority, number: this.#number };
     this.#waiting.push(job);
-    settle(true);
+    confirm(true);
     return job;
   }
 
@@ -84,7 +84,7 @@ describe('whatever is published and served', () => {
             kind === 'serve' ? queue.serve() : queue.publish((of as { companyId: string }).companyId),
           );
           const single = queue.publish('single');
-          for (const ahead of aheadOf(single, queue.waiting).values()) expect(ahead).toBeLessThanOrEqual(JOBS_PER_TURN);
+          for (const ahead of aheadOf(single, queue.waiting).values()) expect(ahead).toBeLessThanOrEqual(QUANTUM);
           while (queue.serve() !== single);
         }
       }),
@@ -115,7 +115,7 @@ describe('whatever is published and served', () => {
 
 test('a small backlog is not told from a queue without turns', () => {
   const queue = new OrderedQueue();
-  for (const companyId of COMPANIES) times(JOBS_PER_TURN, () => queue.publish(companyId));
+  for (const companyId of COMPANIES) times(QUANTUM, () => queue.publish(companyId));
   expect(new Set(queue.waiting.map(({ priority }) => priority))).toEqual(new Set([0]));
 });
 
@@ -124,9 +124,9 @@ test('two companies with backlogs are served in turns, also when one came later'
   times(1_000, () => queue.publish('A'));
   times(500, () => queue.serve());
   times(500, () => queue.publish('B'));
-  const served = times(10 * JOBS_PER_TURN, () => queue.serve()!.companyId);
+  const served = times(10 * QUANTUM, () => queue.serve()!.companyId);
   const ofB = served.filter((companyId) => companyId === 'B').length;
-  expect(Math.abs(ofB - served.length / 2)).toBeLessThanOrEqual(JOBS_PER_TURN);
+  expect(Math.abs(ofB - served.length / 2)).toBeLessThanOrEqual(QUANTUM);
 });
 
 test('who waited for nothing while others had backlogs has saved up no turns', () => {
@@ -135,8 +135,8 @@ test('who waited for nothing while others had backlogs has saved up no turns', (
   times(2_000, () => queue.publish('B'));
   times(1_500, () => queue.serve());
   times(1_000, () => queue.publish('A'));
-  const served = times(10 * JOBS_PER_TURN, () => queue.serve()!.companyId);
-  expect(served.filter((companyId) => companyId === 'B').length).toBeGreaterThanOrEqual(4 * JOBS_PER_TURN);
+  const served = times(10 * QUANTUM, () => queue.serve()!.companyId);
+  expect(served.filter((companyId) => companyId === 'B').length).toBeGreaterThanOrEqual(4 * QUANTUM);
 });
 
 test('turns begin anew once nothing waits, and nobody is remembered', () => {
@@ -144,7 +144,7 @@ test('turns begin anew once nothing waits, and nobody is remembered', () => {
   times(1_000, () => queue.publish('A'));
   times(1_000, () => queue.serve());
   queue.look();
-  expect(queue.turns.size).toBe(0);
+  expect(queue.scheduler.size).toBe(0);
   expect(queue.publish('A').priority).toBe(0);
 });
 
@@ -152,77 +152,77 @@ test('only companies are remembered that are not behind the turn that is served'
   const queue = new OrderedQueue();
   for (let company = 0; company < 100; company += 1) queue.publish(`light ${company}`);
   times(1_000, () => queue.publish('A'));
-  expect(queue.turns.size).toBe(101);
+  expect(queue.scheduler.size).toBe(101);
   times(300, () => queue.serve());
   queue.look();
-  expect(queue.turns.size).toBe(1);
+  expect(queue.scheduler.size).toBe(1);
 });
 
 test('a job that came while the queue was looked at, and seen to be empty, keeps its company in order', () => {
   const queue = new OrderedQueue();
   times(100, () => queue.publishUnseeing('A'));
   times(100, () => queue.serve());
-  const tell = queue.turns.beginLook();
+  const tell = queue.scheduler.beginRefresh();
   const before = queue.publishUnseeing('A');
   tell(undefined);
   expect(queue.publishUnseeing('A').priority).toBeGreaterThanOrEqual(before.priority);
 });
 
 test('a job on its way as the queue is seen to be empty keeps its company in order', () => {
-  const turns = new FairTurns();
-  times(100, () => turns.take('A', 'job').settle(true));
-  const onItsWay = turns.take('A', 'last');
-  turns.beginLook()(undefined);
-  onItsWay.settle(true);
-  expect(turns.take('A', 'next').priority).toBeGreaterThanOrEqual(onItsWay.priority);
+  const scheduler = new FairScheduler();
+  times(100, () => scheduler.assign('A', 'job').confirm(true));
+  const onItsWay = scheduler.assign('A', 'last');
+  scheduler.beginRefresh()(undefined);
+  onItsWay.confirm(true);
+  expect(scheduler.assign('A', 'next').priority).toBeGreaterThanOrEqual(onItsWay.priority);
 });
 
 test('the largest priority of BullMQ is the last turn: those who come then are served as they come', () => {
-  const turns = new FairTurns();
-  turns.beginLook()(LAST_TURN - 1);
-  const priorities = times(4 * JOBS_PER_TURN, () => turns.take('A', 'job').priority);
-  expect(Math.max(...priorities)).toBe(LAST_TURN);
+  const scheduler = new FairScheduler();
+  scheduler.beginRefresh()(MAX_PRIORITY - 1);
+  const priorities = times(4 * QUANTUM, () => scheduler.assign('A', 'job').priority);
+  expect(Math.max(...priorities)).toBe(MAX_PRIORITY);
   expect(priorities).toEqual(priorities.toSorted((one, other) => one - other));
-  turns.beginLook()(LAST_TURN);
-  expect(turns.take('B', 'job').priority).toBe(LAST_TURN);
+  scheduler.beginRefresh()(MAX_PRIORITY);
+  expect(scheduler.assign('B', 'job').priority).toBe(MAX_PRIORITY);
 });
 
 /** Company A has ten turns, of which the third is served. */
 const aheadOfAll = (isPublished = true) => {
-  const turns = new FairTurns();
-  times(10 * JOBS_PER_TURN, () => turns.take('A', 'last').settle(isPublished));
-  turns.beginLook()(3);
-  return turns;
+  const scheduler = new FairScheduler();
+  times(10 * QUANTUM, () => scheduler.assign('A', 'last').confirm(isPublished));
+  scheduler.beginRefresh()(3);
+  return scheduler;
 };
 
 describe('a company that is ahead although its last job may have been served long ago', () => {
   test('begins at the turn that is served, if that job waits no longer', () => {
-    const turns = aheadOfAll();
-    expect(turns.jobInDoubt('A', 0)).toBe('last');
-    turns.settleDoubt('A', 'last', false, 1);
-    expect(turns.take('A', 'next').priority).toBe(3);
+    const scheduler = aheadOfAll();
+    expect(scheduler.jobToVerify('A', 0)).toBe('last');
+    scheduler.recordVerified('A', 'last', false, 1);
+    expect(scheduler.assign('A', 'next').priority).toBe(3);
   });
 
   test('keeps its turn if that job waits, which need not be looked up again for a while', () => {
-    const turns = aheadOfAll();
-    turns.settleDoubt('A', 'last', true, 10);
-    expect(turns.jobInDoubt('A', 9)).toBeUndefined();
-    expect(turns.jobInDoubt('A', 10)).toBe('last');
-    expect(turns.take('A', 'next').priority).toBe(10);
+    const scheduler = aheadOfAll();
+    scheduler.recordVerified('A', 'last', true, 10);
+    expect(scheduler.jobToVerify('A', 9)).toBeUndefined();
+    expect(scheduler.jobToVerify('A', 10)).toBe('last');
+    expect(scheduler.assign('A', 'next').priority).toBe(10);
   });
 
   test('keeps its turn if another job of it came meanwhile', () => {
-    const turns = aheadOfAll();
-    turns.take('A', 'later').settle(true);
-    turns.settleDoubt('A', 'last', false, 1);
-    expect(turns.take('A', 'next').priority).toBe(10);
+    const scheduler = aheadOfAll();
+    scheduler.assign('A', 'later').confirm(true);
+    scheduler.recordVerified('A', 'last', false, 1);
+    expect(scheduler.assign('A', 'next').priority).toBe(10);
   });
 
   test('is in no doubt while a job is on its way, or where none was published', () => {
-    const turns = aheadOfAll();
-    turns.take('A', 'on its way');
-    expect(turns.jobInDoubt('A', 0)).toBeUndefined();
-    expect(aheadOfAll(false).jobInDoubt('A', 0)).toBeUndefined();
-    expect(turns.jobInDoubt('B', 0)).toBeUndefined();
+    const scheduler = aheadOfAll();
+    scheduler.assign('A', 'on its way');
+    expect(scheduler.jobToVerify('A', 0)).toBeUndefined();
+    expect(aheadOfAll(false).jobToVerify('A', 0)).toBeUndefined();
+    expect(scheduler.jobToVerify('B', 0)).toBeUndefined();
   });
 });

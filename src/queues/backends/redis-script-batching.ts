@@ -1,20 +1,17 @@
 import type { Redis } from 'ioredis';
 
-/**
- * BullMQ's scripts that are called many times in one turn of the event loop: those that take up a job, that end one and
- * take up the next, and that add one.
- */
+/** BullMQ's scripts that are called many times per turn of the event loop: fetch a job, end one and fetch the next, add one. */
 const BATCHED: ReadonlySet<string> = new Set(['moveToActive', 'moveToFinished', 'addStandardJob', 'addPrioritizedJob']);
 
 /**
- * Most calls of one command. Redis does nothing else while it carries them out: some 80 µs each, and what each of them
- * has to do about jobs that are over (`job-retention.ts`) or due.
+ * Most calls per batch. Redis is blocked while a batch runs: about 80 µs per call, plus removing expired jobs
+ * (`jobRetention`) and promoting delayed ones.
  */
-export const CALLS_IN_BATCH = 50;
+export const MAX_BATCH_SIZE = 50;
 
 type Argument = string | number | Buffer | null | undefined;
 type Script = (args: readonly Argument[]) => Promise<unknown>;
-/** As ioredis has it: of the client, and of its pipelines. */
+/** ioredis calls it on the client and on pipelines. */
 type Command = (this: unknown, args: readonly Argument[]) => Promise<unknown>;
 
 interface Call {
@@ -24,11 +21,11 @@ interface Call {
 }
 
 /**
- * Sends the calls of a script that are made in one turn of the event loop as one command, which runs the script for each
- * of them, in their order. Most of what a command costs this process is its arguments, and BullMQ's scripts have more than
- * twenty, nearly all of them the same for each job: those are sent once.
+ * Batches the script calls of one turn of the event loop into one command, which runs the script once per call, in order.
+ * Most of a command's cost in this process is its arguments: BullMQ's scripts have more than twenty, nearly all of them
+ * the same for each job, and a batch sends those once.
  *
- * Each call has its own answer, or its own error. For a single Redis only: on a cluster the calls may be for different nodes.
+ * Each call resolves or rejects on its own. For a single Redis only: in a cluster the calls may be for different nodes.
  */
 export function batchScripts(client: Redis): Redis {
   const define = client.defineCommand.bind(client);
@@ -38,20 +35,20 @@ export function batchScripts(client: Redis): Redis {
     // BullMQ adds its version to a script's name.
     if (!BATCHED.has(name.split(':')[0]!)) return;
     const batchName = `${name}:batch`;
-    define(batchName, { ...definition, lua: runForEachCall(definition.lua) });
+    define(batchName, { ...definition, lua: forEachCall(definition.lua) });
     const single = commands[name]!;
-    const batches = new ScriptBatches(single.bind(client), commands[batchName]!.bind(client));
+    const batcher = new ScriptBatcher(single.bind(client), commands[batchName]!.bind(client));
     commands[name] = function (this: unknown, args) {
-      return this === client ? batches.call(args) : single.call(this, args);
+      return this === client ? batcher.call(args) : single.call(this, args);
     };
   };
   return Object.assign(client, { defineCommand });
 }
 
-class ScriptBatches {
+class ScriptBatcher {
   readonly #runOne: Script;
   readonly #runEach: Script;
-  #waiting: Call[] = [];
+  #pending: Call[] = [];
 
   constructor(runOne: Script, runEach: Script) {
     this.#runOne = runOne;
@@ -60,17 +57,17 @@ class ScriptBatches {
 
   call(args: readonly Argument[]): Promise<unknown> {
     return new Promise((resolve, reject) => {
-      if (this.#waiting.length > 0 && this.#waiting[0]!.args.length !== args.length) this.#send();
-      // After everything that this turn has to do: that is where the other calls come from.
-      if (this.#waiting.length === 0) process.nextTick(() => this.#send());
-      this.#waiting.push({ args, resolve, reject });
-      if (this.#waiting.length === CALLS_IN_BATCH) this.#send();
+      if (this.#pending.length > 0 && this.#pending[0]!.args.length !== args.length) this.#send();
+      // Sent at the end of this turn: the other calls of the batch are made during it.
+      if (this.#pending.length === 0) process.nextTick(() => this.#send());
+      this.#pending.push({ args, resolve, reject });
+      if (this.#pending.length === MAX_BATCH_SIZE) this.#send();
     });
   }
 
   #send(): void {
-    const calls = this.#waiting;
-    this.#waiting = [];
+    const calls = this.#pending;
+    this.#pending = [];
     const [first, ...others] = calls;
     if (first === undefined) return;
     if (others.length === 0) this.#runOne(first.args).then(first.resolve, first.reject);
@@ -84,17 +81,17 @@ class ScriptBatches {
         if (answer instanceof Error) reject(answer);
         else resolve(answer);
       });
-    this.#runEach(argumentsOfBatch(calls)).then(settle, (error: unknown) => {
+    this.#runEach(batchArguments(calls)).then(settle, (error: unknown) => {
       for (const { reject } of calls) reject(error);
     });
   }
 }
 
 /**
- * All of the first call, then of each further one what is not the same for all, and last where that belongs: the number
- * of calls, the length of one, and the positions in it.
+ * All arguments of the first call, then of each further call those that differ between calls, and last the layout: the
+ * number of calls, the arguments per call, and the positions that differ.
  */
-function argumentsOfBatch(calls: readonly Call[]): Argument[] {
+function batchArguments(calls: readonly Call[]): Argument[] {
   const [first, ...others] = calls.map(({ args }) => args);
   const positions = [...first!.keys()].filter((position) => others.some((args) => args[position] !== first![position]));
   const differences = others.flatMap((args) => positions.map((position) => args[position]));
@@ -102,8 +99,8 @@ function argumentsOfBatch(calls: readonly Call[]): Argument[] {
   return [...first!, ...differences, layout.join(' ')];
 }
 
-/** A script that does for {@link argumentsOfBatch} what another one does for one call. */
-function runForEachCall(script: string): string {
+/** The script that runs another one for each call of {@link batchArguments}. */
+function forEachCall(script: string): string {
   return `
 local function run(KEYS, ARGV)
 ${script}

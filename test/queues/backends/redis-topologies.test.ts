@@ -1,11 +1,11 @@
 import { randomUUID } from 'node:crypto';
 import { describe, expect, onTestFinished, test } from 'vitest';
-import { openQueues } from '../../src/queues/queues.ts';
-import { startWorker, openProducer } from '../consumers/fixture.ts';
-import { useDatabase } from '../support/database.ts';
-import { readLease } from '../support/operations.ts';
-import { until } from '../../testing/until.ts';
-import { freePort, startRedisServer, startSentinel, whyNoRedisServer } from './redis-server.ts';
+import { openQueues } from '../../../src/queues/queues.ts';
+import { startWorker, openProducer } from '../../consumers/fixture.ts';
+import { useDatabase } from '../../support/database.ts';
+import { readLease } from '../../support/operations.ts';
+import { until } from '../../../testing/until.ts';
+import { freePort, startRedisServer, startSentinel, whyNoRedisServer } from '../redis-server.ts';
 
 const unlessRunnable = whyNoRedisServer === undefined ? '' : ` (not run: ${whyNoRedisServer})`;
 
