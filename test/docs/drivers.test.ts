@@ -7,19 +7,6 @@ import { openProducer, startWorker } from '../consumers/fixture.ts';
 import { directoryExecutionDriver } from '../support/directory-execution-driver.ts';
 import { describeOnEachBackend } from '../support/queues.ts';
 import { until } from '../../testing/until.ts';
-import { examplesOf } from './examples.ts';
-
-test('the drivers that docs/drivers.md shows are those that are tested, and have fifty lines at most', async () => {
-  const examples = await examplesOf('docs/drivers.md');
-  expect(examples.map(({ path }) => path)).toEqual([
-    'test/support/directory-driver.ts',
-    'test/support/directory-execution-driver.ts',
-  ]);
-  for (const { shown, file } of examples) {
-    expect(shown).toBe(file);
-    expect(shown.trimEnd().split('\n').length).toBeLessThanOrEqual(50);
-  }
-});
 
 describeOnEachBackend('with both halves of the example in docs/drivers.md', (backend) => {
   test('a run executes in the directory that it is leased, which is gone after it', async () => {
