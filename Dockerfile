@@ -25,6 +25,6 @@ COPY package.json ./
 USER node
 # Whatever the container runs depends on both stores. The dashboard has a better one in docker-compose.yml: its own URL.
 HEALTHCHECK --interval=30s --timeout=10s --start-period=15s --retries=3 CMD ["node", "dist/cli.js", "health"]
-# The exec form: signals reach node itself, which lets jobs under way end.
+# The exec form: signals reach node itself, which lets jobs in flight end.
 ENTRYPOINT ["node", "dist/cli.js"]
 CMD ["worker"]
