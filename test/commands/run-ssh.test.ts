@@ -94,8 +94,9 @@ describeOnSshd('on an SSH host', () => {
       test('is rejected with both fingerprints when the host key has changed', async () => {
         const host = await openSshHost();
         await startSshWorker(backend);
+        const { config } = host;
         await host.server.changeHostKey();
-        const { args, env } = await runOn(backend, host);
+        const { args, env } = await runOn(backend, { config });
         const { exit, stderr } = await spawnLessor([...args, '--', 'true'], { env }).ended();
         expect(exit).toBe(125);
         expect(stderr).toContain('offers the host key');
