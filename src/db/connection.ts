@@ -56,7 +56,7 @@ const ANSWER_GRACE_MS = 5_000;
  * Connects to Lessor's database by node-postgres. Connections are opened when first needed. One that is lost rejects
  * what runs on it, transactions included, and is replaced.
  *
- * @param url `postgres://user:password@host:port/database`; docs/configuration.md lists its parameters
+ * @param url `postgres://user:password@host:port/database`; docs/connections.md lists its parameters
  * @throws {InvalidConfigurationError} when the URL is not understood
  */
 export function createDb(url: string, options: CreateDbOptions = {}): DbPool {
