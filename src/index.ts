@@ -105,8 +105,38 @@ export type { SecretReference } from './secrets/reference.ts';
 
 // The contract: payloads and results of the queues as zod schemas, the words they use, and every error.
 export * from './contracts/errors.ts';
-export * from './contracts/limits.ts';
-export type { Metadata } from './contracts/metadata.ts';
-export * from './contracts/payloads.ts';
-export * from './contracts/results.ts';
+export {
+  DEFAULT_TTL_SECONDS,
+  MAXIMUM_METADATA_BYTES,
+  MAXIMUM_METADATA_DEPTH,
+  MAXIMUM_NAME_LENGTH,
+  MAXIMUM_REASON_LENGTH,
+  MAXIMUM_TTL_SECONDS,
+  MINIMUM_TTL_SECONDS,
+  idSchema,
+  instantSchema,
+  ttlSecondsSchema,
+  type Metadata,
+} from './contracts/fields.ts';
+export {
+  grantedLeaseSchema,
+  payloadJsonSchemas,
+  payloadSchemas,
+  placementSchema,
+  runFinishedResultSchema,
+  runFinishedSchema,
+  runHeartbeatResultSchema,
+  runHeartbeatSchema,
+  runStartedResultSchema,
+  runStartedSchema,
+  type GrantedLease,
+  type PayloadQueueName,
+  type Placement,
+  type RunFinished,
+  type RunFinishedResult,
+  type RunHeartbeat,
+  type RunHeartbeatResult,
+  type RunStarted,
+  type RunStartedResult,
+} from './contracts/messages.ts';
 export * from './contracts/vocabulary.ts';

@@ -160,7 +160,7 @@ function outboxLogs(logger: Logger) {
     logger.error({ event: 'outbox_job_unpublishable', ...details }, 'outbox job unpublishable'),
   );
   return {
-    onTrouble: (error: Error) => relayErrors.report(error),
+    onError: (error: Error) => relayErrors.report(error),
     onUnpublishable: (error: Error) => unpublishable.report(error),
   };
 }

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { storableReason } from './text.ts';
+import { storableReason } from './fields.ts';
 
 /** Every code that an error of Lessor can carry, with what it means. Codes are never reused. */
 export const ERROR_CODES = {
@@ -15,16 +15,16 @@ export const ERROR_CODES = {
   environment_unreachable: 'the host of the environment cannot be reached, or does not answer',
   host_key_rejected: 'the host does not prove to be the one that the environment names',
   authentication_failed: 'the host does not accept the credentials of the environment',
-  secret_unavailable: 'a secret that is referred to cannot be had here',
+  secret_unavailable: 'a referenced secret is not available here',
   workspace_unusable: 'the workspace on the environment cannot be used',
   driver_failed: 'a driver failed at what it was asked to do',
   workspace_held: 'another run holds the execution workspace',
-  not_storable: 'Postgres refused what the operation wanted to store',
+  not_storable: 'Postgres rejected what the operation wanted to store',
   run_ended: 'the run had ended already',
   unknown_lease: 'no such lease',
   invalid_transition: 'the lease cannot go from its status to the one asked for',
   lease_wait_timeout: 'no lease was granted in time',
-  lease_lost: 'the lease ended, or could not be renewed in time, while its holder was at work',
+  lease_lost: 'the lease ended, or could not be renewed in time, while its holder was working',
   lease_stale: 'whoever presented the lease does not hold it any more',
   job_failed: 'the job failed for a reason that is not a rejection',
   queue_unreachable: 'the queue could not be reached in time',
@@ -34,7 +34,7 @@ export const ERROR_CODES = {
 } as const;
 export type ErrorCode = keyof typeof ERROR_CODES;
 
-/** Reasons for which a job is refused for good: it is never retried. */
+/** Codes of a rejection, which is permanent: the job is never retried. */
 export const REJECTION_CODES = [
   'invalid_payload',
   'unknown_company',
@@ -55,7 +55,7 @@ export const REJECTION_CODES = [
 ] as const satisfies readonly ErrorCode[];
 export type RejectionCode = (typeof REJECTION_CODES)[number];
 
-/** Why an operation was refused: the code is for programs, the reason for people. */
+/** Why an operation was rejected: the code is for programs, the reason for people. */
 export interface Rejection {
   code: RejectionCode;
   reason: string;
@@ -79,7 +79,7 @@ export class InvalidPayloadError extends LessorError {
   }
 }
 
-/** The operation was refused for good; `code` says why. Publishing it again changes nothing until the cause is gone. */
+/** The operation was rejected; `code` says why. Publishing it again changes nothing until the cause is gone. */
 export class RejectedError extends LessorError {
   declare readonly code: RejectionCode;
 
@@ -127,7 +127,7 @@ export class RunEndedError extends LessorError {
   }
 }
 
-/** The holder must stop: its lease ended or could not be renewed before it lapses. */
+/** The holder must stop: its lease ended or could not be renewed before its expiry. */
 export class LeaseLostError extends LessorError {
   constructor(leaseId: string, detail: string) {
     super('lease_lost', `lease ${leaseId} is lost: ${detail}`);

@@ -67,7 +67,7 @@ export type ActorType = (typeof ACTOR_TYPES)[number];
 export const ENTITY_TYPES = ['environment', 'environment_lease', 'heartbeat_run'] as const;
 export type EntityType = (typeof ENTITY_TYPES)[number];
 
-/** Every transition that is told in the activity log, in the same transaction (invariant always-audited). */
+/** Every transition that is recorded in the activity log, in the same transaction (invariant always-audited). */
 export const ACTIVITY_ACTIONS = [
   'environment.created',
   'environment.updated',

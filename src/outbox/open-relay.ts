@@ -5,7 +5,7 @@ import { withTimeout } from '../lib/abort.ts';
 import { OutboxListener } from './outbox-listener.ts';
 import { OutboxRelay } from './relay.ts';
 
-/** Where a replica's relay finds its jobs, where it publishes them, and whom it tells of trouble. */
+/** Where a replica's relay reads and publishes jobs, and how it reports errors. */
 export interface OpenRelayOptions {
   databaseUrl: string;
   queueUrl: string;
@@ -13,32 +13,32 @@ export interface OpenRelayOptions {
   /** The name of the replica. */
   replica: string;
   outboxPollIntervalMs: number;
-  onTrouble: (error: Error) => void;
+  onError: (error: Error) => void;
   onUnpublishable: (error: Error) => void;
 }
 
-/** A relay with all that belongs to it. */
+/** A running relay with its listener and connections. */
 export interface OpenedRelay {
   close(): Promise<void>;
 }
 
-/** How long a transaction may be kept open by a queue that does not answer. */
+/** The longest that a queue that does not answer keeps a transaction open. */
 const PUBLISH_TIMEOUT_MS = 5_000;
 
-/** A relay that lives is silent while it publishes, and no longer: with room for a busy machine. */
-const SILENCE_LIMIT_MS = 3 * PUBLISH_TIMEOUT_MS;
+/** A live relay's transaction is idle only while it publishes; thrice that allows for a busy machine. */
+const IDLE_IN_TRANSACTION_TIMEOUT_MS = 3 * PUBLISH_TIMEOUT_MS;
 
 /**
- * Starts to relay the outbox, using one connection of `db` at a time and one of its own to listen. Neither store need be
- * there yet.
+ * Starts to relay the outbox, with one connection of `db` at a time and one of its own for LISTEN. Neither Postgres nor the
+ * queue need be reachable yet.
  */
 export function openOutboxRelay(db: Db, options: OpenRelayOptions): OpenedRelay {
-  const { databaseUrl, queueUrl, prefix, replica, outboxPollIntervalMs, onTrouble, onUnpublishable } = options;
-  // As a producer: its commands fail while the queue is away, where a consumer's would wait within the transaction.
+  const { databaseUrl, queueUrl, prefix, replica, outboxPollIntervalMs, onError, onUnpublishable } = options;
+  // A producer's commands fail while the queue is unreachable; a consumer's would wait inside the transaction.
   const queues = openQueues(queueUrl, {
     role: 'producer',
     prefix,
-    // A connection that is lost is told by the round that needs it.
+    // The round that needs a lost connection reports it.
     onError: () => undefined,
   });
   const publisher = new Publisher(queues, PUBLISH_TIMEOUT_MS);
@@ -46,16 +46,16 @@ export function openOutboxRelay(db: Db, options: OpenRelayOptions): OpenedRelay 
     db,
     publisher,
     pingQueue: () => withTimeout(PUBLISH_TIMEOUT_MS, () => queues.ping()),
-    silenceLimitMs: SILENCE_LIMIT_MS,
+    idleInTransactionTimeoutMs: IDLE_IN_TRANSACTION_TIMEOUT_MS,
     pollIntervalMs: outboxPollIntervalMs,
-    onTrouble,
+    onError,
     onUnpublishable,
   });
   const listener = new OutboxListener({
     databaseUrl,
     applicationName: `lessor outbox ${replica}`,
     onWritten: () => relay.wake(),
-    onTrouble,
+    onError,
   });
   return {
     async close() {

@@ -7,28 +7,28 @@ import { toClientConfig } from '../lib/postgres-client.ts';
 import { parsePostgresUrl } from '../lib/postgres-url.ts';
 import { toError } from '../lib/errors.ts';
 
-/** How the outbox is listened to. */
+/** Where to listen, and what to call. */
 export interface OutboxListenerOptions {
   databaseUrl: string;
   /** Name that `pg_stat_activity` shows. */
   applicationName: string;
-  /** Called when a transaction that wrote into the outbox has committed, or may have while nobody listened. */
+  /** Called when a transaction that wrote to the outbox has committed, or may have while the connection was lost. */
   onWritten(): void;
-  /** Told of each connection that was lost or could not be made. It is made anew, for ever. */
-  onTrouble(error: Error): void;
+  /** Called when the connection is lost or cannot be opened. It is retried indefinitely. */
+  onError(error: Error): void;
 }
 
 const CONNECT_TIMEOUT_MS = 10_000;
 
-/** A connection that is silent for so long is asked by TCP whether it still stands. */
+/** TCP keep-alive probes start after this idle time. */
 const KEEP_ALIVE_AFTER_MS = 10_000;
 
-/** How long a server may take over a goodbye before it is cut off. */
-const GOODBYE_MS = 500;
+/** Graceful close timeout, after which the socket is destroyed. */
+const CLOSE_TIMEOUT_MS = 500;
 
 /**
- * Hears of jobs in the outbox at once, on a connection of its own. What it misses while the connection is away is found
- * by polling, so it may fail and must never fail anybody else.
+ * Listens for committed outbox jobs with LISTEN on a connection of its own. Jobs missed while the connection is lost are
+ * found by polling, so the listener may fail without consequences.
  */
 export class OutboxListener {
   readonly #options: OutboxListenerOptions;
@@ -58,7 +58,7 @@ export class OutboxListener {
       } catch (error) {
         if (signal.aborted) return;
         failures += 1;
-        this.#options.onTrouble(toError(error));
+        this.#options.onError(toError(error));
         await abortableSleep(backoffDelay(failures, RECONNECT_BACKOFF), signal);
       }
     }
@@ -97,6 +97,6 @@ export class OutboxListener {
 
 async function disconnect(client: Client): Promise<void> {
   const ended = client.end();
-  const isEnded = await Promise.race([ended.then(() => true), sleep(GOODBYE_MS, false, { ref: false })]);
+  const isEnded = await Promise.race([ended.then(() => true), sleep(CLOSE_TIMEOUT_MS, false, { ref: false })]);
   if (!isEnded) client.connection.stream.destroy();
 }

@@ -10,13 +10,12 @@ export interface OutboxOptions {
 }
 
 /**
- * Publishes what happens to heartbeat runs in a transaction of the caller's own, on the database that the workers use:
- * if it commits, a worker publishes the job, and if it is rolled back, nobody ever hears of it. The queue itself need
- * not be reached.
+ * Publishes the events of heartbeat runs in the caller's transaction, on the database that the workers use: if it
+ * commits, a worker publishes the job, and if it is rolled back, nothing is published. The queue need not be reachable.
  *
  * Every method validates its input before anything is written ({@link InvalidPayloadError}), and resolves to the id
  * that the job will have, which is the one a producer would give it: `waitForLease` of a producer finds it. Events of a
- * run are published in the order in which they were written. Publishing the same event again is harmless.
+ * run are published in the order in which they were written. Publishing an event again is harmless.
  */
 export interface Outbox {
   /** @param tx a drizzle transaction, of any driver and over any tables; it need have no right but to insert */

@@ -6,26 +6,26 @@ import type { Publisher } from '../queues/publisher.ts';
 import { abortableSleep } from '../lib/abort.ts';
 import { rootCauseMessage, toError } from '../lib/errors.ts';
 import { RECONNECT_BACKOFF, backoffDelay } from '../lib/backoff.ts';
-import { JobsSetAside } from './jobs-set-aside.ts';
+import type { BackoffPolicy } from '../lib/backoff.ts';
 
-/** What a relay works with. */
+/** Dependencies and settings of a relay. */
 export interface OutboxRelayOptions {
   db: Db;
-  /** Its attempts must fail in time: a transaction is open around them. */
+  /** Its attempts must time out: a transaction is open during them. */
   publisher: Pick<Publisher, 'publish'>;
   /** Resolves when the queue answers, and rejects in time when it does not. */
   pingQueue(): Promise<void>;
-  /** How often the outbox is looked at when nobody calls {@link OutboxRelay.wake}. */
+  /** Interval of rounds that nobody requests with {@link OutboxRelay.wake}. */
   pollIntervalMs: number;
-  /** After how long without a word of it another relay may take over what it has locked. */
-  silenceLimitMs: number;
-  /** Told of each round that failed, because a store is away, say. It is repeated, for ever. */
-  onTrouble(error: Error): void;
-  /** Told of each job that could not be published although the queue answers. It is tried again, ever more rarely. */
+  /** The idle-in-transaction timeout: after this time another relay gets the jobs that a hung one has locked. */
+  idleInTransactionTimeoutMs: number;
+  /** Called with the error of each failed round, such as an unreachable store. Rounds are retried indefinitely. */
+  onError(error: Error): void;
+  /** Called for each job that cannot be published although the queue answers. It is retried with backoff. */
   onUnpublishable(error: Error): void;
 }
 
-/** A job with the error that it could not be published for. */
+/** A job that was not published, and why. */
 interface FailedJob {
   job: OutboxJob;
   error: unknown;
@@ -34,37 +34,53 @@ interface FailedJob {
 /** Most jobs published in one transaction. */
 const BATCH_SIZE = 200;
 
-/** How long the last round may take at a close: what it has not committed by then is published again elsewhere. */
-const LAST_ROUND_MS = 2_000;
+/** How long closing waits for the round in flight. What it has not committed by then is published again by another relay. */
+const CLOSE_TIMEOUT_MS = 2_000;
+
+/** A job that fails alone is retried often enough for a passing cause, and costs next to nothing for a lasting one. */
+const QUARANTINE_BACKOFF: BackoffPolicy = { initialMs: 1_000, maxMs: 60_000 };
 
 /**
- * Publishes the jobs of the outbox and removes them in one transaction. One that dies in between leaves them to be
- * published again under the same ids: at least once, which the ids and the ledger make once (no-loss).
+ * Publishes the jobs of the outbox, in rounds. There is no cursor: a round is one transaction that locks the first jobs
+ * of up to 200 runs (`for update skip locked`), publishes them concurrently and deletes those that were published. A relay
+ * that dies in between leaves them to be published again under the same ids: at-least-once, which the ids and the ledger
+ * make exactly-once (no-loss).
+ *
+ * What happens next depends on how the round ended:
+ *
+ * - **Jobs found**: the next round starts immediately.
+ * - **Nothing found**: idle until `wake()`, the poll interval, or the end of a quarantine. A wake-up during a round is
+ *   kept, so the relay runs once more.
+ * - **Publishing failed and the queue does not answer a ping**: the queue is unreachable. Each round starts with a ping,
+ *   without a transaction, with exponential backoff until one succeeds.
+ * - **Publishing failed although the queue answers**: these jobs are quarantined with a backoff of their own, and with
+ *   them the later jobs of their runs; other runs continue (isolated).
+ * - **Postgres failed**: the round is retried with exponential backoff.
  */
 export class OutboxRelay {
   readonly #options: OutboxRelayOptions;
-  readonly #setAside = new JobsSetAside(() => performance.now());
+  readonly #quarantine = new OutboxQuarantine(() => performance.now());
   readonly #stopping = new AbortController();
   readonly #running: Promise<void>;
   #wakeUp = new AbortController();
-  #isQueueAway = false;
+  #isQueueUnreachable = false;
 
-  /** Begins at once. */
+  /** Starts immediately. */
   constructor(options: OutboxRelayOptions) {
     this.#options = options;
     this.#running = this.#run();
   }
 
-  /** Makes the relay look at the outbox now, or once more after the round that is under way. */
+  /** Starts a round now, or another one after the round in flight. */
   wake(): void {
     this.#wakeUp.abort();
   }
 
-  /** Begins no more rounds, and waits for the one under way, though not for ever. */
+  /** Starts no more rounds, and waits up to 2 s for the one in flight. */
   async close(): Promise<void> {
     this.#stopping.abort();
     this.#wakeUp.abort();
-    await Promise.race([this.#running, sleep(LAST_ROUND_MS, undefined, { ref: false })]);
+    await Promise.race([this.#running, sleep(CLOSE_TIMEOUT_MS, undefined, { ref: false })]);
   }
 
   async #run(): Promise<void> {
@@ -73,38 +89,38 @@ export class OutboxRelay {
     while (!signal.aborted) {
       this.#wakeUp = new AbortController();
       try {
-        const restMs = await this.#round();
+        const idleMs = await this.#round();
         failures = 0;
-        if (restMs > 0) await abortableSleep(restMs, this.#wakeUp.signal);
+        if (idleMs > 0) await abortableSleep(idleMs, this.#wakeUp.signal);
       } catch (error) {
         if (signal.aborted) return;
         failures += 1;
-        this.#options.onTrouble(toError(error));
+        this.#options.onError(toError(error));
         await abortableSleep(backoffDelay(failures, RECONNECT_BACKOFF), signal);
       }
     }
   }
 
-  /** Publishes what can be published now. Returns for how long there is nothing more to do, in milliseconds. */
+  /** Returns for how long to be idle, in milliseconds. */
   async #round(): Promise<number> {
-    // While the queue is known to be away, no transaction is opened only to find out that it still is.
-    if (this.#isQueueAway) await this.#options.pingQueue();
-    this.#isQueueAway = false;
-    const setAside = this.#setAside.current();
+    // No transaction is opened only to learn that the queue is still unreachable.
+    if (this.#isQueueUnreachable) await this.#options.pingQueue();
+    this.#isQueueUnreachable = false;
+    const quarantined = this.#quarantine.current();
     const { found, failed } = await this.#options.db.transaction(async (tx) => {
-      await setIdleInTransactionTimeout(tx, this.#options.silenceLimitMs);
-      const jobs = await lockFirstOutboxJobs(tx, BATCH_SIZE, setAside.ids);
+      await setIdleInTransactionTimeout(tx, this.#options.idleInTransactionTimeoutMs);
+      const jobs = await lockFirstOutboxJobs(tx, BATCH_SIZE, quarantined.ids);
       const failedJobs = await this.#publish(jobs);
       const unpublished = new Set(failedJobs.map(({ job }) => job));
       const published = jobs.filter((job) => !unpublished.has(job));
       if (published.length > 0) await deleteOutboxJobs(tx, idsOf(published));
       return { found: jobs.length, failed: failedJobs };
     });
-    if (failed.length > 0) await this.#explain(failed);
-    return found > 0 ? 0 : Math.min(this.#options.pollIntervalMs, setAside.msUntilNext);
+    if (failed.length > 0) await this.#classifyFailures(failed);
+    return found > 0 ? 0 : Math.min(this.#options.pollIntervalMs, quarantined.msUntilNext);
   }
 
-  /** All at once: no two of them are of the same run. */
+  /** Concurrently: no two of the jobs are of the same run. */
   async #publish(jobs: readonly OutboxJob[]): Promise<FailedJob[]> {
     const attempts = jobs.map(async (job): Promise<FailedJob[]> => {
       try {
@@ -117,18 +133,54 @@ export class OutboxRelay {
     return (await Promise.all(attempts)).flat();
   }
 
-  /** Tells a queue that is away, which all jobs wait for, from jobs that it will not take, which only these wait for. */
-  async #explain(failed: readonly FailedJob[]): Promise<void> {
-    this.#isQueueAway = true;
+  /** Distinguishes an unreachable queue, which stops all jobs, from jobs that the queue rejects. */
+  async #classifyFailures(failed: readonly FailedJob[]): Promise<void> {
+    this.#isQueueUnreachable = true;
     await this.#options.pingQueue();
-    this.#isQueueAway = false;
+    this.#isQueueUnreachable = false;
     for (const { job, error } of failed) {
-      const pauseMs = this.#setAside.add(job.id);
+      const delayMs = this.#quarantine.add(job.id);
       this.#options.onUnpublishable(
-        new Error(`${job.jobId} (row ${job.id}) is tried again in ${pauseMs} ms: ${rootCauseMessage(error)}`),
+        new Error(`${job.jobId} (row ${job.id}) is retried in ${delayMs} ms: ${rootCauseMessage(error)}`),
       );
     }
   }
 }
 
 const idsOf = (jobs: readonly OutboxJob[]) => jobs.map((job) => job.id);
+
+/** Jobs that could not be published although the queue answers, each excluded from rounds with exponential backoff. */
+export class OutboxQuarantine {
+  readonly #now: () => number;
+  readonly #jobs = new Map<string, { failures: number; until: number }>();
+
+  /** @param now milliseconds of a monotonic clock */
+  constructor(now: () => number) {
+    this.#now = now;
+  }
+
+  /** Quarantines a job that failed, and returns for how many milliseconds. */
+  add(id: string): number {
+    const failures = (this.#jobs.get(id)?.failures ?? 0) + 1;
+    const delayMs = backoffDelay(failures, QUARANTINE_BACKOFF);
+    this.#jobs.set(id, { failures, until: this.#now() + delayMs });
+    return delayMs;
+  }
+
+  /** The jobs excluded now, and the milliseconds until the first of them is retried. */
+  current(): { ids: string[]; msUntilNext: number } {
+    const now = this.#now();
+    const ids: string[] = [];
+    let msUntilNext = Number.POSITIVE_INFINITY;
+    for (const [id, { until }] of this.#jobs) {
+      if (until > now) {
+        ids.push(id);
+        msUntilNext = Math.min(msUntilNext, until - now);
+      } else if (now - until > QUARANTINE_BACKOFF.maxMs) {
+        // It has not failed again for a minute, so it was published, or removed by an operator.
+        this.#jobs.delete(id);
+      }
+    }
+    return { ids, msUntilNext };
+  }
+}

@@ -14,7 +14,7 @@ import { raceAbort } from '../lib/abort.ts';
 import { toError } from '../lib/errors.ts';
 import type { Publisher } from '../queues/publisher.ts';
 
-/** Which run is waited for, for how long. */
+/** The run whose job is waited for, and for how long. */
 export interface ResultWait {
   runId: string;
   timeoutMs: number;
@@ -22,18 +22,18 @@ export interface ResultWait {
 }
 
 /**
- * Events can be missed on the Postgres backend and after a reconnect, so a wait is made of short ones, each of which
- * looks at the job itself first.
+ * Events can be missed on the Postgres backend and after a reconnect, so the job itself is read at least this often while
+ * its event is awaited.
  */
-const LONGEST_SINGLE_WAIT_MS = 500;
+const POLL_TIMEOUT_MS = 500;
 
-/** Until a job is looked for again that is not there yet, or a queue that is away. */
-const LOOK_AGAIN_MS = 100;
+/** Between polls, for a job that does not exist yet or a queue that is unreachable. */
+const POLL_INTERVAL_MS = 100;
 
-/** Taking leave of a queue that is not away takes milliseconds. */
-const CLOSES_WITHIN_MS = 500;
+/** Closing a listener takes milliseconds unless its queue is unreachable. */
+const CLOSE_TIMEOUT_MS = 500;
 
-/** Waits for jobs and tells rejections, failures and timeouts apart. */
+/** Waits for the results of jobs, and distinguishes rejections, failures and timeouts. */
 export class JobResults {
   readonly #queues: Queues;
   readonly #publisher: Publisher;
@@ -45,7 +45,7 @@ export class JobResults {
     this.#publisher = publisher;
   }
 
-  /** The return value of a job, also of one that is published only later. */
+  /** The return value of a job, which need not be published yet. */
   async waitFor(name: PayloadQueueName, jobId: string, wait: ResultWait): Promise<unknown> {
     const deadline = performance.now() + wait.timeoutMs;
     const signal = AbortSignal.any([this.#closing.signal, ...(wait.signal === undefined ? [] : [wait.signal])]);
@@ -53,7 +53,7 @@ export class JobResults {
     for (let left = wait.timeoutMs; left > 0; left = deadline - performance.now()) {
       signal.throwIfAborted();
       try {
-        const outcome = await this.#look(name, jobId, Math.min(left, LONGEST_SINGLE_WAIT_MS), signal);
+        const outcome = await this.#poll(name, jobId, Math.min(left, POLL_TIMEOUT_MS), signal);
         if (outcome !== undefined) return outcome.value;
         lastError = undefined;
       } catch (error) {
@@ -61,29 +61,29 @@ export class JobResults {
         if (error instanceof LessorError) throw error;
         lastError = toError(error);
       }
-      await sleep(LOOK_AGAIN_MS, undefined, { signal }).catch(() => signal.throwIfAborted());
+      await sleep(POLL_INTERVAL_MS, undefined, { signal }).catch(() => signal.throwIfAborted());
     }
     if (lastError !== undefined) throw new QueueUnreachableError(lastError.message, { cause: lastError });
     throw new LeaseWaitTimeoutError(wait.runId, wait.timeoutMs);
   }
 
-  /** One short wait. Undefined when the job is not there yet or not finished. */
-  async #look(
+  /** Waits briefly. Undefined when the job does not exist yet or has not ended. */
+  async #poll(
     name: PayloadQueueName,
     jobId: string,
-    forMs: number,
+    timeoutMs: number,
     signal: AbortSignal,
   ): Promise<{ value: unknown } | undefined> {
     const over = new AbortController();
-    const end = () => over.abort(new Error('it did not answer in time'));
-    const timer = setTimeout(end, forMs);
+    const end = () => over.abort(new Error(`no answer within ${timeoutMs} ms`));
+    const timer = setTimeout(end, timeoutMs);
     signal.addEventListener('abort', end, { once: true });
     try {
       const queue = await this.#publisher.queue(name, over.signal);
-      const heard = this.#hearOfEnd(name, jobId, over.signal);
+      const ended = this.#waitForEndEvent(name, jobId, over.signal);
       const outcome = await readOutcome(queue, jobId);
       if (outcome !== undefined) return outcome;
-      await heard;
+      await ended;
       return await readOutcome(queue, jobId);
     } finally {
       clearTimeout(timer);
@@ -93,16 +93,16 @@ export class JobResults {
   }
 
   /**
-   * Resolves when the job's end is told, or nothing can be heard of it any more. BullMQ's `waitUntilFinished` is not
-   * used: what goes wrong in it while it looks at the job is an unhandled rejection, which ends the process.
+   * Resolves on the event of the job's end, or when the event can no longer arrive. BullMQ's `waitUntilFinished` is not
+   * used: an error while it reads the job is an unhandled rejection, which ends the process.
    */
-  async #hearOfEnd(name: PayloadQueueName, jobId: string, signal: AbortSignal): Promise<void> {
+  async #waitForEndEvent(name: PayloadQueueName, jobId: string, signal: AbortSignal): Promise<void> {
     try {
       const events = this.#eventsOf(name);
       await raceAbort(events.waitUntilReady(), signal);
       await Promise.race(['completed', 'failed'].map((end) => once(events, `${end}:${jobId}`, { signal })));
     } catch {
-      // What was not heard is read from the job.
+      // The caller reads the job instead.
     }
   }
 
@@ -110,10 +110,10 @@ export class JobResults {
     const opened = this.#events.get(name);
     if (opened !== undefined) return opened;
     const events = this.#queues.queueEvents(name);
-    // Each wait that goes on listens for an end of its connection.
+    // Each wait in flight adds a listener.
     events.setMaxListeners(0);
     this.#events.set(name, events);
-    // A listener that once failed to connect stays failed: the next wait opens another one.
+    // A QueueEvents whose first connection failed stays failed, so the next wait opens another one.
     events.waitUntilReady().catch(() => {
       this.#events.delete(name);
       return events.close().catch(() => undefined);
@@ -125,12 +125,12 @@ export class JobResults {
   async close(): Promise<void> {
     this.#closing.abort(new QueueUnreachableError('the producer was closed'));
     const closed = Promise.all([...this.#events.values()].map(closeEvents));
-    // A queue that is away does not let go of who listens to it: disconnecting ends that afterwards.
-    await Promise.race([closed, sleep(CLOSES_WITHIN_MS, undefined, { ref: false })]);
+    // Closing blocks while the queue is unreachable; disconnecting afterwards ends it.
+    await Promise.race([closed, sleep(CLOSE_TIMEOUT_MS, undefined, { ref: false })]);
   }
 }
 
-/** One that is closed while it connects leaves that connection open; one that cannot connect has been closed already. */
+/** Closing a QueueEvents while it connects leaks that connection. One that failed to connect is closed already. */
 async function closeEvents(events: LessorQueueEvents): Promise<void> {
   const isReady = await events.waitUntilReady().then(
     () => true,
@@ -139,7 +139,7 @@ async function closeEvents(events: LessorQueueEvents): Promise<void> {
   if (isReady) await events.close();
 }
 
-/** What the job itself says, which unlike its events cannot be missed. */
+/** The outcome as the job itself stores it, which unlike an event cannot be missed. */
 async function readOutcome(queue: LessorQueue, jobId: string): Promise<{ value: unknown } | undefined> {
   const state = await queue.getJobState(jobId);
   if (state !== 'completed' && state !== 'failed') return undefined;

@@ -3,25 +3,25 @@ import { LeaseLostError } from '../contracts/index.ts';
 import type { GrantedLease } from '../contracts/index.ts';
 import type { HeartbeatProducer } from './producer.ts';
 
-/** Renewing at a third of the ttl leaves room for two that fail. */
+/** Renewing at a third of the ttl tolerates two failures in a row. */
 const RENEWALS_PER_TTL = 3;
 
-/** Renewals are spread by this part of their interval, so that runs that started together drift apart. */
+/** Jitter as a part of the interval, so that runs that started together drift apart. */
 const JITTER = 0.1;
 
-/** The part of the ttl by which the holder stops before the database's deadline. */
+/** The holder stops this part of the ttl before the database's deadline, at most 5 s. */
 const SAFETY_MARGIN = 0.1;
-const LONGEST_SAFETY_MARGIN_MS = 5_000;
+const MAX_SAFETY_MARGIN_MS = 5_000;
 
-/** When a lease was asked for, by `performance.now()` and by the calendar. */
+/** When a lease was requested, by the monotonic clock and by the wall clock. */
 export interface LeaseRequested {
   at: number;
   date: Date;
 }
 
 /**
- * Keeps a lease alive, and says when it is lost. Its own deadline is counted from before each renewal was sent, on a
- * clock that never jumps, so it always lies before the database's.
+ * Renews a lease in the background and signals its loss. The holder's deadline is counted from before each renewal was
+ * sent, on the monotonic clock, so it is always earlier than the database's.
  */
 export class LeaseKeeper {
   readonly #producer: HeartbeatProducer;
@@ -42,15 +42,15 @@ export class LeaseKeeper {
   }
 
   /**
-   * Renews the lease until {@link stop}. Resolves once it is known to hold for most of its ttl: at once, or after a
-   * first renewal for a run that waited long, or whose start was published before: that one's lease may have ended.
+   * Renews the lease until {@link stop}. Resolves once most of its ttl is known to remain: immediately, or after a first
+   * renewal when the run waited long or its start had been published before, so that the lease may have ended.
    */
   async keep(lease: GrantedLease, requested: LeaseRequested): Promise<void> {
     const ttlMs = lease.ttlSeconds * 1_000;
     const intervalMs = ttlMs / RENEWALS_PER_TTL;
     const elapsedMs = performance.now() - requested.at;
     const acquiredAfterMs = Date.parse(lease.acquiredAt) - requested.date.getTime();
-    // A lease from the future means that this clock is behind the database's, so that an old one could seem new.
+    // A lease from the future means that the wall clock is behind the database's, and an old lease could seem new.
     const isOfThisRequest = acquiredAfterMs >= 0 && acquiredAfterMs <= elapsedMs + safetyMarginMs(ttlMs);
     if (elapsedMs < intervalMs && isOfThisRequest) this.#holdUntil(requested.at + ttlMs, lease, ttlMs);
     else await this.#renewOnce(lease, ttlMs, intervalMs);
@@ -65,20 +65,20 @@ export class LeaseKeeper {
   async #renewUntilStopped(lease: GrantedLease, ttlMs: number, intervalMs: number): Promise<void> {
     const { signal } = this.#stopped;
     while (!signal.aborted) {
-      const pauseMs = intervalMs * (1 - JITTER * this.#random());
-      const paused = await sleep(pauseMs, true, { signal, ref: false }).catch(() => false);
+      const delayMs = intervalMs * (1 - JITTER * this.#random());
+      const paused = await sleep(delayMs, true, { signal, ref: false }).catch(() => false);
       if (paused && !signal.aborted) await this.#renew(lease, ttlMs, intervalMs);
     }
   }
 
-  /** For a lease that may have lapsed already: without a renewal it is lost. */
+  /** For a lease that may have expired already: if the renewal fails, it is lost. */
   async #renewOnce(lease: GrantedLease, ttlMs: number, timeoutMs: number): Promise<void> {
     await this.#renew(lease, ttlMs, timeoutMs);
     if (this.#deadlineTimer === undefined) this.#lose(lease, `it could not be renewed: ${String(this.#lastError)}`);
     this.#lost.signal.throwIfAborted();
   }
 
-  /** A renewal that fails is made up for by the next one, unless the deadline comes before. */
+  /** A failed renewal is retried at the next interval, unless the deadline passes first. */
   async #renew(lease: GrantedLease, ttlMs: number, timeoutMs: number): Promise<void> {
     const sentAt = performance.now();
     const { companyId, runId } = lease;
@@ -113,5 +113,5 @@ export class LeaseKeeper {
 }
 
 function safetyMarginMs(ttlMs: number): number {
-  return Math.min(ttlMs * SAFETY_MARGIN, LONGEST_SAFETY_MARGIN_MS);
+  return Math.min(ttlMs * SAFETY_MARGIN, MAX_SAFETY_MARGIN_MS);
 }

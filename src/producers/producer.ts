@@ -23,19 +23,18 @@ export interface HeartbeatProducerOptions {
   /** How long publishing may take before it fails, in milliseconds; default 5000. */
   publishTimeoutMs?: number;
   /**
-   * How long a message is held while the queue is away, in milliseconds. It is published when the queue is back, and
-   * fails after this time. Default none: publishing fails as soon as the queue is known to be away.
+   * How long a message is buffered while the queue is unreachable, in milliseconds. It is published when the queue is
+   * back, and rejected after this time. Default none: publishing fails as soon as the queue is known to be unreachable.
    *
-   * What is held is in memory only: nothing is promised before publishing has resolved, which it does once the queue
-   * has the message. Messages of one run are published in their order. A held heartbeat that {@link
-   * HeartbeatProducer.renewLease} waits for is held no longer than it waits.
+   * The buffer is in memory only: a message is safe once publishing has resolved. Messages of one run are published in
+   * order. A heartbeat of {@link HeartbeatProducer.renewLease} is buffered no longer than the call waits.
    */
   bufferMs?: number;
-  /** Most messages held at once; publishing more fails at once. Default 10000. */
+  /** Most messages buffered; publishing more fails immediately. Default 10000. */
   bufferLimit?: number;
   /** The BullMQ prefix on Redis; default `lessor`. */
   prefix?: string;
-  /** Told of connection errors, which repair themselves; default none. */
+  /** Called with connection errors; the producer reconnects on its own. Default none. */
   onConnectionError?: (error: Error) => void;
   /** The clock that fills in `startedAt`, `finishedAt` and `at`; default the process's. */
   now?: () => Date;
@@ -44,9 +43,9 @@ export interface HeartbeatProducerOptions {
 export type { PublishedJob, RunEnd, RunHeartbeatInput, RunStart };
 
 /**
- * Publishes what happens to heartbeat runs. Every method validates its input before anything is sent
+ * Publishes the events of heartbeat runs. Every method validates its input before anything is sent
  * ({@link InvalidPayloadError}), and fails within the publish timeout when the queue cannot be reached
- * ({@link QueueUnreachableError}), or with `bufferMs` when it was away all that time. Publishing the same event of a run again is harmless.
+ * ({@link QueueUnreachableError}), or with `bufferMs` once that has passed. Publishing an event of a run again is harmless.
  */
 export interface HeartbeatProducer {
   runStarted(run: RunStart): Promise<PublishedJob>;
@@ -54,20 +53,20 @@ export interface HeartbeatProducer {
   runHeartbeat(run: RunHeartbeatInput): Promise<PublishedJob>;
   /**
    * Waits until the run is granted its lease.
-   * @throws {RejectedError} when it is refused for good; its `code` says why
+   * @throws {RejectedError} when it is rejected; its `code` says why
    * @throws {RunEndedError} when the run has ended already
-   * @throws {LeaseLostError} when the lease has lapsed already
+   * @throws {LeaseLostError} when the lease has expired already
    * @throws {LeaseWaitTimeoutError} when neither has happened within `timeoutMs` (default 30000)
    * @throws {JobFailedError} when the workers gave up on it
    */
   waitForLease(runId: string, options?: WaitOptions): Promise<GrantedLease>;
-  /** Publishes a sign of life and waits for the leases as they stand after it. Throws as {@link waitForLease} does. */
+  /** Publishes a heartbeat and waits for the run's leases after it. Throws as {@link waitForLease} does. */
   renewLease(run: RunHeartbeatInput, options?: WaitOptions): Promise<RunHeartbeatResult>;
-  /** Ends all waits, gives up what is held, and disconnects. */
+  /** Ends all waits, rejects what is buffered, and disconnects. */
   close(): Promise<void>;
 }
 
-/** How long to wait, in milliseconds, and what ends the wait before. */
+/** How long to wait, in milliseconds, and a signal that ends the wait. */
 export interface WaitOptions {
   timeoutMs?: number;
   signal?: AbortSignal;
@@ -77,17 +76,17 @@ const DEFAULT_PUBLISH_TIMEOUT_MS = 5_000;
 const DEFAULT_WAIT_TIMEOUT_MS = 30_000;
 const DEFAULT_BUFFER_LIMIT = 10_000;
 
-/** What a timer of Node can hold. */
-const LONGEST_BUFFER_MS = 2_147_483_647;
+/** The longest delay of a Node timer. */
+const MAX_BUFFER_MS = 2_147_483_647;
 
 /**
  * Creates a producer. It connects when it first publishes.
- * @throws {InvalidConfigurationError} when the queue URL is neither of Redis nor of Postgres, or `bufferMs` or
+ * @throws {InvalidConfigurationError} when something in the queue URL is not understood, or `bufferMs` or
  * `bufferLimit` is not a whole number above 0
  */
 export function createHeartbeatProducer(options: HeartbeatProducerOptions): HeartbeatProducer {
   const { bufferMs, bufferLimit = DEFAULT_BUFFER_LIMIT } = options;
-  assertWholeNumber('bufferMs', bufferMs ?? 1, LONGEST_BUFFER_MS);
+  assertWholeNumber('bufferMs', bufferMs ?? 1, MAX_BUFFER_MS);
   assertWholeNumber('bufferLimit', bufferLimit, Number.MAX_SAFE_INTEGER);
   const queues = openQueues(options.queueUrl, {
     role: 'producer',
@@ -102,7 +101,7 @@ export function createHeartbeatProducer(options: HeartbeatProducerOptions): Hear
     { queue, jobId, payload }: RunJob<PayloadQueueName, { companyId: string; runId: string }>,
     { timeoutMs = Number.POSITIVE_INFINITY, signal }: WaitOptions = {},
   ): Promise<PublishedJob> => {
-    const send = (givenUp?: AbortSignal) => publisher.publish(queue, jobId, payload, givenUp);
+    const send = (abandoned?: AbortSignal) => publisher.publish(queue, jobId, payload, abandoned);
     if (bufferMs === undefined) await send();
     else await buffer.publish(payload.runId, { send, maxBufferMs: Math.min(bufferMs, timeoutMs), signal });
     return { jobId };

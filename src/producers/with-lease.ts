@@ -6,35 +6,35 @@ import type { Settled } from '../lib/errors.ts';
 import { LeaseKeeper } from './lease-keeper.ts';
 import type { HeartbeatProducer, RunStart } from './producer.ts';
 
-/** How a run ended, in the words of `run-finished`. */
+/** How a run ended, as `run-finished` carries it. */
 export interface RunOutcome {
   status: TerminalRunStatus;
   failureReason?: string;
 }
 
-/** Everything is optional. */
+/** Options of {@link withLease}. */
 export interface WithLeaseOptions<Result> {
   /**
    * How long to wait for the lease, in milliseconds; default 330000, a little longer than workers let a run wait for
    * its execution workspace.
    */
   leaseWaitMs?: number;
-  /** Cancels the run: its work's signal is aborted, and its end is `cancelled`. */
+  /** Cancels the run: the work's signal is aborted, and the run ends as `cancelled`. */
   signal?: AbortSignal;
-  /** How long the work may take, in milliseconds; past it its signal is aborted, and the run's end is `timed_out`. */
+  /** Time limit of the work, in milliseconds. After it the signal is aborted, and the run ends as `timed_out`. */
   timeoutMs?: number;
   /**
-   * How long to try to publish the end while the queue is away, in milliseconds. Default: as long as the lease's ttl,
-   * after which the sweep has ended it, but at least 30 seconds and at most 5 minutes.
+   * How long publishing the end is retried while the queue is unreachable, in milliseconds. Default: the lease's ttl,
+   * after which the sweep ends it, but at least 30 s and at most 5 min.
    */
   endTimeoutMs?: number;
-  /** How a run ended whose work returned; default `succeeded`. */
+  /** The outcome of work that returned; default `succeeded`. */
   outcomeOf?: (result: Result) => RunOutcome;
-  /** Spreads renewals, from 0 to 1; default `Math.random`. */
+  /** Source of the renewals' jitter, from 0 to 1; default `Math.random`. */
   random?: () => number;
 }
 
-/** What the work's signal is aborted with when its time is over. */
+/** The reason of the work's signal when its time limit has passed. */
 export class RunTimedOutError extends Error {
   override readonly name = 'RunTimedOutError';
 
@@ -44,13 +44,13 @@ export class RunTimedOutError extends Error {
 }
 
 const DEFAULT_LEASE_WAIT_MS = 330_000;
-const SHORTEST_END_TIMEOUT_MS = 30_000;
-const LONGEST_END_TIMEOUT_MS = 300_000;
-const PUBLISH_AGAIN_MS = 500;
+const MIN_END_TIMEOUT_MS = 30_000;
+const MAX_END_TIMEOUT_MS = 300_000;
+const PUBLISH_RETRY_MS = 500;
 
 /**
  * Runs work under a lease: publishes the run's start, waits for the lease, renews it in the background at a third of
- * its ttl, and publishes the run's end whatever happens: `succeeded`, `failed` with the message of what was thrown,
+ * its ttl, and always publishes the run's end: `succeeded`, `failed` with the message of what was thrown,
  * `cancelled` when `options.signal` was aborted, `timed_out` past `options.timeoutMs`.
  *
  * The signal given to the work is aborted when the lease is lost, some time before another run could be given the
@@ -73,7 +73,7 @@ export async function withLease<Result>(
   const keeper = new LeaseKeeper(producer, options.random ?? Math.random);
   const timeLimit = new TimeLimit(options.timeoutMs);
   const signal = AbortSignal.any([keeper.lost, timeLimit.signal, ...(options.signal ? [options.signal] : [])]);
-  let endTimeoutMs = options.endTimeoutMs ?? SHORTEST_END_TIMEOUT_MS;
+  let endTimeoutMs = options.endTimeoutMs ?? MIN_END_TIMEOUT_MS;
   const settled = await settle(async () => {
     const { leaseWaitMs: timeoutMs = DEFAULT_LEASE_WAIT_MS } = options;
     const lease = await producer.waitForLease(run.runId, { timeoutMs, signal });
@@ -94,10 +94,10 @@ export async function withLease<Result>(
 }
 
 function endTimeoutOf({ ttlSeconds }: GrantedLease): number {
-  return Math.min(Math.max(ttlSeconds * 1_000, SHORTEST_END_TIMEOUT_MS), LONGEST_END_TIMEOUT_MS);
+  return Math.min(Math.max(ttlSeconds * 1_000, MIN_END_TIMEOUT_MS), MAX_END_TIMEOUT_MS);
 }
 
-/** What stopped the work decides before what became of it. */
+/** The reason for which the work was stopped takes precedence over its own result. */
 function outcomeOf<Result>(
   settled: Settled<Result>,
   signal: AbortSignal,
@@ -116,7 +116,7 @@ function failureReasonOf(error: unknown): string {
   return storableReason(messageOf(error)) || 'the work threw an error without a message';
 }
 
-/** Tries until the queue can be reached or the time is over. A run that had ended before has its end already. */
+/** Retries while the queue is unreachable, until the timeout. A run that had ended before needs no end. */
 async function publishEnd(
   producer: HeartbeatProducer,
   { companyId, runId }: RunStart,
@@ -132,7 +132,7 @@ async function publishEnd(
       return;
     } catch (error) {
       if (error instanceof QueueUnreachableError && performance.now() < deadline) {
-        await sleep(PUBLISH_AGAIN_MS);
+        await sleep(PUBLISH_RETRY_MS);
         continue;
       }
       if (settled.ok) throw error;

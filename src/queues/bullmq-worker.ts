@@ -19,7 +19,7 @@ const PREFETCH_GROWTH = 1.5;
  *   are slow, the locks of the first fetched jobs would expire before that, and the worker would recover its own jobs as
  *   stalled, again and again.
  * - **Completion is retried.** When a completed job cannot be reported to the queue, BullMQ fails it, which counts as an
- *   attempt, unless the connection was refused. Here the report is retried until the lock may have expired.
+ *   attempt, unless it got ECONNREFUSED. Here the report is retried until the lock may have expired.
  */
 export class LessorWorker extends Worker<unknown, unknown, string, IQueueBackend, JobProgress, BackendReference> {
   #prefetch = 1;

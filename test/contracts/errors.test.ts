@@ -31,12 +31,12 @@ const ERRORS = {
 };
 
 describe('errors', () => {
-  test('are all of the table below, so that none is added without a look at its code', () => {
+  test("are all listed in this test's table", () => {
     const exported = Object.keys(contracts).filter((name) => name.endsWith('Error'));
     expect(exported.toSorted()).toEqual(Object.keys(ERRORS).toSorted());
   });
 
-  test.for(Object.entries(ERRORS))('%s has its own name, a message and a code that is documented', ([name, error]) => {
+  test.for(Object.entries(ERRORS))('%s has its own name, a message and a documented code', ([name, error]) => {
     expect(error).toBeInstanceOf(LessorError);
     expect(error.name).toBe(name);
     expect(error.message).not.toBe('');
@@ -50,7 +50,7 @@ describe('errors', () => {
 });
 
 describe('a rejection', () => {
-  test.for(REJECTION_CODES)('%s is read back from a failed job as it was written', (code) => {
+  test.for(REJECTION_CODES)("%s survives formatting and parsing of a failed job's reason", (code) => {
     for (const reason of ['because', 'with: a colon: inside', 'over\ntwo lines', '']) {
       expect(parseRejection(formatRejection({ code, reason }))).toEqual({ code, reason });
     }

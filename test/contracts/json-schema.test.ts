@@ -12,7 +12,7 @@ import {
 import type { PayloadQueueName } from '../../src/contracts/index.ts';
 import { runFinished, runHeartbeat, runStarted } from '../support/factories.ts';
 
-/** What of a published schema the tests look at. */
+/** The parts of a published schema that the tests read. */
 interface ObjectSchema {
   $schema: string;
   type: string;
@@ -28,7 +28,7 @@ const run = runStarted({ agentId: randomUUID(), ttlSeconds: 60, metadata: { a: 1
 const samples = { 'run-started': run, 'run-finished': runFinished(run), 'run-heartbeat': runHeartbeat(run) };
 
 describe('the published JSON Schema', () => {
-  test('is there for every queue with a payload, in draft 2020-12', () => {
+  test('exists for every queue with a payload, in draft 2020-12', () => {
     expect(Object.keys(published).toSorted()).toEqual(queues.toSorted());
     for (const queue of queues) {
       expect(published[queue]).toMatchObject({
@@ -39,14 +39,14 @@ describe('the published JSON Schema', () => {
     }
   });
 
-  test.for(queues)('of %s has the fields of the zod schema, and requires those that it requires', (queue) => {
+  test.for(queues)('of %s has the same fields and required fields as the zod schema', (queue) => {
     const { shape } = payloadSchemas[queue];
     const required = Object.entries(shape).filter(([, field]) => !(field instanceof z.ZodOptional));
     expect(Object.keys(published[queue].properties).toSorted()).toEqual(Object.keys(shape).toSorted());
     expect(published[queue].required.toSorted()).toEqual(required.map(([name]) => name).toSorted());
   });
 
-  test.for(queues)('of %s agrees with zod about samples', (queue) => {
+  test.for(queues)('of %s accepts and rejects the same samples as zod', (queue) => {
     const sample = samples[queue];
     expect(isAcceptedBy(published[queue], sample)).toBe(true);
     const variants = [
@@ -61,7 +61,7 @@ describe('the published JSON Schema', () => {
     }
   });
 
-  test('carries the word lists and limits of the contract', () => {
+  test('contains the word lists and limits of the contract', () => {
     const { leasePolicy, ttlSeconds, metadata, environment, startedAt } = published['run-started'].properties;
     expect(leasePolicy).toMatchObject({ enum: [...LEASE_POLICIES] });
     expect(ttlSeconds).toMatchObject({ type: 'integer', minimum: MINIMUM_TTL_SECONDS, maximum: MAXIMUM_TTL_SECONDS });

@@ -24,7 +24,7 @@ describe('metadata', () => {
     expect(isValid(withMetadata(ofBytes(MAXIMUM_METADATA_BYTES + 3, 'ä')))).toBe(false);
   });
 
-  test('is nested at most 32 deep; a hostile one is refused and overflows nothing', () => {
+  test('is nested at most 32 deep; a hostile payload is rejected without a stack overflow', () => {
     expect(isValid(withMetadata(nested(MAXIMUM_METADATA_DEPTH)))).toBe(true);
     expect(isValid(withMetadata(nested(MAXIMUM_METADATA_DEPTH + 1)))).toBe(false);
     expect(isValid(withMetadata(nested(100_000)))).toBe(false);
@@ -44,7 +44,7 @@ describe('metadata', () => {
     expect(isValid(withMetadata({ list: [{ deep: ['good', [text]] }] }))).toBe(false);
   });
 
-  test('says where what cannot be stored is', () => {
+  test('names the path of a value that cannot be stored', () => {
     const { error } = runStartedSchema.safeParse(withMetadata({ list: ['good', { name: '\u0000' }] }));
     expect(error?.issues[0]?.path).toEqual(['metadata', 'list', '1', 'name']);
   });

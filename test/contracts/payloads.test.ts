@@ -18,7 +18,7 @@ const acceptsReason = (failureReason: string) =>
   runFinishedSchema.safeParse(runFinished(runStarted(), { failureReason })).success;
 
 describe('payloads', () => {
-  test('with required fields only, or with all, are good as they are', () => {
+  test('with required fields only, and with all fields, are accepted unchanged', () => {
     const start = runStarted({
       agentId: randomUUID(),
       issueId: randomUUID(),
@@ -39,7 +39,7 @@ describe('payloads', () => {
     expect(runHeartbeatSchema.parse(heartbeat)).toEqual(heartbeat);
   });
 
-  test('may lack no required field and have no unknown one', () => {
+  test('without a required field, or with an unknown one, are rejected', () => {
     const run = runStarted();
     const payloads = { 'run-started': run, 'run-finished': runFinished(run), 'run-heartbeat': runHeartbeat(run) };
     for (const [queue, payload] of Object.entries(payloads)) {
@@ -51,7 +51,7 @@ describe('payloads', () => {
     }
   });
 
-  test.for([2, 0, '1', null])('of version %j are refused', (version) => {
+  test.for([2, 0, '1', null])('of version %j are rejected', (version) => {
     expect(isValid({ ...runStarted(), version })).toBe(false);
   });
 
@@ -63,42 +63,42 @@ describe('payloads', () => {
     },
   );
 
-  test('have their UUIDs in lower case, so that one run has one spelling', () => {
+  test('have their UUIDs converted to lower case', () => {
     const runId = randomUUID();
     expect(runStartedSchema.parse(runStarted({ runId: runId.toUpperCase() })).runId).toBe(runId);
     expect(runFinishedSchema.parse(runFinished(runStarted({ runId: runId.toUpperCase() }))).runId).toBe(runId);
   });
 
-  test.for([0, -1, 86_401, 1.5, '60', Number.NaN, Infinity])('do not take %j for a ttl', (ttlSeconds) => {
+  test.for([0, -1, 86_401, 1.5, '60', Number.NaN, Infinity])('reject %j as ttl', (ttlSeconds) => {
     expect(isValid({ ...runStarted(), ttlSeconds })).toBe(false);
     expect(runHeartbeatSchema.safeParse({ ...runHeartbeat(runStarted()), ttlSeconds }).success).toBe(false);
   });
 
-  test.for([1, 86_400])('take %d seconds for a ttl', (ttlSeconds) => {
+  test.for([1, 86_400])('accept %d seconds as ttl', (ttlSeconds) => {
     expect(isValid(runStarted({ ttlSeconds }))).toBe(true);
   });
 
-  test('name environments by issue, project and agent, and by nothing else', () => {
+  test('name environments by issue, project and agent only', () => {
     expect(isValid({ ...runStarted(), environment: { issue: randomUUID() } })).toBe(true);
     expect(isValid({ ...runStarted(), environment: { company: randomUUID() } })).toBe(false);
     expect(isValid({ ...runStarted(), environment: randomUUID() })).toBe(false);
   });
 
-  test('know only the words of the contract', () => {
+  test('reject values outside the word lists', () => {
     expect(isValid({ ...runStarted(), leasePolicy: 'forever' })).toBe(false);
     for (const status of ['running', 'queued', 'done']) {
       expect(runFinishedSchema.safeParse({ ...runFinished(runStarted()), status }).success).toBe(false);
     }
   });
 
-  test('give a failure reason that Postgres can store, or none', () => {
+  test('accept only a failure reason that Postgres can store', () => {
     expect(acceptsReason('x'.repeat(MAXIMUM_REASON_LENGTH))).toBe(true);
     for (const reason of ['', 'a\u0000b', 'a\uD800', 'x'.repeat(MAXIMUM_REASON_LENGTH + 1)]) {
       expect(acceptsReason(reason)).toBe(false);
     }
   });
 
-  test('that do not fit are refused with every field and why, without throwing anything else', () => {
+  test('that do not fit are rejected with every field and its reason, and no other error', () => {
     const bad = { ...runStarted(), runId: 'x', ttlSeconds: 0 };
     expect(() => parse(runStartedSchema, bad, 'run-started payload')).toThrow(InvalidPayloadError);
     expect(() => parse(runStartedSchema, bad, 'run-started payload')).toThrow(

@@ -56,7 +56,7 @@ const ENTRIES: Record<string, (url: string) => Promise<unknown>> = {
     let listener: OutboxListener | undefined;
     try {
       await new Promise<void>((resolve, reject) => {
-        const options = { databaseUrl: url, applicationName: 'test', onWritten: resolve, onTrouble: reject };
+        const options = { databaseUrl: url, applicationName: 'test', onWritten: resolve, onError: reject };
         listener = new OutboxListener(options);
       });
     } finally {

@@ -48,15 +48,15 @@ export const untilOutboxIsEmpty = (database: TestDatabase) =>
     { what: 'the outbox being empty' },
   );
 
-/** What a relay complained of. */
-export interface Complaints {
-  troubles: Error[];
+/** The errors that a relay reported. */
+export interface ReportedErrors {
+  errors: Error[];
   unpublishable: Error[];
 }
 
 /** Starts a relay as a worker does, and closes it after the test. It never polls unless told to. */
-export function startRelay(backend: Backend, overrides: Partial<OpenRelayOptions> = {}): Complaints {
-  const complaints: Complaints = { troubles: [], unpublishable: [] };
+export function startRelay(backend: Backend, overrides: Partial<OpenRelayOptions> = {}): ReportedErrors {
+  const reported: ReportedErrors = { errors: [], unpublishable: [] };
   const db = openWorkerPool(backend.database.url, { maximumConnections: 1, applicationName: 'test relay' });
   const relay = openOutboxRelay(db, {
     databaseUrl: backend.database.url,
@@ -64,15 +64,15 @@ export function startRelay(backend: Backend, overrides: Partial<OpenRelayOptions
     prefix: backend.prefix,
     replica: 'test',
     outboxPollIntervalMs: NEVER_MS,
-    onTrouble: (error) => complaints.troubles.push(error),
-    onUnpublishable: (error) => complaints.unpublishable.push(error),
+    onError: (error) => reported.errors.push(error),
+    onUnpublishable: (error) => reported.unpublishable.push(error),
     ...overrides,
   });
   onTestFinished(async () => {
     await relay.close();
     await db.close();
   });
-  return complaints;
+  return reported;
 }
 
 /** The suite's queue, to publish into as a relay does. It is closed after the test. */
@@ -98,8 +98,8 @@ export function startRelayWith(
     publisher: { publish },
     pingQueue: async () => undefined,
     pollIntervalMs: OFTEN_MS,
-    silenceLimitMs: 15_000,
-    onTrouble: () => undefined,
+    idleInTransactionTimeoutMs: 15_000,
+    onError: () => undefined,
     onUnpublishable: () => undefined,
     ...overrides,
   });

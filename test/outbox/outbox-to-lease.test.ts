@@ -17,7 +17,7 @@ describeOnEachBackend(
     const { database } = backend;
     const queue = useQueues(backend);
 
-    test('what is committed is granted a lease and loses it, at once', async () => {
+    test('a committed start is granted a lease and a committed end releases it, without waiting for a poll', async () => {
       await startWorker(backend, { outboxPollIntervalMs: NEVER_MS });
       const producer = openProducer(backend);
       const run = newRun();
@@ -43,7 +43,7 @@ describeOnEachBackend(
       expect(row).toEqual({ status: 'cancelled' });
     });
 
-    test('what is rolled back is never published', async () => {
+    test('a start that is rolled back is never published', async () => {
       await startWorker(backend, { outboxPollIntervalMs: 20 });
       const producer = openProducer(backend);
       const [undone, later] = [newRun(), newRun()];

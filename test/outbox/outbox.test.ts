@@ -26,7 +26,7 @@ const rowsOf = (runId: string) => database.sql`select * from lessor.outbox where
 const agentRunsOf = (runId: string) => database.sql`select from agent_runs where id = ${runId}`;
 
 describe('an outbox', () => {
-  test('writes a job as a producer would publish it', async () => {
+  test('writes the same job that a producer would publish', async () => {
     const run = { ...newRun(), ttlSeconds: 60, metadata: { purpose: 'test', nested: [{ a: 1 }] } };
     const clocked = createOutbox({ now: () => new Date('2026-01-02T03:04:05Z') });
     const published = await database.db.transaction(async (tx) => [
@@ -52,7 +52,7 @@ describe('an outbox', () => {
     ['a run id that is none', (box, tx) => box.runStarted(tx, { ...newRun(), runId: 'one' })],
     ['metadata that Postgres cannot store', (box, tx) => box.runStarted(tx, { ...newRun(), metadata: { a: '\0' } })],
     ['a status that ends nothing', (box, tx) => box.runFinished(tx, { ...newRun(), status: 'running' as 'failed' })],
-  ])('refuses %s before anything is written, and the transaction goes on', async ([, write]) => {
+  ])('rejects %s before anything is written, and the transaction goes on', async ([, write]) => {
     const before = await jobsInOutbox(database);
     const run = newRun();
     await database.db.transaction(async (tx) => {
@@ -62,7 +62,7 @@ describe('an outbox', () => {
     expect(await jobsInOutbox(database)).toEqual([...before, `${run.runId}-started`]);
   });
 
-  test('leaves nothing of a transaction, or of a part of one, that is rolled back', async () => {
+  test('leaves nothing of a transaction or savepoint that is rolled back', async () => {
     const [whole, part, kept] = [newRun(), newRun(), newRun()];
     const rollback = new Error('rolled back on purpose');
     const rolledBack = database.db.transaction(async (tx) => {
@@ -107,7 +107,7 @@ describe('an outbox', () => {
     expect(await agentRunsOf(run.runId)).toHaveLength(1);
   });
 
-  test('asks no right of the service’s role but to insert', async () => {
+  test('requires only the INSERT privilege of the service’s role', async () => {
     const role = `lessor_test_${randomBytes(5).toString('hex')}`;
     await database.sql.unsafe(`
       create role ${role}; grant usage on schema lessor to ${role}; grant insert on lessor.outbox to ${role}`);

@@ -7,39 +7,39 @@ import { NEVER_MS, jobsInOutbox, newRun, startRelayWith, untilOutboxIsEmpty, wri
 
 const database = useDatabase();
 
-/** Starts a relay whose first publication is under way until it is told to go on. */
+/** Starts a relay whose first publication blocks until it is resumed. */
 async function startRelayInRound() {
   const gate = new EventEmitter();
   const opened = once(gate, 'opened');
-  const goOn = () => void gate.emit('opened');
+  const resume = () => void gate.emit('opened');
   const published: string[] = [];
   const relay = startRelayWith(database, async (_name, jobId) => {
     published.push(jobId);
     await opened;
   });
   // Before the relay is closed.
-  onTestFinished(goOn);
+  onTestFinished(resume);
   const run = newRun();
   const { jobId } = await writeStart(database, run);
-  await until(() => published.length === 1, { what: 'a round being under way' });
-  return { relay, run, jobId, published, goOn };
+  await until(() => published.length === 1, { what: 'a round being in flight' });
+  return { relay, run, jobId, published, resume };
 }
 
-test('a relay that is woken while it looks in vain looks once more', async () => {
+test('a relay that is woken during a round without jobs runs another round', async () => {
   const gate = new EventEmitter();
   const opened = once(gate, 'opened');
-  let looks = 0;
+  let rounds = 0;
   const transaction = async <Result>(work: (tx: Transaction) => Promise<Result>): Promise<Result> => {
     const result = await database.db.transaction(work);
-    looks += 1;
-    if (looks === 1) await opened;
+    rounds += 1;
+    if (rounds === 1) await opened;
     return result;
   };
   const db = Object.assign(Object.create(database.db) as Db, { transaction });
   const published: string[] = [];
   const publish = async (_name: string, jobId: string) => void published.push(jobId);
   const relay = startRelayWith(database, publish, { db, pollIntervalMs: NEVER_MS });
-  await until(() => looks === 1, { what: 'a look in vain' });
+  await until(() => rounds === 1, { what: 'a round without jobs' });
   const { jobId } = await writeStart(database, newRun());
   relay.wake();
   gate.emit('opened');
@@ -48,18 +48,18 @@ test('a relay that is woken while it looks in vain looks once more', async () =>
 });
 
 describe('a relay that is closed', () => {
-  test('finishes the round that is under way, and begins no other', async () => {
-    const { relay, run, jobId, published, goOn } = await startRelayInRound();
+  test('finishes the round in flight and starts no other', async () => {
+    const { relay, run, jobId, published, resume } = await startRelayInRound();
     const end = await writeEnd(database, run);
     const closed = relay.close();
-    goOn();
+    resume();
     await closed;
     expect(published).toEqual([jobId]);
     expect(await jobsInOutbox(database)).toEqual([end.jobId]);
     await database.sql`delete from lessor.outbox`;
   });
 
-  test('does not wait for ever for a round that hangs', async () => {
+  test('does not wait indefinitely for a round that hangs', async () => {
     const { relay, jobId } = await startRelayInRound();
     const before = performance.now();
     await relay.close();

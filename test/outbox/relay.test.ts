@@ -27,7 +27,7 @@ describeOnEachBackend('a relay', (backend) => {
       insert into lessor.outbox (queue, job_id, run_id, payload) values ('run-started', ${jobId}, ${runId}, '{}')`;
   }
 
-  test('is woken by each transaction that commits, and does not wait for the next poll', async () => {
+  test('is woken by each commit and does not wait for the next poll', async () => {
     startRelay(backend);
     // Starting to listen wakes it too, but not three times.
     for (const run of [newRun(), newRun(), newRun()]) {
@@ -37,7 +37,7 @@ describeOnEachBackend('a relay', (backend) => {
     }
   });
 
-  test('no-loss: finds by polling what nobody told it of', async () => {
+  test('no-loss: finds by polling jobs without a notification', async () => {
     startRelay(backend, { outboxPollIntervalMs: 50 });
     for (let suppressed = 0; suppressed < 3; suppressed += 1) {
       const jobId = `suppressed-${randomUUID()}`;
@@ -47,8 +47,8 @@ describeOnEachBackend('a relay', (backend) => {
     }
   });
 
-  test('no-loss: listens again when its connection was cut, and looks for what it missed', async () => {
-    const { troubles } = startRelay(backend);
+  test('no-loss: reconnects its listener when terminated, and finds what it missed', async () => {
+    const { errors } = startRelay(backend);
     const terminate = () => database.sql`
       select pg_terminate_backend(pid) from pg_stat_activity
       where datname = current_database() and application_name = 'lessor outbox test' and query like 'listen%'`;
@@ -56,14 +56,14 @@ describeOnEachBackend('a relay', (backend) => {
       await until(async () => (await terminate()).length === 1, { what: 'a connection to be cut' });
       const missed = await writeStart(database, newRun());
       await untilPublished(queue('run-started'), missed.jobId);
-      await until(() => troubles.length === cuts, { what: 'the cut being told' });
+      await until(() => errors.length === cuts, { what: 'the cut being told' });
     }
     const heard = await writeStart(database, newRun());
     await untilPublished(queue('run-started'), heard.jobId);
-    expect(troubles).toHaveLength(2);
+    expect(errors).toHaveLength(2);
   });
 
-  test('no-loss: publishes what was committed after later jobs had been published', async () => {
+  test('no-loss: publishes a job committed after later jobs were published', async () => {
     startRelay(backend);
     const [late, quick] = [newRun(), newRun()];
     const written = await database.db.transaction(async (tx) => {
@@ -77,7 +77,7 @@ describeOnEachBackend('a relay', (backend) => {
     expect(await queue('run-started').getJobState(written)).toBe('waiting');
   });
 
-  test('publishes the same event, written again and again, once', async () => {
+  test('publishes an event once that was written several times', async () => {
     const run = newRun();
     const before = (await queue('run-started').getWaitingCount()) + 1;
     for (let times = 0; times < 3; times += 1) await writeStart(database, run);
@@ -86,7 +86,7 @@ describeOnEachBackend('a relay', (backend) => {
     expect(await queue('run-started').getWaitingCount()).toBe(before);
   });
 
-  test('leaves a job alone while an earlier one of its run is in another relay’s hands', async () => {
+  test('skips a job while an earlier one of its run is locked by another relay', async () => {
     const [held, other] = [newRun(), newRun()];
     const start = await writeStart(database, held);
     const end = await writeEnd(database, held);
@@ -102,9 +102,9 @@ describeOnEachBackend('a relay', (backend) => {
     await untilPublished(queue('run-finished'), end.jobId);
   });
 
-  test('isolated: jobs that the queue does not take hold up no other run, and are published once they are mended', async () => {
+  test('isolated: jobs that the queue rejects delay no other run, and are published once repaired', async () => {
     const companyId = randomUUID();
-    // More than fit into one batch. BullMQ refuses integers as ids.
+    // More than fit into one batch. BullMQ rejects integers as ids.
     await database.sql`
       insert into lessor.outbox (queue, job_id, run_id, payload)
       select 'run-started', number::text, gen_random_uuid(), '{}' from generate_series(1, 450) as number`;
@@ -112,14 +112,14 @@ describeOnEachBackend('a relay', (backend) => {
     await writeUntold('451', mended.runId);
     const end = await writeEnd(database, mended);
     const neighbours = [newRun(companyId), newRun(companyId)];
-    const { unpublishable, troubles } = startRelay(backend);
+    const { unpublishable, errors } = startRelay(backend);
     for (const neighbour of neighbours) {
       const { jobId } = await writeStart(database, neighbour);
       await untilPublished(queue('run-started'), jobId);
     }
     expect(unpublishable.length).toBeGreaterThanOrEqual(451);
-    expect(unpublishable[0]?.message).toMatch(/^\d+ \(row \d+\) is tried again in 1000 ms: .*integers/);
-    expect(troubles).toEqual([]);
+    expect(unpublishable[0]?.message).toMatch(/^\d+ \(row \d+\) is retried in 1000 ms: .*integers/);
+    expect(errors).toEqual([]);
     expect(await queue('run-finished').getJob(end.jobId)).toBeUndefined();
 
     await database.sql`delete from lessor.outbox where job_id ~ '^[0-9]+$' and run_id <> ${mended.runId}`;

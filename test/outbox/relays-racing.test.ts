@@ -13,7 +13,7 @@ interface Publication {
   ended: number;
 }
 
-/** Starts relays that race for the jobs of one outbox, and records what they publish. */
+/** Starts concurrent relays for the jobs of one outbox, and records what they publish. */
 function startRecordedRelays(backend: Backend, relays: number): Publication[] {
   const publications: Publication[] = [];
   let moment = 0;
@@ -29,10 +29,10 @@ function startRecordedRelays(backend: Backend, relays: number): Publication[] {
   return publications;
 }
 
-describeOnEachBackend('relays that race', (backend) => {
+describeOnEachBackend('concurrent relays', (backend) => {
   const { database } = backend;
 
-  test('publish each job once, and the jobs of each run one after the other in their order', async () => {
+  test("publish each job once, and each run's jobs in order", async () => {
     const publications = startRecordedRelays(backend, 2);
     const runs: ReturnType<typeof newRun>[] = [];
     const writeRun = async () => {

@@ -17,7 +17,7 @@ const newRun = () => ({ companyId: randomUUID(), runId: randomUUID() });
 
 const noon = () => new Date('2025-11-21T12:00:00Z');
 
-/** What is refused before anything is sent, and the field that the error names. */
+/** What is rejected before anything is sent, and the field that the error names. */
 const INVALID: [field: string, publish: (producer: HeartbeatProducer) => Promise<unknown>][] = [
   ['runId', (producer) => producer.runStarted({ ...newRun(), runId: 'run-1' })],
   ['companyId', (producer) => producer.runFinished({ ...newRun(), companyId: '', status: 'failed' })],
@@ -36,15 +36,15 @@ const INVALID: [field: string, publish: (producer: HeartbeatProducer) => Promise
 describeOnEachBackend('publishing', (backend) => {
   const queue = useQueues(backend);
 
-  describe('of what does not fit the contract', () => {
-    test.for(INVALID)('is refused with the name of the field: %s', async ([field, publish]) => {
+  describe('of input that does not fit the contract', () => {
+    test.for(INVALID)('is rejected with the name of the field: %s', async ([field, publish]) => {
       const error: unknown = await publish(openProducer(backend)).catch((reason: unknown) => reason);
       expect(error).toBeInstanceOf(InvalidPayloadError);
       expect(error).toMatchObject({ code: 'invalid_payload', name: 'InvalidPayloadError' });
       expect((error as Error).message).toContain(field);
     });
 
-    test('puts nothing in the queue', async () => {
+    test('adds nothing to the queue', async () => {
       const producer = openProducer(backend);
       const attempts = await Promise.allSettled(INVALID.map(([, publish]) => publish(producer)));
       expect(new Set(attempts.map(({ status }) => status))).toEqual(new Set(['rejected']));
@@ -52,7 +52,7 @@ describeOnEachBackend('publishing', (backend) => {
     });
   });
 
-  test('twice is publishing once, also from another producer and in another case', async () => {
+  test('is idempotent, also across producers and letter case', async () => {
     const run = newRun();
     const { jobId } = await openProducer(backend).runStarted(run);
     const again = await openProducer(backend).runStarted({ ...run, runId: run.runId.toUpperCase() });
@@ -62,7 +62,7 @@ describeOnEachBackend('publishing', (backend) => {
     expect(waiting.filter((job) => job.id === jobId)).toHaveLength(1);
   });
 
-  test('an end twice is publishing the first end', async () => {
+  test('keeps the first of two ends', async () => {
     const run = newRun();
     const producer = openProducer(backend);
     await producer.runFinished({ ...run, status: 'failed' });
@@ -80,7 +80,7 @@ describeOnEachBackend('publishing', (backend) => {
     });
   });
 
-  test('is over once the producer is closed, and leaves no connection open', async () => {
+  test('fails once the producer is closed, which leaves no connection open', async () => {
     const producer = openProducer(backend, { publishTimeoutMs: 1_000 });
     const underWay = Promise.allSettled([producer.runStarted(newRun()), producer.runHeartbeat(newRun())]);
     await producer.close();
@@ -88,7 +88,7 @@ describeOnEachBackend('publishing', (backend) => {
     await expect(producer.runStarted(newRun())).rejects.toBeInstanceOf(QueueUnreachableError);
   });
 
-  test('a thousand events at once neither fails nor loses one', async () => {
+  test('publishes a thousand events concurrently without a failure or loss', async () => {
     const producer = openProducer(backend, { publishTimeoutMs: 20_000 });
     const runs = Array.from({ length: 1_000 }, newRun);
     await Promise.all(runs.map((run) => producer.runFinished({ ...run, status: 'succeeded' })));
@@ -119,7 +119,7 @@ describeOnEachBackend(
       expect(await waiting).toMatchObject({ runId: run.runId });
     });
 
-    test('works for fifty runs at once', async () => {
+    test('works for fifty runs concurrently', async () => {
       const producer = openProducer(backend);
       const companyId = randomUUID();
       const runs = Array.from({ length: 50 }, () => ({ companyId, runId: randomUUID() }));
@@ -144,7 +144,7 @@ describeOnEachBackend(
       });
     });
 
-    test('any-order: of a run that has ended says so', async () => {
+    test('any-order: throws RunEndedError for a run that has ended', async () => {
       const producer = openProducer(backend);
       const run = newRun();
       const { jobId } = await producer.runFinished({ ...run, status: 'cancelled' });
@@ -153,7 +153,7 @@ describeOnEachBackend(
       await expect(producer.waitForLease(run.runId)).rejects.toBeInstanceOf(RunEndedError);
     });
 
-    test('of a run whose lease has ended already says so', async () => {
+    test('throws for a run whose lease has ended already', async () => {
       const producer = openProducer(backend);
       const payload = runStarted();
       // The start is delivered again after the end, so what it returns is the lease as it ended.
@@ -165,7 +165,7 @@ describeOnEachBackend(
       await expect(producer.waitForLease(payload.runId)).rejects.toBeInstanceOf(RunEndedError);
     });
 
-    test('closing the producer ends it with a typed error, at once', async () => {
+    test('closing the producer ends it immediately with a typed error', async () => {
       const producer = openProducer(backend);
       const waits = [randomUUID(), randomUUID()].map((runId) => producer.waitForLease(runId, { timeoutMs: 60_000 }));
       const outcomes = Promise.allSettled(waits);

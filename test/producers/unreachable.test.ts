@@ -46,7 +46,7 @@ async function startSilentServer(): Promise<number> {
 }
 
 describe.each(['redis', 'postgres'] as const)('publishing to %s fails in time', (kind) => {
-  test('when nothing listens, each time anew', async () => {
+  test('when nothing listens, each time again', async () => {
     const producer = producerOn(urlOn[kind](await freePort()));
     for (const publish of [
       () => producer.runStarted(newRun()),
@@ -67,14 +67,14 @@ describe.each(['redis', 'postgres'] as const)('publishing to %s fails in time', 
     expect(afterMs).toBeLessThan(PUBLISH_TIMEOUT_MS + MARGIN_MS);
   });
 
-  test('and so does waiting for a lease', async () => {
+  test('also for waitForLease', async () => {
     const producer = producerOn(urlOn[kind](await freePort()));
     const { error, afterMs } = await failureOf(producer.waitForLease(randomUUID(), { timeoutMs: 500 }));
     expect(error).toBeInstanceOf(QueueUnreachableError);
     expect(afterMs).toBeLessThan(500 + MARGIN_MS);
   });
 
-  test('and closing such a producer takes no longer', async () => {
+  test('and closing such a producer is as fast', async () => {
     const producer = producerOn(urlOn[kind](await startSilentServer()));
     await failureOf(producer.runStarted(newRun()));
     const before = performance.now();
@@ -91,8 +91,8 @@ describe.each(['redis', 'postgres'] as const)('publishing to %s fails in time', 
 
 const unlessRunnable = whyNoRedisServer === undefined ? '' : ` (not run: ${whyNoRedisServer})`;
 
-describe.skipIf(whyNoRedisServer !== undefined)(`a producer outlives its Redis${unlessRunnable}`, () => {
-  test('and publishes once it is there', async () => {
+describe.skipIf(whyNoRedisServer !== undefined)(`a producer survives a Redis outage${unlessRunnable}`, () => {
+  test('publishes once Redis is reachable', async () => {
     const port = await freePort();
     const producer = producerOn(urlOn.redis(port));
     const run = newRun();
@@ -101,7 +101,7 @@ describe.skipIf(whyNoRedisServer !== undefined)(`a producer outlives its Redis${
     expect(await until(() => producer.runStarted(run))).toEqual({ jobId: `${run.runId}-started` });
   });
 
-  test('and publishes again after it went away and came back', async () => {
+  test('publishes again after Redis was restarted', async () => {
     const port = await freePort();
     const first = await startRedisServer(port);
     const producer = producerOn(urlOn.redis(port));
@@ -115,7 +115,7 @@ describe.skipIf(whyNoRedisServer !== undefined)(`a producer outlives its Redis${
     expect(await second.call('EXISTS', `lessor:run-started:${jobId}`)).toBe(1);
   });
 
-  test('and what failed to be published is not published later', async () => {
+  test('does not publish later what failed to be published', async () => {
     const port = await freePort();
     const producer = producerOn(urlOn.redis(port));
     const lost = newRun();

@@ -41,7 +41,7 @@ describeOnEachBackend(
         return end;
       });
 
-    test('returns what the work returns, and the run has succeeded', async () => {
+    test("returns the work's result, and the run is succeeded", async () => {
       const run = newRun();
       const result = await withLease(openProducer(backend), run, async (lease) => {
         expect(await readLease(database.sql, lease.id)).toMatchObject({ status: 'active' });
@@ -51,7 +51,7 @@ describeOnEachBackend(
       expect(await endOf(run.runId)).toEqual({ run: 'succeeded', reason: null, lease: 'released' });
     });
 
-    test('throws what the work throws, and the run has failed with its message', async () => {
+    test("throws the work's error, and the run is failed with its message", async () => {
       const run = newRun();
       const fault = new Error('out of memory');
       const thrown = await errorOf(withLease(openProducer(backend), run, () => Promise.reject(fault)));
@@ -59,14 +59,14 @@ describeOnEachBackend(
       expect(await endOf(run.runId)).toEqual({ run: 'failed', reason: 'out of memory', lease: 'failed' });
     });
 
-    test('cleans a message that Postgres could not store', async () => {
+    test('sanitizes an error message that Postgres cannot store', async () => {
       const run = newRun();
       const fault = new Error('bo\u0000om \uD800');
       expect(await errorOf(withLease(openProducer(backend), run, () => Promise.reject(fault)))).toBe(fault);
       expect(await endOf(run.runId)).toMatchObject({ run: 'failed', reason: 'bo\uFFFDom \uFFFD' });
     });
 
-    test('cancelled by its signal, the run is cancelled', async () => {
+    test('a run whose signal is aborted is cancelled', async () => {
       const run = newRun();
       const cancelling = new AbortController();
       const work = withLease(
@@ -82,7 +82,7 @@ describeOnEachBackend(
       expect(await endOf(run.runId)).toMatchObject({ run: 'cancelled', lease: 'released' });
     });
 
-    test('past its time limit the run has timed out', async () => {
+    test('a run past its time limit is timed_out', async () => {
       const run = newRun();
       const work = withLease(openProducer(backend), run, (_lease, signal) => raceAbort(signal), { timeoutMs: 100 });
       await expect(work).rejects.toThrow('the work was stopped');
@@ -90,13 +90,13 @@ describeOnEachBackend(
       expect((await endOf(run.runId)).reason).toContain('100 ms');
     });
 
-    test('the outcome of work that returned can be told from its result', async () => {
+    test('outcomeOf decides the outcome of work that returned', async () => {
       const run = newRun();
       expect(await withLease(openProducer(backend), run, async () => 3, { outcomeOf })).toBe(3);
       expect(await endOf(run.runId)).toEqual({ run: 'failed', reason: 'exited with 3', lease: 'failed' });
     });
 
-    test('a run that is denied a lease does no work, and has failed with the reason', async () => {
+    test('a rejected run does no work, and is failed with the reason', async () => {
       const run = { ...newRun(), environment: { agent: randomUUID() } };
       let hasWorked = false;
       const work = withLease(openProducer(backend), run, async () => {
@@ -117,7 +117,7 @@ describeOnEachBackend(
       expect(await endOf(run.runId)).toEqual({ run: 'succeeded', reason: null, lease: 'released' });
     });
 
-    test('work whose lease is ended from outside is told soon, and the run has failed', async () => {
+    test('work whose lease is ended by others is aborted, and the run is failed', async () => {
       const run = newRun(6);
       let reason: unknown;
       const work = withLease(openProducer(backend), run, async (lease, signal) => {
@@ -152,7 +152,7 @@ describeOnEachBackend(
     });
 
     test.for([-3_600_000, 3_600_000])(
-      'a clock that is off by %i ms does not make a lease that is about to lapse look new',
+      'a clock that is off by %i ms does not make a lease that is about to expire look new',
       async (offMs) => {
         const run = newRun(30);
         const producer = openProducer(backend);
@@ -172,7 +172,7 @@ describeOnEachBackend(
       },
     );
 
-    test('no-loss: an end that cannot be published at first is published later', async () => {
+    test('no-loss: publishing the end is retried', async () => {
       const run = newRun();
       const producer = openProducer(backend);
       let failures = 0;
@@ -189,7 +189,7 @@ describeOnEachBackend(
       expect(await endOf(run.runId)).toMatchObject({ run: 'succeeded', lease: 'released' });
     });
 
-    test('an end that cannot be published in time is an error, next to that of the work', async () => {
+    test("an end that cannot be published in time is an error, in addition to the work's", async () => {
       const producer = openProducer(backend);
       const away: typeof producer = {
         ...producer,
@@ -207,8 +207,8 @@ describeOnEachBackend(
   { audited: true },
 );
 
-describeOnEachBackend('withLease, when nobody renews', (backend) => {
-  test('work is stopped before the lease lapses in the database', async () => {
+describeOnEachBackend('withLease, when no renewal succeeds', (backend) => {
+  test('work is aborted before the lease expires in the database', async () => {
     const { sql } = backend.database;
     const worker = await startWorker(backend);
     const run = newRun(2);

@@ -32,7 +32,7 @@ async function serve({ queueUrl, prefix }: Backend, jobs: number): Promise<strin
 
 const countWaiting = (queue: LessorQueue) => queue.getJobCountByTypes('waiting', 'prioritized');
 
-/** Publishes heartbeats as producers do, with a clock to set: what they know of the queue grows old when a test says so. */
+/** Publishes heartbeats as producers do, with a clock to set: the test makes their state stale. */
 async function onEmptyQueue(queue: LessorQueue) {
   await queue.drain();
   let now = 0;
@@ -69,14 +69,14 @@ describeOnEachBackend('fair', (backend) => {
     expect(served.filter((runId) => runId !== single.runId)).toEqual(backlog.map(({ runId }) => runId));
   });
 
-  test('also when it comes later, and through a producer that was never used before', async () => {
+  test("a company's single run passes a backlog also when published later, by a new producer", async () => {
     const backlog = runsOf(randomUUID(), 8 * QUANTUM);
     const producer = openProducer(backend);
     for (const run of backlog) await producer.runStarted(run);
     await serve(backend, 3 * QUANTUM);
     const single = newRun();
     await openProducer(backend).runStarted(single);
-    // A worker that is stopped may have had a job more under way.
+    // A worker that is paused may have had another job in flight.
     const left = await countWaiting(queueOf('run-started'));
     const served = await serve(backend, left);
     expect(served.indexOf(single.runId)).toBeLessThanOrEqual(QUANTUM);
@@ -106,14 +106,14 @@ describeOnEachBackend('fair', (backend) => {
     expect((await jobInState(queue, id!, 'prioritized')).priority).toBe(5);
   });
 
-  test('in a queue where nothing waits nobody has a priority, and jobs are served as they come', async () => {
+  test('jobs have no priority while nothing waits, and are served first come, first served', async () => {
     const queue = queueOf('run-heartbeat');
     const publish = (await onEmptyQueue(queue)).newPublisher();
     for (const companyId of ['A', 'B', 'C']) expect(await publish(companyId)).toEqual([0]);
     expect(await queue.getJobCounts('waiting', 'prioritized')).toEqual({ waiting: 3, prioritized: 0 });
   });
 
-  test('turns begin anew after the queue was empty', async () => {
+  test('rounds restart after the queue was empty', async () => {
     const queue = queueOf('run-heartbeat');
     const { newPublisher, pass } = await onEmptyQueue(queue);
     const publish = newPublisher();
@@ -123,7 +123,7 @@ describeOnEachBackend('fair', (backend) => {
     expect(await publish('A')).toEqual([0]);
   });
 
-  test('a company whose jobs are done begins at the turn that is served, though nobody saw the queue empty', async () => {
+  test('a company whose jobs have ended restarts at the current round, even if no refresh found the queue empty', async () => {
     const queue = queueOf('run-heartbeat');
     const { newPublisher, pass } = await onEmptyQueue(queue);
     const publish = newPublisher();
@@ -134,7 +134,7 @@ describeOnEachBackend('fair', (backend) => {
     expect(await publish('A')).toEqual([0]);
   });
 
-  test('a company whose jobs wait keeps its turn', async () => {
+  test('a company whose jobs wait keeps its round', async () => {
     const { newPublisher, pass } = await onEmptyQueue(queueOf('run-heartbeat'));
     const publish = newPublisher();
     await publish('A', 3 * QUANTUM + 1);
@@ -142,7 +142,7 @@ describeOnEachBackend('fair', (backend) => {
     expect(await publish('A')).toEqual([3]);
   });
 
-  test('what clients publish without a priority does not make the first turn of any other', async () => {
+  test('jobs that clients publish without a priority do not reset the current round', async () => {
     const queue = queueOf('run-heartbeat');
     const { newPublisher } = await onEmptyQueue(queue);
     await queue.add('run-heartbeat', {}, { priority: 70 });
@@ -150,32 +150,32 @@ describeOnEachBackend('fair', (backend) => {
     expect(await newPublisher()('A')).toEqual([70]);
   });
 
-  test('the queue is looked at now and then while jobs are published, and beforehand after a rest', async () => {
+  test('the state is refreshed in the background while jobs are published, and before publishing after an idle second', async () => {
     const queue = queueOf('run-heartbeat');
     await onEmptyQueue(queue);
     let now = 0;
     const fairQueue = new FairQueue(queue, () => now);
-    const turnOfNewcomer = async () => {
+    const roundOfNewCompany = async () => {
       const { priority, confirm } = await fairQueue.assign(randomUUID(), randomUUID());
       confirm(false);
       return priority;
     };
-    const serveTurn = async (priority: number) => {
+    const setCurrentRound = async (priority: number) => {
       await queue.drain();
       await queue.add('run-heartbeat', {}, { priority });
     };
-    await serveTurn(70);
-    expect(await turnOfNewcomer()).toBe(70);
-    await serveTurn(80);
-    expect(await turnOfNewcomer()).toBe(70);
+    await setCurrentRound(70);
+    expect(await roundOfNewCompany()).toBe(70);
+    await setCurrentRound(80);
+    expect(await roundOfNewCompany()).toBe(70);
     now += 100;
-    await until(async () => (await turnOfNewcomer()) === 80);
-    await serveTurn(90);
+    await until(async () => (await roundOfNewCompany()) === 80);
+    await setCurrentRound(90);
     now += 1_000;
-    expect(await turnOfNewcomer()).toBe(90);
+    expect(await roundOfNewCompany()).toBe(90);
   });
 
-  test('a paused queue is no empty one', async () => {
+  test('a paused queue does not count as empty', async () => {
     const queue = queueOf('run-heartbeat');
     const { newPublisher, pass } = await onEmptyQueue(queue);
     await queue.pause();

@@ -2,7 +2,7 @@ import { array, assert, constantFrom, oneof, property, record, constant } from '
 import { describe, expect, test } from 'vitest';
 import { FairScheduler, QUANTUM, MAX_PRIORITY } from '../../src/queues/fairness.ts';
 
-/** A job that waits, as the queue orders it. */
+/** A waiting job, as the queue orders it. */
 interface WaitingJob {
   companyId: string;
   jobId: string;
@@ -24,18 +24,18 @@ class OrderedQueue {
     return this.#waiting.toSorted((one, other) => one.priority - other.priority || one.number - other.number);
   }
 
-  look(): void {
+  refresh(): void {
     const [first] = this.waiting;
     this.scheduler.beginRefresh()(first?.priority);
   }
 
-  /** Publishes as a producer does that has just looked at the queue. */
+  /** Publishes as a producer with a fresh state does. */
   publish(companyId: string): WaitingJob {
-    this.look();
-    return this.publishUnseeing(companyId);
+    this.refresh();
+    return this.publishWithoutRefresh(companyId);
   }
 
-  publishUnseeing(companyId: string): WaitingJob {
+  publishWithoutRefresh(companyId: string): WaitingJob {
     this.#number += 1;
     const jobId = `job-${this.#number}`;
     const { priority, confirm } = this.scheduler.assign(companyId, jobId);
@@ -74,8 +74,8 @@ const step = oneof(
   record({ kind: constant('serve' as const), jobs: constantFrom(1, 10, 100, 1_000) }),
 );
 
-describe('whatever is published and served', () => {
-  test('a company that has nothing waiting waits behind a turn of each other company, at most', () => {
+describe('for any sequence of publishing and serving', () => {
+  test('a company without waiting jobs waits behind at most one quantum of each other company', () => {
     assert(
       property(array(step, { maxLength: 12 }), (steps) => {
         const queue = new OrderedQueue();
@@ -92,7 +92,7 @@ describe('whatever is published and served', () => {
     );
   });
 
-  test('the jobs of a company are served in the order in which they came', () => {
+  test("a company's jobs are served in the order of publishing", () => {
     assert(
       property(array(step, { maxLength: 12 }), (steps) => {
         const queue = new OrderedQueue();
@@ -113,13 +113,13 @@ describe('whatever is published and served', () => {
   });
 });
 
-test('a small backlog is not told from a queue without turns', () => {
+test('a backlog within one quantum per company is served first come, first served', () => {
   const queue = new OrderedQueue();
   for (const companyId of COMPANIES) times(QUANTUM, () => queue.publish(companyId));
   expect(new Set(queue.waiting.map(({ priority }) => priority))).toEqual(new Set([0]));
 });
 
-test('two companies with backlogs are served in turns, also when one came later', () => {
+test('two companies with backlogs share the workers equally, even if one published later', () => {
   const queue = new OrderedQueue();
   times(1_000, () => queue.publish('A'));
   times(500, () => queue.serve());
@@ -129,7 +129,7 @@ test('two companies with backlogs are served in turns, also when one came later'
   expect(Math.abs(ofB - served.length / 2)).toBeLessThanOrEqual(QUANTUM);
 });
 
-test('who waited for nothing while others had backlogs has saved up no turns', () => {
+test('an idle company accumulates no credit while others have backlogs', () => {
   const queue = new OrderedQueue();
   queue.publish('A');
   times(2_000, () => queue.publish('B'));
@@ -139,45 +139,45 @@ test('who waited for nothing while others had backlogs has saved up no turns', (
   expect(served.filter((companyId) => companyId === 'B').length).toBeGreaterThanOrEqual(4 * QUANTUM);
 });
 
-test('turns begin anew once nothing waits, and nobody is remembered', () => {
+test('rounds restart at 0 and all companies are forgotten once nothing waits', () => {
   const queue = new OrderedQueue();
   times(1_000, () => queue.publish('A'));
   times(1_000, () => queue.serve());
-  queue.look();
+  queue.refresh();
   expect(queue.scheduler.size).toBe(0);
   expect(queue.publish('A').priority).toBe(0);
 });
 
-test('only companies are remembered that are not behind the turn that is served', () => {
+test('companies behind the current round are forgotten', () => {
   const queue = new OrderedQueue();
   for (let company = 0; company < 100; company += 1) queue.publish(`light ${company}`);
   times(1_000, () => queue.publish('A'));
   expect(queue.scheduler.size).toBe(101);
   times(300, () => queue.serve());
-  queue.look();
+  queue.refresh();
   expect(queue.scheduler.size).toBe(1);
 });
 
-test('a job that came while the queue was looked at, and seen to be empty, keeps its company in order', () => {
+test("a job published during a refresh that finds the queue empty keeps its company's order", () => {
   const queue = new OrderedQueue();
-  times(100, () => queue.publishUnseeing('A'));
+  times(100, () => queue.publishWithoutRefresh('A'));
   times(100, () => queue.serve());
-  const tell = queue.scheduler.beginRefresh();
-  const before = queue.publishUnseeing('A');
-  tell(undefined);
-  expect(queue.publishUnseeing('A').priority).toBeGreaterThanOrEqual(before.priority);
+  const finishRefresh = queue.scheduler.beginRefresh();
+  const before = queue.publishWithoutRefresh('A');
+  finishRefresh(undefined);
+  expect(queue.publishWithoutRefresh('A').priority).toBeGreaterThanOrEqual(before.priority);
 });
 
-test('a job on its way as the queue is seen to be empty keeps its company in order', () => {
+test("an unconfirmed job keeps its company's order when a refresh finds the queue empty", () => {
   const scheduler = new FairScheduler();
   times(100, () => scheduler.assign('A', 'job').confirm(true));
-  const onItsWay = scheduler.assign('A', 'last');
+  const unconfirmed = scheduler.assign('A', 'last');
   scheduler.beginRefresh()(undefined);
-  onItsWay.confirm(true);
-  expect(scheduler.assign('A', 'next').priority).toBeGreaterThanOrEqual(onItsWay.priority);
+  unconfirmed.confirm(true);
+  expect(scheduler.assign('A', 'next').priority).toBeGreaterThanOrEqual(unconfirmed.priority);
 });
 
-test('the largest priority of BullMQ is the last turn: those who come then are served as they come', () => {
+test("rounds beyond BullMQ's largest priority share it, first come, first served", () => {
   const scheduler = new FairScheduler();
   scheduler.beginRefresh()(MAX_PRIORITY - 1);
   const priorities = times(4 * QUANTUM, () => scheduler.assign('A', 'job').priority);
@@ -187,7 +187,7 @@ test('the largest priority of BullMQ is the last turn: those who come then are s
   expect(scheduler.assign('B', 'job').priority).toBe(MAX_PRIORITY);
 });
 
-/** Company A has ten turns, of which the third is served. */
+/** Company A has jobs in ten rounds; the third is the current one. */
 const aheadOfAll = (isPublished = true) => {
   const scheduler = new FairScheduler();
   times(10 * QUANTUM, () => scheduler.assign('A', 'last').confirm(isPublished));
@@ -195,15 +195,15 @@ const aheadOfAll = (isPublished = true) => {
   return scheduler;
 };
 
-describe('a company that is ahead although its last job may have been served long ago', () => {
-  test('begins at the turn that is served, if that job waits no longer', () => {
+describe('a company that is ahead of the current round', () => {
+  test('restarts at the current round if its last job no longer waits', () => {
     const scheduler = aheadOfAll();
     expect(scheduler.jobToVerify('A', 0)).toBe('last');
     scheduler.recordVerified('A', 'last', false, 1);
     expect(scheduler.assign('A', 'next').priority).toBe(3);
   });
 
-  test('keeps its turn if that job waits, which need not be looked up again for a while', () => {
+  test('keeps its round if its last job waits, which is not verified again immediately', () => {
     const scheduler = aheadOfAll();
     scheduler.recordVerified('A', 'last', true, 10);
     expect(scheduler.jobToVerify('A', 9)).toBeUndefined();
@@ -211,14 +211,14 @@ describe('a company that is ahead although its last job may have been served lon
     expect(scheduler.assign('A', 'next').priority).toBe(10);
   });
 
-  test('keeps its turn if another job of it came meanwhile', () => {
+  test('keeps its round if another job of it was published meanwhile', () => {
     const scheduler = aheadOfAll();
     scheduler.assign('A', 'later').confirm(true);
     scheduler.recordVerified('A', 'last', false, 1);
     expect(scheduler.assign('A', 'next').priority).toBe(10);
   });
 
-  test('is in no doubt while a job is on its way, or where none was published', () => {
+  test('is not verified while a job is unconfirmed, or if none was published', () => {
     const scheduler = aheadOfAll();
     scheduler.assign('A', 'on its way');
     expect(scheduler.jobToVerify('A', 0)).toBeUndefined();

@@ -7,7 +7,7 @@ import type { RedisLaunch } from '../../testing/stores/redis-server.ts';
 
 export { freePort, whyNoRedisServer } from '../../testing/stores/redis-server.ts';
 
-/** A Redis of a test's own. It is ended after the test at the latest. */
+/** A Redis of one test, stopped at the test's end at the latest. */
 export interface RedisServer {
   port: number;
   /** Sends a command. */
@@ -20,10 +20,15 @@ export async function startRedisServer(port: number, options: Record<string, str
   return launch({ port, flags: { save: '', appendonly: 'no', ...options } });
 }
 
-/** Starts a sentinel that watches a master, and waits until it has found it. */
-export async function startSentinel(port: number, masterName: string, masterPort: number): Promise<RedisServer> {
+/** Starts a sentinel that monitors a master, and waits until it answers. */
+export async function startSentinel(
+  port: number,
+  masterName: string,
+  masterPort: number,
+  options: Record<string, string> = {},
+): Promise<RedisServer> {
   const config = [`sentinel monitor ${masterName} 127.0.0.1 ${masterPort} 1`];
-  return launch({ port, config, flags: { sentinel: null } });
+  return launch({ port, config, flags: { ...options, sentinel: null } });
 }
 
 async function launch(settings: Omit<RedisLaunch, 'directory'>): Promise<RedisServer> {
@@ -39,7 +44,7 @@ async function launch(settings: Omit<RedisLaunch, 'directory'>): Promise<RedisSe
   };
 }
 
-/** How many calls of scripts a server has been sent. */
+/** Script calls that a server has received. */
 export async function countScripts(server: RedisServer): Promise<number> {
   const stats = String(await server.call('INFO', 'commandstats'));
   const counts = [...stats.matchAll(/^cmdstat_eval(?:sha)?:calls=(\d+)/gm)].map(([, calls]) => Number(calls));

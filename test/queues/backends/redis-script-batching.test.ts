@@ -5,7 +5,7 @@ import { countScripts, freePort, startRedisServer, whyNoRedisServer } from '../r
 
 const unlessRunnable = whyNoRedisServer === undefined ? '' : ` (not run: ${whyNoRedisServer})`;
 
-/** Named as BullMQ names one that is called many times at once. */
+/** Named like a BullMQ script that is batched. */
 const NAME = 'moveToFinished:1.2.3';
 
 /** Tells what it was called with, and fails where it is to. */
@@ -18,7 +18,7 @@ const ECHO = `
 type Script = (args: unknown[]) => Promise<unknown>;
 
 describe.skipIf(whyNoRedisServer !== undefined)(`calls of a script${unlessRunnable}`, () => {
-  test('that are made in one turn are sent with few commands, and each has its own answer', async () => {
+  test('made in one turn of the event loop are sent with few commands, and each resolves to its own answer', async () => {
     const { server, call } = await openScript();
     await call('first', 'key', 'before', '', '');
     const before = await countScripts(server);
@@ -31,13 +31,13 @@ describe.skipIf(whyNoRedisServer !== undefined)(`calls of a script${unlessRunnab
     expect((await countScripts(server)) - before).toBe(3);
   });
 
-  test('that are all alike are each carried out', async () => {
+  test('with identical arguments are each executed', async () => {
     const { call } = await openScript();
     const answers = await Promise.all([1, 2, 3].map(() => call('a', 'b', 'c', 'd', 'e')));
     expect(answers).toEqual([1, 2, 3].map(() => ['a', 'b', 'c', 'd', 'e']));
   });
 
-  test('isolated: one that fails rejects alone', async () => {
+  test('isolated: a call that fails rejects alone', async () => {
     const { call } = await openScript();
     const kinds = ['right', 'wrong', 'nothing', 'raised', 'right'];
     const outcomes = await Promise.allSettled(kinds.map((kind) => call('one', 'two', kind, '', '')));
@@ -50,7 +50,7 @@ describe.skipIf(whyNoRedisServer !== undefined)(`calls of a script${unlessRunnab
     ]);
   });
 
-  test('with more arguments than those before go into a batch of their own', async () => {
+  test('with a different number of arguments form a batch of their own', async () => {
     const { call } = await openScript();
     const answers = await Promise.all([call('a', 'b', 'c'), call('a', 'b', 'c', 'd'), call('a', 'b', 'e', 'f')]);
     expect(answers).toEqual([
@@ -71,7 +71,7 @@ describe.skipIf(whyNoRedisServer !== undefined)(`calls of a script${unlessRunnab
     expect((await calls).map(({ status }) => status)).toEqual(['rejected', 'rejected']);
   });
 
-  test('in a pipeline or a transaction stay in their places there', async () => {
+  test('in a pipeline or a transaction keep their position', async () => {
     const { client } = await openScript();
     for (const commands of [client.pipeline(), client.multi()]) {
       const call = (key: string) => (commands as unknown as Record<string, Script>)[NAME]!([key, 'key', '', '', '']);
@@ -87,7 +87,7 @@ describe.skipIf(whyNoRedisServer !== undefined)(`calls of a script${unlessRunnab
     }
   });
 
-  test('are sent one by one where BullMQ makes few of them at once', async () => {
+  test('are sent one by one while BullMQ makes few of them concurrently', async () => {
     const { server, call } = await openScript('pause:1.2.3');
     const before = await countScripts(server);
     await Promise.all([1, 2, 3].map((number) => call('a', 'b', number, '', '')));

@@ -9,10 +9,10 @@ import { freePort, startRedisServer, startSentinel, whyNoRedisServer } from '../
 
 const unlessRunnable = whyNoRedisServer === undefined ? '' : ` (not run: ${whyNoRedisServer})`;
 
-describe.skipIf(whyNoRedisServer !== undefined)(`a lease from start to end${unlessRunnable}`, () => {
+describe.skipIf(whyNoRedisServer !== undefined)(`a run's lease from start to end${unlessRunnable}`, () => {
   const database = useDatabase({ audited: true });
 
-  async function serveOneRun(queueUrl: string): Promise<string> {
+  async function runOnce(queueUrl: string): Promise<string> {
     const backend = { kind: 'redis', queueUrl, prefix: 'lessor', database } as const;
     await startWorker(backend);
     const producer = openProducer(backend);
@@ -27,29 +27,29 @@ describe.skipIf(whyNoRedisServer !== undefined)(`a lease from start to end${unle
     });
   }
 
-  test('is served on Redis Cluster, whose masters are asked how durable they are', async () => {
+  test('works on Redis Cluster, and durability is read from its masters', async () => {
     const port = await freePort();
     const node = await startRedisServer(port, {
       'cluster-enabled': 'yes',
       'cluster-port': String(await freePort()),
-      // A node that has met no other does not know its own address.
+      // A node without peers does not know its own address.
       'cluster-announce-ip': '127.0.0.1',
       'maxmemory-policy': 'allkeys-lru',
     });
     await node.call('CLUSTER', 'ADDSLOTSRANGE', '0', '16383');
     await until(async () => String(await node.call('CLUSTER', 'INFO')).includes('cluster_state:ok'));
     const url = `redis://127.0.0.1:${port}?cluster=true&node=127.0.0.1:${port}`;
-    expect(await serveOneRun(url)).toBe('released');
+    expect(await runOnce(url)).toBe('released');
 
     const queues = openQueues(url, { role: 'consumer', onError: () => undefined });
     onTestFinished(() => queues.close());
     expect(await queues.durability()).toEqual({ known: true, evictionPolicy: 'allkeys-lru', survivesRestart: false });
   });
 
-  test('is served by the master that a sentinel names', async () => {
+  test('works on the master that a sentinel names', async () => {
     const master = await startRedisServer(await freePort());
     const sentinel = await startSentinel(await freePort(), 'lessor-master', master.port);
-    expect(await serveOneRun(`redis://127.0.0.1:${sentinel.port}?sentinel=lessor-master`)).toBe('released');
+    expect(await runOnce(`redis://127.0.0.1:${sentinel.port}?sentinel=lessor-master`)).toBe('released');
     expect(String(await master.call('KEYS', 'lessor:*'))).toContain('lessor:run-started');
   });
 });

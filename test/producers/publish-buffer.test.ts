@@ -60,7 +60,7 @@ describe.each(['redis', 'postgres'] as const)('with bufferMs, on %s', (kind) => 
   const isMissing = kind === 'redis' && whyNoRedisServer !== undefined;
 
   test.skipIf(isMissing)(
-    'no-loss: what is published while the queue is away is there once it is back, once and in order',
+    'no-loss: messages published while the queue is unreachable arrive once, in order, when it is back',
     { timeout: 60_000 },
     async () => {
       const queue = await START_QUEUE[kind]();
@@ -97,7 +97,7 @@ describe.each(['redis', 'postgres'] as const)('with bufferMs, on %s', (kind) => 
     },
   );
 
-  test('what cannot be published in time fails then, and is not published later', async () => {
+  test('a message whose bufferMs has passed is rejected, and not published later', async () => {
     const url = kind === 'redis' ? 'redis://127.0.0.1' : 'postgres://nobody@127.0.0.1';
     const producer = producerOn(`${url}:${await freePort()}`, { bufferMs: 400 });
     const before = performance.now();
@@ -115,33 +115,36 @@ describe.each(['redis', 'postgres'] as const)('with bufferMs, on %s', (kind) => 
 
 const unreachable = async () => `redis://127.0.0.1:${await freePort()}`;
 
-describe('with bufferMs, while the queue is away', () => {
-  test('too many messages fail at once, and say so', async () => {
+describe('with bufferMs, while the queue is unreachable', () => {
+  test('messages beyond bufferLimit are rejected immediately', async () => {
     const producer = producerOn(await unreachable(), { bufferMs: 10_000, bufferLimit: 2 });
-    const held = [producer.runStarted(newRun()), producer.runStarted(newRun())];
+    const buffered = [producer.runStarted(newRun()), producer.runStarted(newRun())];
     await until(async () => {
       const error: unknown = await producer.runStarted(newRun()).catch((reason: unknown) => reason);
       return (error as Error).message.startsWith('the queue cannot be reached: the buffer is full with 2 messages');
     });
-    expect(await Promise.all(held.map(isPending))).toEqual([true, true]);
-    const closed = Promise.allSettled(held);
+    expect(await Promise.all(buffered.map(isPending))).toEqual([true, true]);
+    const closed = Promise.allSettled(buffered);
     await producer.close();
     await closed;
   });
 
-  test('closing the producer fails what is held, at once, and what is published afterwards', async () => {
+  test('closing the producer rejects buffered messages, and later ones', async () => {
     const producer = producerOn(await unreachable(), { bufferMs: 10_000 });
     const run = newRun();
-    const held = Promise.allSettled([producer.runStarted(run), producer.runFinished({ ...run, status: 'cancelled' })]);
+    const buffered = Promise.allSettled([
+      producer.runStarted(run),
+      producer.runFinished({ ...run, status: 'cancelled' }),
+    ]);
     const before = performance.now();
     await producer.close();
     const reason = { code: 'queue_unreachable', message: expect.stringContaining('the producer was closed') };
-    expect(await held).toMatchObject([{ reason }, { reason }]);
+    expect(await buffered).toMatchObject([{ reason }, { reason }]);
     expect(performance.now() - before).toBeLessThan(1_500);
     await expect(producer.runStarted(newRun())).rejects.toMatchObject(reason);
   });
 
-  test('a renewal is held no longer than it is waited for', async () => {
+  test('a renewal is buffered no longer than it is waited for', async () => {
     const producer = producerOn(await unreachable(), { bufferMs: 10_000 });
     const before = performance.now();
     await expect(producer.renewLease(newRun(), { timeoutMs: 300 })).rejects.toThrow('300 ms');
@@ -154,7 +157,7 @@ describe('with bufferMs, while the queue is away', () => {
 });
 
 test.each([{ bufferMs: 0 }, { bufferMs: 1.5 }, { bufferMs: Number.POSITIVE_INFINITY }, { bufferLimit: 0 }])(
-  'a producer with %o is refused',
+  'a producer with %o is rejected',
   (options) => {
     expect(() => producerOn('redis://127.0.0.1', options)).toThrow(InvalidConfigurationError);
   },
