@@ -1,6 +1,7 @@
 import { readFile, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
+import { TEMPORARY_PREFIX } from '../../src/execution/workspace/walk-workspace.ts';
 import { describeOnEachBackend } from '../support/queues.ts';
 import { describeOnSshd, openSshHost } from '../support/ssh-host.ts';
 import { until } from '../../testing/until.ts';
@@ -64,24 +65,25 @@ describeOnSshd('on an SSH host', () => {
 
         const { leaseId, run, reason } = await untilEnded(backend.database.sql, id);
         expect({ exit, stdout, run }).toEqual({ exit: 125, stdout: '', run: 'failed' });
-        const place = join(host.workspacePath, '.lessor', leaseId, 'workspace');
+        const remoteWorkspace = join(host.workspacePath, '.lessor', leaseId, 'workspace');
         expect(stderr).toMatch(/^error: the command exited with code 0, but what it changed could not all [^\n]*\n$/);
-        for (const said of [stderr, reason]) expect(said).toContain(`@127.0.0.1:${host.server.port}:${place}`);
+        for (const said of [stderr, reason])
+          expect(said).toContain(`@127.0.0.1:${host.server.port}:${remoteWorkspace}`);
         expect(await readFile(join(workspace, 'a'), 'utf8')).toBe('one');
       });
 
-      test('continues the download after a first signal, and aborts it at the second', async () => {
+      test('continues the download after the first interrupt, and aborts it at the second', async () => {
         const host = await openSshHost();
         await startSshWorker(backend);
         const { id, args, env } = await runOn(backend, host);
         const workspace = await workspaceOf({ a: 'one' });
         const script = 'dd if=/dev/zero of=large bs=1 count=0 seek=200000000 2>/dev/null; echo done';
         const running = spawnLessor([...args, '--workspace-dir', workspace, '--', 'sh', '-c', script], { env });
-        const isDownloading = async () => (await readdir(workspace)).some((name) => name.includes('unfinished'));
+        const isDownloading = async () => (await readdir(workspace)).some((name) => name.startsWith(TEMPORARY_PREFIX));
         await until(isDownloading, { what: 'the file being downloaded' });
         running.child.kill('SIGINT');
         await until(() => running.stderr().includes('another signal aborts that'), {
-          what: 'the answer to the signal',
+          what: 'the response to the signal',
         });
         running.child.kill('SIGINT');
 

@@ -9,14 +9,14 @@ import { findObstacle, pickUnprivilegedAccount } from '../../src/embedded/server
 
 const STRANGER = { name: 'stranger', uid: 54_321, gid: 54_321 };
 
-test('root hands the server to postgres, else to nobody, else says what to do', () => {
+test('as root, the embedded Postgres runs as postgres, else as nobody, else the start is rejected with the remedy', () => {
   const nobody = 'root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n';
   expect(pickUnprivilegedAccount(nobody)).toEqual({ name: 'nobody', uid: 65_534, gid: 65_534 });
   expect(pickUnprivilegedAccount(`${nobody}postgres:x:101:104::/:/bin/bash`)).toMatchObject({ uid: 101, gid: 104 });
   expect(() => pickUnprivilegedAccount('root:x:0:0::/root:/bin/sh')).toThrow('DATABASE_URL');
 });
 
-test('a closed directory on the way is the obstacle, for those it is closed to', async () => {
+test('a directory without execute permission on the path is the obstacle, for the accounts that lack it', async () => {
   const { root, closed } = await makePackage();
   expect(await findObstacle(root, STRANGER)).toBe(closed);
   expect(await isReachable(root, STRANGER)).toBe(false);
@@ -27,7 +27,7 @@ test('a closed directory on the way is the obstacle, for those it is closed to',
   expect(await isReachable(root, STRANGER)).toBe(true);
 });
 
-test('links that a blocked install script did not make are made', async () => {
+test('library links that a blocked install script did not create are created', async () => {
   const { root } = await makePackage();
   const missing = await findMissingLinks(root);
   expect(missing).toEqual([{ source: 'native/lib/libpq.so.5.18', target: 'native/lib/libpq.so.5' }]);
@@ -37,7 +37,7 @@ test('links that a blocked install script did not make are made', async () => {
   await makeLinks(root, missing);
 });
 
-test('a copy is complete, for everybody to run, and nobody else to change', async () => {
+test('a relocated copy of Postgres is complete, executable by all users and writable by its own only', async () => {
   const { root, cacheParent } = await makePackage();
   const copy = await relocate(root, cacheParent);
   expect(await isReachable(copy, STRANGER)).toBe(true);
@@ -47,14 +47,14 @@ test('a copy is complete, for everybody to run, and nobody else to change', asyn
   expect(await findMissingLinks(root)).toHaveLength(1);
 });
 
-test('racing processes end up with one copy, and nothing else', async () => {
+test('processes that relocate Postgres concurrently leave one copy, and nothing else', async () => {
   const { root, cacheParent } = await makePackage();
   const copies = await Promise.all([1, 2, 3, 4].map(() => relocate(root, cacheParent)));
   expect(new Set(copies).size).toBe(1);
   expect(await readdir(cacheParent)).toHaveLength(1);
 });
 
-test('a copy that lost a file to a cleaner is made again', async () => {
+test('a relocated copy that lost a file to a temporary-directory cleaner is created again', async () => {
   const { root, cacheParent } = await makePackage();
   const copy = await relocate(root, cacheParent);
   await rm(join(copy, 'native/bin/initdb'));
@@ -63,7 +63,7 @@ test('a copy that lost a file to a cleaner is made again', async () => {
   expect(await readdir(cacheParent)).toHaveLength(1);
 });
 
-test('a copy that others could change is not trusted', async () => {
+test('a relocated copy that other users can write to is not trusted', async () => {
   const { root, cacheParent } = await makePackage();
   const copy = await relocate(root, cacheParent);
   await chmod(copy, 0o777);

@@ -9,20 +9,21 @@ import { openEphemeralSshd } from '../../../src/embedded/sshd/ephemeral-sshd.ts'
 import type { EphemeralSshd } from '../../../src/embedded/sshd/ephemeral-sshd.ts';
 import { runningProcesses } from '../../../testing/running-processes.ts';
 
+/** An empty directory, removed after the test. */
 export async function makeDirectory(): Promise<string> {
-  return mkdtemp(join(tmpdir(), 'lessor-ssh-'));
+  const directory = await mkdtemp(join(tmpdir(), 'lessor-ssh-'));
+  onTestFinished(() => rm(directory, { recursive: true }));
+  return directory;
 }
 
 /** A server that is closed after the test at the latest, and a directory of its own. */
 export async function open(): Promise<EphemeralSshd> {
-  const directory = await makeDirectory();
-  onTestFinished(() => rm(directory, { recursive: true }));
-  const server = await openEphemeralSshd({ directory });
+  const server = await openEphemeralSshd({ directory: await makeDirectory() });
   onTestFinished(() => server.close());
   return server;
 }
 
-/** A client that is logged in. Errors after that are for `close` to tell. */
+/** A client that is logged in. Later errors show as its closing. */
 export async function connect(server: EphemeralSshd, differing: Partial<ConnectConfig> = {}): Promise<Client> {
   const client = new ssh2.Client();
   const { host, port, username } = server;
@@ -62,7 +63,7 @@ interface CommandResult {
   readonly signal: string | undefined;
 }
 
-/** All that there is to know of a command when its channel is closed. */
+/** Collects the output and the exit of a command until its channel is closed. */
 async function collect(channel: ClientChannel): Promise<CommandResult> {
   const stdout: Buffer[] = [];
   const stderr: Buffer[] = [];

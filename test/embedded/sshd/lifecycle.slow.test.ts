@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
-import { rm, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { expect, onTestFinished, test } from 'vitest';
@@ -105,7 +105,7 @@ describeOnSshd('an ephemeral sshd', () => {
   });
 });
 
-test('a directory that cannot be written to is rejected by name', async () => {
+test('an ephemeral sshd rejects a directory that cannot be written to, and names it', async () => {
   const directory = `/nowhere/${randomUUID()}`;
   const rejected = openEphemeralSshd({ directory });
   await expect(rejected).rejects.toMatchObject({ name: 'SshdError', code: 'directory_unusable' });
@@ -136,7 +136,6 @@ async function hostKeyOf(server: EphemeralSshd): Promise<string> {
 
 async function startParent(): Promise<{ parent: number; server: EphemeralSshd }> {
   const directory = await makeDirectory();
-  onTestFinished(() => rm(directory, { recursive: true }));
   const script = fileURLToPath(new URL('parent.ts', import.meta.url));
   const parent = spawn(process.execPath, ['--import', 'tsx', script, directory], {
     stdio: ['ignore', 'pipe', 'inherit'],

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { EnvironmentFailedError } from '../../../src/contracts/index.ts';
 import { RemoteFileSkippedError } from '../../../src/execution/workspace/restore-workspace.ts';
+import { TEMPORARY_PREFIX } from '../../../src/execution/workspace/walk-workspace.ts';
 import type { WorkspaceEntry, WorkspaceTree } from '../../../src/execution/workspace/walk-workspace.ts';
 import type { Content } from '../directories.ts';
 import { makeDirectory } from '../directories.ts';
@@ -132,7 +133,7 @@ describe('a restore downloads', () => {
     await sides.changeHere({ a: 'three' });
     await sides.restore();
     const all = await readdir(sides.here, { recursive: true });
-    expect(all.filter((path) => path.includes('unfinished'))).toEqual([]);
+    expect(all.filter((path) => path.includes(TEMPORARY_PREFIX))).toEqual([]);
   });
 });
 
