@@ -14,7 +14,7 @@ import type { ProgramContext } from '../testing/program.ts';
 import { openStores } from '../testing/stores/open-stores.ts';
 import type { Stores } from '../testing/stores/open-stores.ts';
 import { TcpProxy } from '../testing/tcp-proxy.ts';
-import { median, percentile } from './statistics.ts';
+import { median, percentile } from '../testing/statistics.ts';
 
 /**
  * Measures whether runs on slow hosts delay those on `Local`: 500 concurrent local runs, alone and beside 50 runs on two

@@ -1,5 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { abortableSleep } from '../src/lib/abort.ts';
+import { LockHolder } from './lock-holder.ts';
+import type { Hold } from './lock-holder.ts';
 import { Random } from './random.ts';
 import type { Replicas } from './replicas.ts';
 import type { RestartableStores } from '../testing/stores/open-stores.ts';
@@ -14,6 +16,8 @@ export interface FaultOptions {
   postgresRestarts: number;
   /** Without effect where the queues are in Postgres. */
   redisRestarts: number;
+  /** Sessions that hold locks on rows of random companies. */
+  lockHolders: number;
   /** The share of the workload that is published, from 0 to 1: restarts are spread over it. */
   progress: () => number;
   signal: AbortSignal;
@@ -32,7 +36,10 @@ const POLL_INTERVAL_MS = 50;
 /** How long a store is unreachable, besides the time that its restart takes. */
 const OUTAGE_MS = { from: 100, to: 2_000 };
 
-/** Kills replicas and restarts stores while a workload runs. */
+/** From a slow transaction to a psql that somebody forgot. */
+const HOLD_MS = { from: 5_000, to: 30_000 };
+
+/** Kills replicas, restarts stores and holds locks while a workload runs. */
 export class Faults {
   readonly restarts = { postgres: 0, redis: 0 };
   /** Resolves once all restarts are done; rejects when a store does not start again. */
@@ -41,18 +48,44 @@ export class Faults {
   readonly #random: Random;
   readonly #stopped = new AbortController();
   readonly #killing: Promise<void>;
+  readonly #lockHolders: readonly LockHolder[];
 
   constructor(options: FaultOptions) {
     this.#options = options;
     this.#random = new Random(options.seed);
     this.#killing = this.#keepKilling();
     this.restarted = this.#restartStores();
+    this.#lockHolders = this.#startLockHolders();
   }
 
-  /** Stops killing replicas. */
+  /** The rows that were held. */
+  get holds(): Hold[] {
+    return this.#lockHolders.flatMap((holder) => holder.holds);
+  }
+
+  /** How many rows of each table were held. */
+  countHolds(): Record<Hold['table'], number> {
+    const counts = { companies: 0, heartbeat_runs: 0, environment_leases: 0 };
+    for (const { table } of this.holds) counts[table] += 1;
+    return counts;
+  }
+
+  /** Stops killing replicas and gives up all locks. */
   async stop(): Promise<void> {
     this.#stopped.abort();
-    await this.#killing;
+    await Promise.all([this.#killing, ...this.#lockHolders.map((holder) => holder.stopped)]);
+  }
+
+  #startLockHolders(): LockHolder[] {
+    const { stores, lockHolders, seed, signal } = this.#options;
+    return Array.from({ length: lockHolders }, (_, number) => {
+      return new LockHolder({
+        databaseUrl: stores.databaseUrl,
+        random: new Random(seed + 1 + number),
+        holdMs: HOLD_MS,
+        signal: AbortSignal.any([signal, this.#stopped.signal]),
+      });
+    });
   }
 
   async #keepKilling(): Promise<void> {

@@ -13,6 +13,7 @@ export interface SoakOptions {
   killEvery: number;
   postgresRestarts: number;
   redisRestarts: number;
+  lockHolders: number;
   seed: number;
   timeout: number;
   json: boolean;
@@ -26,8 +27,8 @@ sound job failed, or when the time limit passed before the system was quiescent.
 export function readOptions(): SoakOptions {
   return new Command('soak')
     .description(
-      'Publishes the messages of runs, with duplicates, reordering and abandoned runs, while replicas are killed and ' +
-        'stores crash; waits until the system is quiescent, and audits each run in Postgres.',
+      'Publishes the messages of runs, with duplicates, reordering and abandoned runs, while replicas are killed, ' +
+        'stores crash and rows are locked; waits until the system is quiescent, and audits each run in Postgres.',
     )
     .addOption(
       new Option('--backend <backend>', 'where the queue is; by default Redis, where a server is on the PATH')
@@ -40,6 +41,7 @@ export function readOptions(): SoakOptions {
     .addOption(durationOption('--kill-every <time>', 'how often one of them is killed and replaced', '2s'))
     .option('--postgres-restarts <n>', 'crashes and shutdowns of Postgres, alternating', parseNumber, 3)
     .option('--redis-restarts <n>', 'kills and shutdowns of Redis, alternating; none with postgres', parseNumber, 3)
+    .option('--lock-holders <n>', 'sessions that lock a random company, run or lease for 5 to 30 s', parseNumber, 1)
     .addOption(
       new Option('--seed <n>', 'repeats the choices of the soak that printed it')
         .argParser(parseNumber)

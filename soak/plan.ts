@@ -40,6 +40,8 @@ type Kind = keyof typeof KINDS;
 
 /** The course of one run: what is published, and the expected outcome. */
 export interface RunPlan extends ExpectedRun {
+  /** Whether it may have to wait for another run, which holds its execution workspace. */
+  needsWorkspace: boolean;
   steps: readonly Step[];
 }
 
@@ -79,6 +81,7 @@ function planRun(random: Random, company: { id: string; workspaces: readonly str
   return {
     companyId: run.companyId,
     runId: run.runId,
+    needsWorkspace: start.payload.executionWorkspaceId !== undefined,
     steps: planSteps(random, kind, { start, heartbeats, ends }),
     expected: {
       lease: kind === 'rejected' ? 'none' : kind === 'hasty' || kind === 'reordered' ? 'either' : 'one',
@@ -93,7 +96,7 @@ function planStart(
   kind: Kind,
   run: Pick<RunStarted, 'version' | 'companyId' | 'runId' | 'startedAt'>,
   workspaces: readonly string[],
-): Message {
+): Extract<Message, { queue: 'run-started' }> {
   const expires = kind === 'abandoned' || kind === 'retaining';
   const isShared = kind === 'shared' || ((kind === 'abandoned' || kind === 'hasty') && random.chance(50));
   const payload: RunStarted = {

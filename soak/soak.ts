@@ -11,6 +11,7 @@ import { openRestartableStores } from '../testing/stores/open-stores.ts';
 import type { RestartableStores, Stores } from '../testing/stores/open-stores.ts';
 import { Faults } from './faults.ts';
 import { HeartbeatClient } from './heartbeat-client.ts';
+import { summarizeLatency } from './lease-latency.ts';
 import { readOptions } from './options.ts';
 import { planRuns } from './plan.ts';
 import { FINITE_QUEUES, countOpenLeases, untilQuiescent } from './quiescence.ts';
@@ -19,7 +20,7 @@ import { isSound, readFindings } from './report.ts';
 import type { Findings } from './report.ts';
 import { Workload } from './workload.ts';
 
-/** For replicas, their successors, and connections of killed ones that Postgres has not noticed yet. */
+/** For replicas, their successors, lock holders, and connections of killed ones that Postgres has not noticed yet. */
 const POSTGRES_SETTINGS = { max_connections: 400 };
 
 const options = readOptions();
@@ -66,6 +67,8 @@ async function soak({ closers, progress, signal }: ProgramContext): Promise<void
     exits: replicas.exits,
     restarts: faults.restarts.postgres + faults.restarts.redis,
     restartsOf: faults.restarts,
+    locksHeld: faults.countHolds(),
+    leaseLatency: summarizeLatency(workload.leaseWaits, faults.holds),
     timedOut: timeout.aborted,
     seconds: Math.round((Date.now() - startedAt.getTime()) / 100) / 10,
   };
@@ -75,9 +78,10 @@ async function soak({ closers, progress, signal }: ProgramContext): Promise<void
 }
 
 function injectFaults(stores: RestartableStores, replicas: Replicas, workload: Workload, signal: AbortSignal): Faults {
-  const { killEvery: killEveryMs, postgresRestarts, redisRestarts, runs, seed } = options;
+  const { killEvery: killEveryMs, postgresRestarts, redisRestarts, lockHolders, runs, seed } = options;
   const progress = () => workload.published / runs;
-  return new Faults({ stores, replicas, seed, killEveryMs, postgresRestarts, redisRestarts, progress, signal });
+  const counts = { postgresRestarts, redisRestarts, lockHolders };
+  return new Faults({ stores, replicas, seed, killEveryMs, ...counts, progress, signal });
 }
 
 interface Publication {

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { messageOf } from '../src/lib/errors.ts';
 import type { HeartbeatClient } from './heartbeat-client.ts';
+import type { LeaseWait } from './lease-latency.ts';
 import type { RunPlan, Step } from './plan.ts';
 
 /** Options of a {@link Workload}. */
@@ -24,6 +25,8 @@ export class Workload {
   readonly unfinished = new Set<string>();
   /** Errors that a heartbeat service must never get, such as the rejection of a valid run. */
   readonly errors: string[] = [];
+  /** Of runs without an execution workspace: the others wait for one another. */
+  readonly leaseWaits: LeaseWait[] = [];
   readonly #options: WorkloadOptions;
 
   constructor(options: WorkloadOptions) {
@@ -49,9 +52,13 @@ export class Workload {
 
   /** Returns whether all messages of the run are published. */
   async #drive(plan: RunPlan): Promise<boolean> {
+    const from = performance.now();
     for (const step of plan.steps) {
       try {
         await this.#take(step, plan);
+        if (step.kind === 'await-lease' && !plan.needsWorkspace) {
+          this.leaseWaits.push({ companyId: plan.companyId, from, to: performance.now() });
+        }
       } catch (error) {
         if (this.#options.signal.aborted) return false;
         // The run goes on, and is audited all the same.

@@ -2,8 +2,8 @@ import { CONTENDER_NAMES } from '../contenders/index.ts';
 import type { ContenderName } from '../contenders/index.ts';
 import type { BenchResults } from '../results.ts';
 import type { Throughput } from '../sections/throughput.ts';
-import { median, ratios, summarize } from '../statistics.ts';
-import type { Summary } from '../statistics.ts';
+import { median, ratios, summarize } from '../../testing/statistics.ts';
+import type { Summary } from '../../testing/statistics.ts';
 
 /** Ratios of Lessor's rate to another's, each of the same round. */
 export type RatioName = 'noop' | 'perJob' | 'graphileWorker' | 'pgBoss' | 'groupmq';

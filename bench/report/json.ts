@@ -1,7 +1,7 @@
 import { CONTENDERS } from '../contenders/index.ts';
 import type { ContenderName } from '../contenders/index.ts';
 import type { BenchResults } from '../results.ts';
-import { median } from '../statistics.ts';
+import { median } from '../../testing/statistics.ts';
 import { oneCompanyOf, ratioOf, summariesOf } from './figures.ts';
 import type { RatioName } from './figures.ts';
 

@@ -1,7 +1,7 @@
 import { markdownTable } from 'markdown-table';
 import type { BenchResults } from '../results.ts';
 import { BACKENDS } from '../sections/fairness.ts';
-import { median } from '../statistics.ts';
+import { median } from '../../testing/statistics.ts';
 import { oneCompanyOf } from './figures.ts';
 import { count, figures, lines, milliseconds, percent } from './markdown-text.ts';
 

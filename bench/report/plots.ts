@@ -1,7 +1,7 @@
 import { CONTENDERS } from '../contenders/index.ts';
 import type { BenchResults } from '../results.ts';
 import { BACKENDS } from '../sections/fairness.ts';
-import { median } from '../statistics.ts';
+import { median } from '../../testing/statistics.ts';
 import { drawBars } from './bar-chart.ts';
 import type { Bar } from './bar-chart.ts';
 import { summariesOf } from './figures.ts';

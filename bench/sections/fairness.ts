@@ -5,7 +5,7 @@ import type { HeartbeatProducer } from '../../src/index.ts';
 import { auditRuns } from '../audit.ts';
 import type { BenchContext } from '../context.ts';
 import { publishBacklog, withRunQueues } from '../queued-runs.ts';
-import { median, percentile } from '../statistics.ts';
+import { median, percentile } from '../../testing/statistics.ts';
 import { onDatabase } from '../../testing/stores/databases.ts';
 import { untilDrained } from '../until-drained.ts';
 import { planCompanies, planRuns } from '../workload.ts';

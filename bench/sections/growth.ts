@@ -1,7 +1,7 @@
 import type { Sql } from 'postgres';
 import type { BenchContext } from '../context.ts';
 import { measureRuns } from '../measure-contender.ts';
-import { median, ratios } from '../statistics.ts';
+import { median, ratios } from '../../testing/statistics.ts';
 import { onDatabase } from '../../testing/stores/databases.ts';
 import { planCompanies, planRuns } from '../workload.ts';
 

@@ -5,7 +5,7 @@ import type { BenchContext } from '../context.ts';
 import { measureContender } from '../measure-contender.ts';
 import { openProbe } from '../run-probe.ts';
 import type { ProbedQueue, RunProbe } from '../run-probe.ts';
-import { median, percentile, ratios } from '../statistics.ts';
+import { median, percentile, ratios } from '../../testing/statistics.ts';
 import { planCompanies, planRuns } from '../workload.ts';
 import type { Run } from '../workload.ts';
 

@@ -1,7 +1,7 @@
 import { auditRuns } from '../audit.ts';
 import type { BenchContext } from '../context.ts';
 import { countUnfinished, publishBacklog, withRunQueues } from '../queued-runs.ts';
-import { median } from '../statistics.ts';
+import { median } from '../../testing/statistics.ts';
 import { untilDrained } from '../until-drained.ts';
 import { planCompanies, planRuns } from '../workload.ts';
 

@@ -3,7 +3,7 @@ import { auditRuns } from '../audit.ts';
 import type { BenchContext } from '../context.ts';
 import { countUnfinished, publishBacklog, withRunQueues } from '../queued-runs.ts';
 import type { RunQueues } from '../queued-runs.ts';
-import { median, ratios } from '../statistics.ts';
+import { median, ratios } from '../../testing/statistics.ts';
 import { untilDrained } from '../until-drained.ts';
 import { planCompanies, planRuns } from '../workload.ts';
 import type { Phase, Run } from '../workload.ts';

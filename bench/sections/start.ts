@@ -6,7 +6,7 @@ import { until } from '../../testing/until.ts';
 import { auditRuns } from '../audit.ts';
 import type { BenchContext } from '../context.ts';
 import { publishBacklog, withRunQueues } from '../queued-runs.ts';
-import { median } from '../statistics.ts';
+import { median } from '../../testing/statistics.ts';
 import { planCompanies, planRuns } from '../workload.ts';
 
 export interface StartResults {

@@ -85,7 +85,7 @@ describeOnEachBackend(
       const worker = spawnWorker(backend, ['--lock-duration', `${LOCK_DURATION_MS}ms`]);
       const { companyId, jobId, release } = await blockedJob(() => worker.untilLogged('worker started'));
       worker.kill('SIGTERM');
-      await worker.untilLogged('worker stops');
+      await worker.untilLogged('worker stopping');
       await release();
       expect(await worker.ended).toBe(0);
       expect(worker.log()).toContain('worker stopped');
@@ -101,7 +101,7 @@ describeOnEachBackend(
         const worker = spawnWorker(backend, ['--lock-duration', `${LOCK_DURATION_MS}ms`, '--shutdown-timeout', '1h']);
         const { companyId, jobId, release } = await blockedJob(() => worker.untilLogged('worker started'));
         worker.kill('SIGTERM');
-        await worker.untilLogged('worker stops');
+        await worker.untilLogged('worker stopping');
         worker.kill('SIGINT');
         expect(await worker.ended).toBe(130);
         await release();

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { median, percentile, ratios, summarize } from '../../bench/statistics.ts';
+import { median, percentile, ratios, summarize } from '../../testing/statistics.ts';
 
 test('the median is the middle value, or the mean of the two middle ones, in any order', () => {
   expect(median([9, 1, 5])).toBe(5);
