@@ -146,8 +146,8 @@ export class Sequence {
   }
 
   /**
-   * The sweep skips locked leases, so each due lease is swept before the message is applied or after it. A heartbeat reads
-   * its result last, and may see a sweep in between; a start that continues a pending acquisition has read it first, and may
+   * The sweep skips locked leases, so each due lease is swept before the message is applied or after it. A heartbeat and
+   * a failed acquisition read their result last, and may see a sweep in between; a start that continues a pending acquisition has read it first, and may
    * not see the sweep.
    */
   async #raceWithSweep([message]: readonly Message[]): Promise<void> {
@@ -160,11 +160,11 @@ export class Sequence {
     const due = this.#model.leases.filter((lease) => isDue(this.#model, lease) && concerns(message, lease));
     const sweeps = subsets(due.map(({ id }) => id));
     const orders = sweeps.flatMap((early) =>
-      (message.kind === 'renew' ? sweeps : [[]]).map((late) => (model: Model) => {
+      (readsResultLast(message) ? sweeps : [[]]).map((late) => (model: Model) => {
         sweep(model, early);
         const [outcome] = deliver(model, [message], this.#population.companies);
         sweep(model, late);
-        const result = message.kind === 'renew' && outcome!.kind === 'leases' ? leasesOf(model, message.run) : outcome!;
+        const result = resultReadLast(model, message, outcome!);
         sweep(model);
         return [[result]];
       }),
@@ -251,6 +251,15 @@ function valueOf<T>(settled: PromiseSettledResult<T>): T {
 }
 
 const valuesOf = <T>(settled: readonly PromiseSettledResult<T>[]): T[] => settled.map((each) => valueOf(each));
+
+const readsResultLast = ({ kind }: Message): boolean => kind === 'renew' || kind === 'not-acquired';
+
+/** The outcome of a message that reads its result after it has written. */
+function resultReadLast(model: Model, message: Message, outcome: ModelOutcome): ModelOutcome {
+  if (message.kind === 'renew' && outcome.kind === 'leases') return leasesOf(model, message.run);
+  if (message.kind !== 'not-acquired' || outcome.kind !== 'status') return outcome;
+  return { ...outcome, status: model.leases.find(({ id }) => id === outcome.lease)!.status };
+}
 
 /** Whether a sweep of the lease can affect the message. */
 function concerns(message: Message, { id, company, run, workspace }: ModelLease): boolean {
