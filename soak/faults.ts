@@ -37,7 +37,7 @@ const POLL_INTERVAL_MS = 50;
 const OUTAGE_MS = { from: 100, to: 2_000 };
 
 /** From a slow transaction to a psql that somebody forgot. */
-const HOLD_MS = { from: 5_000, to: 30_000 };
+const HOLD_DURATION_MS = { from: 5_000, to: 30_000 };
 
 /** Kills replicas, restarts stores and holds locks while a workload runs. */
 export class Faults {
@@ -82,7 +82,7 @@ export class Faults {
       return new LockHolder({
         databaseUrl: stores.databaseUrl,
         random: new Random(seed + 1 + number),
-        holdMs: HOLD_MS,
+        durationMs: HOLD_DURATION_MS,
         signal: AbortSignal.any([signal, this.#stopped.signal]),
       });
     });

@@ -33,7 +33,7 @@ export interface LockHolderOptions {
   databaseUrl: string;
   random: Random;
   /** How long each row is held. */
-  holdMs: { from: number; to: number };
+  durationMs: { from: number; to: number };
   /** Ends the current hold too. */
   signal: AbortSignal;
 }
@@ -87,10 +87,10 @@ export class LockHolder {
   }
 
   async #lock(client: Client, table: Hold['table'], id: string, disconnected: AbortSignal): Promise<void> {
-    const { random, holdMs, signal } = this.#options;
+    const { random, durationMs, signal } = this.#options;
     await client.query('begin');
     await client.query(`select from lessor.${table} where id = $1 for update`, [id]);
-    await abortableSleep(random.integer(holdMs.from, holdMs.to), AbortSignal.any([signal, disconnected]));
+    await abortableSleep(random.integer(durationMs.from, durationMs.to), AbortSignal.any([signal, disconnected]));
     await client.query('rollback');
   }
 }

@@ -10,12 +10,12 @@ import { OPERATION_SETTINGS, applyInBatches, start } from '../support/operations
 const database = useDatabase();
 
 /** A holder that is stopped after the test. */
-function holdLocks(holdMs: { from: number; to: number }) {
+function holdLocks(durationMs: { from: number; to: number }) {
   const stopping = new AbortController();
   const holder = new LockHolder({
     databaseUrl: database.url,
     random: new Random(7),
-    holdMs,
+    durationMs,
     signal: stopping.signal,
   });
   const stop = () => {
