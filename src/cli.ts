@@ -14,12 +14,28 @@ const program = new Command('lessor')
   .enablePositionalOptions()
   .helpCommand(false);
 
+surviveWriteErrors('stdout');
+surviveWriteErrors('stderr');
 try {
   for (const command of await loadCommands(process.argv[2])) program.addCommand(command);
   throwInsteadOfExiting(program);
   await program.parseAsync();
 } catch (error) {
   process.exitCode = await exitCodeAfterReporting(error);
+}
+
+/**
+ * A reader that has closed a pipe wanted no more of the output, and whatever this process holds still has to end in order:
+ * a run whose end is not published keeps its lease. Any other error, such as a full disk, is reported once.
+ */
+function surviveWriteErrors(name: 'stdout' | 'stderr'): void {
+  let isReported = false;
+  process[name].on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code === 'EPIPE' || isReported) return;
+    isReported = true;
+    process.exitCode ||= 1;
+    if (name === 'stdout') process.stderr.write(`error: stdout cannot be written: ${error.message}\n`);
+  });
 }
 
 /** Subcommands do not inherit these settings. */

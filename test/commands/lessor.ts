@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
+import type { EventEmitter } from 'node:events';
 import { Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { onTestFinished, vi } from 'vitest';
@@ -60,6 +61,7 @@ export async function lessor(args: readonly string[], { env = {}, stdin = '' }: 
   const { argv, exitCode } = process;
   const listeners = SHUTDOWN_SIGNALS.map((signal) => [signal, process.listeners(signal)] as const);
   for (const variable of VARIABLES) vi.stubEnv(variable, env[variable]);
+  const errorListeners = [process.stdout, process.stderr].map((stream) => [stream, stream.listeners('error')] as const);
   const stdinSpy = vi.spyOn(process, 'stdin', 'get').mockReturnValue(Readable.from([stdin]) as typeof process.stdin);
   const stdout = captureWrites(process.stdout);
   const stderr = captureWrites(process.stderr);
@@ -76,7 +78,8 @@ export async function lessor(args: readonly string[], { env = {}, stdin = '' }: 
     stderr.release();
     stdinSpy.mockRestore();
     vi.unstubAllEnvs();
-    for (const [signal, known] of listeners) removeNewListeners(signal, known);
+    for (const [signal, known] of listeners) removeNewListeners(process, signal, known);
+    for (const [stream, known] of errorListeners) removeNewListeners(stream, 'error', known);
   }
 }
 
@@ -154,8 +157,8 @@ function captureWrites(stream: NodeJS.WriteStream): { text(): string; release():
   return { text: () => chunks.join(''), release: () => spy.mockRestore() };
 }
 
-function removeNewListeners(signal: NodeJS.Signals, known: readonly NodeJS.SignalsListener[]): void {
-  for (const listener of process.listeners(signal)) {
-    if (!known.includes(listener)) process.off(signal, listener);
+function removeNewListeners(emitter: EventEmitter, event: string, known: readonly unknown[]): void {
+  for (const listener of emitter.listeners(event)) {
+    if (!known.includes(listener)) emitter.off(event, listener as () => void);
   }
 }
