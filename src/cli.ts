@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { loadCommands } from './commands/load-commands.ts';
+import { printable } from './lib/printable.ts';
 
 const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as {
   version: string;
@@ -42,7 +43,7 @@ function surviveWriteErrors(name: 'stdout' | 'stderr'): void {
 function throwInsteadOfExiting(command: Command): void {
   command.exitOverride();
   // An error takes one line, its suggestion included.
-  command.configureOutput({ outputError: (text, write) => write(text.replace('\n(', ' (')) });
+  command.configureOutput({ outputError: (text, write) => write(printable(text.replace('\n(', ' ('))) });
   for (const subcommand of command.commands) throwInsteadOfExiting(subcommand);
 }
 

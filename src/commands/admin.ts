@@ -1,6 +1,7 @@
 import { Command } from 'commander';
 import { payloadJsonSchemas } from '../contracts/index.ts';
 import { checkReadiness } from '../api/health.ts';
+import { printableJson } from '../lib/printable.ts';
 import { migrate } from '../db/migrate.ts';
 import { migrateQueue } from '../queues/backends/postgres.ts';
 import { addSettings, databaseSettings, queueSettings, readSettings } from './options.ts';
@@ -29,7 +30,7 @@ export function healthCommand(): Command {
   const command = new Command('health').description('check that Postgres and the queue answer: exit 1 if one does not');
   return addSettings(command, STORES).action(async (options: object) => {
     const readiness = await checkReadiness(readSettings(STORES, options));
-    process.stdout.write(`${JSON.stringify(readiness)}\n`);
+    process.stdout.write(`${printableJson(readiness)}\n`);
     if (readiness.status !== 'ready') process.exitCode = 1;
   });
 }

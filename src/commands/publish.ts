@@ -12,6 +12,7 @@ import { messageOf } from '../lib/errors.ts';
 import { setting } from '../lib/settings.ts';
 import type { SettingFields } from '../lib/settings.ts';
 import { idOption } from './arguments.ts';
+import { printableJson } from '../lib/printable.ts';
 import { addSettings, publishSettings, readSettings } from './options.ts';
 
 interface PublishOptions extends Record<string, unknown> {
@@ -67,7 +68,7 @@ function publisher(queue: string, payloadSettings: SettingFields, publish: Publi
       const producer = createHeartbeatProducer(readSettings(publishSettings, { queueUrl, prefix, bufferMs }));
       try {
         const published = await publish(producer, payload);
-        process.stdout.write(json ? `${JSON.stringify(published)}\n` : `published ${published.jobId} to ${queue}\n`);
+        process.stdout.write(json ? `${printableJson(published)}\n` : `published ${published.jobId} to ${queue}\n`);
       } finally {
         await producer.close();
       }

@@ -5,6 +5,7 @@ import type { LeaseRelease } from '../contracts/index.ts';
 import { environmentService } from '../environments/service/index.ts';
 import type { EnvironmentLease } from '../environments/service/input.ts';
 import { messageOf } from '../lib/errors.ts';
+import { printableJson } from '../lib/printable.ts';
 import { jobIds } from '../queues/job-options.ts';
 import { openQueues } from '../queues/queues.ts';
 import { ReleaseJobs } from '../queues/release-jobs.ts';
@@ -39,7 +40,7 @@ async function retryRelease(leaseId: string, options: { json: boolean }): Promis
   const sentence = retried
     ? `job ${jobId} retries the release of lease ${leaseId}`
     : `job ${jobId} is releasing lease ${leaseId} already, or about to`;
-  process.stdout.write(options.json ? `${JSON.stringify({ leaseId, jobId, retried })}\n` : `${sentence}\n`);
+  process.stdout.write(options.json ? `${printableJson({ leaseId, jobId, retried })}\n` : `${sentence}\n`);
 }
 
 /** @throws {InvalidTransitionError} when the lease has nothing to release, or not yet */

@@ -1,10 +1,13 @@
 import { constants } from 'node:os';
 import { pino } from 'pino';
 import type { Logger } from 'pino';
+import { escapeInJson } from '../lib/printable.ts';
 
 /** A logger that writes JSON lines to stderr: stdout is for results. */
 export function createLogger(level: string): Logger {
-  return pino({ name: 'lessor', level }, pino.destination({ dest: 2, sync: true }));
+  const stderr = pino.destination({ dest: 2, sync: true });
+  // `lessor dev` and `lessor worker` are read on terminals too, and log lines carry what hosts say.
+  return pino({ name: 'lessor', level }, { write: (line) => stderr.write(escapeInJson(line)) });
 }
 
 /** Resolves with the first SIGTERM or SIGINT. A second one ends the process immediately. */

@@ -1,6 +1,6 @@
 import { stripVTControlCharacters } from 'node:util';
 import Table from 'cli-table3';
-import { printable } from '../lib/printable.ts';
+import { printable, printableJson } from '../lib/printable.ts';
 
 /** A column of a table. */
 export interface Column<Row> {
@@ -21,7 +21,7 @@ export function renderRows<Row>(
   given: readonly Column<Row>[],
   { json, terminal }: { json: boolean; terminal: Terminal },
 ): string {
-  if (json) return `${JSON.stringify(rows)}\n`;
+  if (json) return `${printableJson(rows)}\n`;
   if (rows.length === 0) return 'Nothing found.\n';
   const columns = given.map((column) => ({ ...column, show: (row: Row) => printable(column.show(row)) }));
   const whole = drawTable(rows, columns, terminal);

@@ -11,6 +11,22 @@ export function printable(text: string): string {
   );
 }
 
+/** A value as JSON in one line, in which the same characters are escapes of JSON: parsed, it is the same value. */
+export function printableJson(value: unknown): string {
+  return escapeInJson(JSON.stringify(value));
+}
+
+/** Escapes the same characters in text that is JSON, in which they occur in strings only; line feeds stay. */
+export function escapeInJson(json: string): string {
+  return json.replaceAll(UNPRINTABLE, (character) => (character === '\n' ? character : jsonEscape(character)));
+}
+
+function jsonEscape(character: string): string {
+  return Array.from({ length: character.length }, (_, index) => character.charCodeAt(index))
+    .map((unit) => `\\u${unit.toString(16).padStart(4, '0')}`)
+    .join('');
+}
+
 /** As {@link printable}, in one line. */
 export function printableLine(text: string): string {
   return printable(text).replaceAll('\n', String.raw`\u{a}`);

@@ -6,7 +6,7 @@ import type { Actor } from '../../db/statements/activity.ts';
 import { lockCompanies } from '../../db/statements/companies.ts';
 import { environmentService } from '../../environments/service/index.ts';
 import type { Environment } from '../../environments/service/input.ts';
-import { printable } from '../../lib/printable.ts';
+import { printableJson, printableLine } from '../../lib/printable.ts';
 import { idOption, parseId } from '../arguments.ts';
 import { addSettings, databaseSettings, readSettings, secretKeySetting } from '../options.ts';
 import { withDatabase } from '../with-database.ts';
@@ -127,6 +127,6 @@ function addJsonOption(command: Command): Command {
 
 function writeEnvironment(done: string, environment: Environment, { json }: { json: boolean }): void {
   const { id, name, driver } = environment;
-  const sentence = `${done} environment ${id}: ${printable(name)} (${driver})`;
-  process.stdout.write(`${json ? JSON.stringify(environment) : sentence}\n`);
+  const sentence = `${done} environment ${id}: ${printableLine(name)} (${driver})`;
+  process.stdout.write(`${json ? printableJson(environment) : sentence}\n`);
 }

@@ -2,6 +2,7 @@ import { Command } from 'commander';
 import { RejectedError } from '../../contracts/index.ts';
 import type { ControlDriver, ProbeReport } from '../../environments/drivers/driver.ts';
 import type { Environment } from '../../environments/service/input.ts';
+import { printableJson } from '../../lib/printable.ts';
 import { parseId } from '../arguments.ts';
 import { createControlDrivers } from '../control-drivers.ts';
 import { addSettings, databaseSettings, readSettings, secretKeySetting } from '../options.ts';
@@ -35,7 +36,7 @@ async function probeEnvironment(id: string, options: { json: boolean }): Promise
   const { checks, latencyMs } = await probe(environment, drivers);
   const ok = checks.every((check) => check.ok);
   const report = { environmentId: id, ok, checks, latencyMs };
-  process.stdout.write(options.json ? `${JSON.stringify(report)}\n` : describe({ checks, latencyMs }));
+  process.stdout.write(options.json ? `${printableJson(report)}\n` : describe({ checks, latencyMs }));
   if (!ok) process.exitCode = 1;
 }
 

@@ -2,6 +2,7 @@ import { constants } from 'node:os';
 import { clearScreenDown, moveCursor } from 'node:readline';
 import { stripVTControlCharacters } from 'node:util';
 import ora from 'ora';
+import { printableJson } from '../../lib/printable.ts';
 import { firstShutdownSignal } from '../service-process.ts';
 import { renderRows } from '../table.ts';
 import type { Column } from '../table.ts';
@@ -26,7 +27,7 @@ export async function runLab({ json }: LabFlags): Promise<void> {
   try {
     const results = await showChecks(lab, json, interrupted.signal);
     const ok = results.every(({ state }) => state === 'ok');
-    if (json) process.stdout.write(`${JSON.stringify(reportOf(ok, results))}\n`);
+    if (json) process.stdout.write(`${printableJson(reportOf(ok, results))}\n`);
     if (!ok) process.exitCode ??= 1;
   } finally {
     await lab.close();
