@@ -43,6 +43,12 @@ export interface CommandRunObserver {
   onUnsentSignal(error: unknown): void;
 }
 
+/**
+ * A signal that had no effect for so long is not waited for when another one arrives. Sooner ones are repetitions: a
+ * terminal sends Ctrl-C to this process and to a parent that forwards it, as npm does.
+ */
+const REPEATED_SIGNAL_MS = 1_000;
+
 /** Signals that are forwarded to the command. */
 const FORWARDED_SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT'] as const;
 
@@ -72,7 +78,8 @@ class EndNotPublishedError extends LessorError {
 
 /**
  * One execution of a command under a lease. A signal cancels the run before the command starts, is forwarded while it
- * executes, and after it has ended only counts: the second one aborts the download of changed files.
+ * executes, and after it has ended only counts: the second one aborts the download of changed files. A further signal ends
+ * this process while an earlier one has no effect.
  */
 export class CommandRun {
   readonly #producer: HeartbeatProducer;
@@ -84,6 +91,8 @@ export class CommandRun {
   #execution: Execution | undefined;
   #end: ProcessExit | undefined;
   #received: NodeJS.Signals | undefined;
+  /** When the oldest signal was received that has had no effect yet, by the monotonic clock. */
+  #pendingSince: number | undefined;
 
   constructor(producer: HeartbeatProducer, options: CommandRunOptions) {
     this.#producer = producer;
@@ -139,6 +148,7 @@ export class CommandRun {
 
   readonly #enter = (phase: ExecutionPhase, execution: Execution): void => {
     this.#phase = phase;
+    this.#pendingSince = undefined;
     this.#execution = execution;
     this.#options.observer.onPhase(phase);
   };
@@ -147,22 +157,39 @@ export class CommandRun {
     switch (this.#phase) {
       case 'waiting':
       case 'preparing':
+        if (this.#isOverdue()) return this.#forceQuit(signal);
         this.#received = signal;
+        this.#pendingSince ??= performance.now();
         return this.#interruptedBeforeStart.abort(new InterruptedError(`${signal} was received`));
       case 'executing':
+        if (this.#isOverdue()) return this.#forceQuit(signal);
         this.#received = signal;
-        this.#execution!.send(signal).catch((error: unknown) => this.#options.observer.onUnsentSignal(error));
+        this.#pendingSince ??= performance.now();
+        this.#execution!.send(signal)
+          .catch((error: unknown) => this.#options.observer.onUnsentSignal(error))
+          .finally(() => (this.#pendingSince = undefined));
         return;
       case 'restoring':
-        if (this.#isRestoreInterrupted)
+        if (this.#interruptedRestore.signal.aborted && this.#isOverdue()) return this.#forceQuit(signal);
+        if (this.#isRestoreInterrupted) {
+          this.#pendingSince ??= performance.now();
           return this.#interruptedRestore.abort(new InterruptedError(`${signal} was received twice`));
+        }
         this.#isRestoreInterrupted = true;
         return this.#options.observer.onRestoreInterrupted();
       case 'ended':
         // Only publishing the end is left, which can take minutes while the queue is unreachable: force quit.
-        process.exit(exitCodeOf(this.#end ?? { code: null, signal }));
+        return this.#forceQuit(signal);
     }
   };
+
+  #isOverdue(): boolean {
+    return this.#pendingSince !== undefined && performance.now() - this.#pendingSince > REPEATED_SIGNAL_MS;
+  }
+
+  #forceQuit(signal: NodeJS.Signals): never {
+    process.exit(exitCodeOf(this.#end ?? { code: null, signal }));
+  }
 
   #outcomeOf(end: ProcessExit): RunOutcome {
     if (this.#received !== undefined) return { status: 'cancelled' };

@@ -5,6 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import pLimit from 'p-limit';
 import type { Client, ClientChannel, SFTPWrapper } from 'ssh2';
 import { EnvironmentFailedError } from '../contracts/index.ts';
+import { raceAbort } from '../lib/abort.ts';
 import { acquirePermit } from '../lib/concurrency.ts';
 import type { SecretResolver } from '../secrets/resolver.ts';
 import { addressOf } from './config.ts';
@@ -24,6 +25,8 @@ export interface ConnectOptions {
   timeoutMs?: number;
   /** Interval of keepalive requests, in milliseconds. Default 2 seconds. */
   keepAliveIntervalMs?: number;
+  /** Limit for the host to open a session or its SFTP, in milliseconds. Default 20 seconds. */
+  sessionTimeoutMs?: number;
 }
 
 /** How a script is run. */
@@ -37,6 +40,9 @@ export interface ScriptOptions {
 
 const CONNECT_TIMEOUT_MS = 10_000;
 const KEEP_ALIVE_INTERVAL_MS = 2_000;
+
+/** A host under load forks a session within a few seconds. One that takes longer never answers. */
+const SESSION_TIMEOUT_MS = 20_000;
 
 /** A host that sends no byte for so many intervals is considered dead: after 6 to 8 seconds. */
 const MAX_SILENT_INTERVALS = 3;
@@ -66,17 +72,25 @@ export class SshConnection {
   readonly #client: Client;
   readonly #socket: Socket;
   readonly #sessions = pLimit({ concurrency: MAX_CONCURRENT_SESSIONS, rejectOnClear: true });
+  readonly #sessionTimeoutMs: number;
+  /** Rejects the requests for sessions that the host has not answered. */
+  readonly #unanswered = new Set<(error: Error) => void>();
   #silenceTimer: NodeJS.Timeout | undefined;
   #sftp: Promise<SFTPWrapper> | undefined;
   /** Why the connection can no longer be used. */
   #endReason: EnvironmentFailedError | undefined;
   #resolveClosed!: (loss: EnvironmentFailedError | undefined) => void;
 
-  private constructor(config: SshConfig, { client, socket }: AuthenticatedClient, hostKeySummary: string) {
+  private constructor(
+    config: SshConfig,
+    { client, socket }: AuthenticatedClient,
+    { hostKeySummary, sessionTimeoutMs }: { hostKeySummary: string; sessionTimeoutMs: number },
+  ) {
     this.#config = config;
     this.#client = client;
     this.#socket = socket;
     this.hostKeySummary = hostKeySummary;
+    this.#sessionTimeoutMs = sessionTimeoutMs;
     this.closed = new Promise((resolve) => (this.#resolveClosed = resolve));
   }
 
@@ -91,7 +105,8 @@ export class SshConnection {
     const privateKey = await readPrivateKey(config.privateKey, options.secrets);
     const hostKey = new HostKeyVerifier(config);
     const authenticated = await dial(config, { privateKey, hostKey, signal, timeoutMs, keepAliveIntervalMs });
-    const connection = new SshConnection(config, authenticated, hostKey.summary);
+    const { sessionTimeoutMs = SESSION_TIMEOUT_MS } = options;
+    const connection = new SshConnection(config, authenticated, { hostKeySummary: hostKey.summary, sessionTimeoutMs });
     connection.#watch(keepAliveIntervalMs);
     return connection;
   }
@@ -148,11 +163,11 @@ export class SshConnection {
   /**
    * The SFTP session of the connection, opened on first use.
    * @throws {EnvironmentFailedError} environment_unreachable when the connection is lost, driver_failed when the host
-   * has no SFTP
+   * has no SFTP, or one that does not answer; or the reason of the signal
    */
-  sftp(): Promise<SFTPWrapper> {
+  sftp(signal: AbortSignal): Promise<SFTPWrapper> {
     this.#sftp ??= this.#openSftp();
-    return this.#sftp;
+    return raceAbort(this.#sftp, signal);
   }
 
   /** Closes the connection and everything that runs on it. Does nothing when it has ended already. */
@@ -192,6 +207,7 @@ export class SshConnection {
     this.#endReason = reason;
     clearInterval(this.#silenceTimer);
     this.#sessions.clearQueue();
+    for (const reject of this.#unanswered) reject(reason);
     this.#resolveClosed(loss);
   }
 
@@ -203,6 +219,7 @@ export class SshConnection {
       } catch (error) {
         signal?.throwIfAborted();
         this.#throwIfEnded();
+        if (error instanceof EnvironmentFailedError) throw error;
         const isSessionLimit = error instanceof Error && 'reason' in error;
         if (!isSessionLimit) throw this.#failed('runs no commands; it has to allow them to this user', error);
         if (performance.now() >= deadline) {
@@ -214,15 +231,45 @@ export class SshConnection {
   }
 
   #tryToOpenSession(command: string, signal: AbortSignal | undefined): Promise<ClientChannel> {
+    return this.#request<ClientChannel>((done) => void this.#client.exec(command, done), {
+      what: 'a command',
+      discard: abandon,
+      signal,
+    });
+  }
+
+  /** Waits for the host's answer to a request for a session. One that comes too late is discarded. */
+  #request<Answer>(
+    send: (done: (error: Error | undefined, answer: Answer) => void) => void,
+    { what, discard, signal }: { what: string; discard: (late: Answer) => void; signal?: AbortSignal | undefined },
+  ): Promise<Answer> {
     return new Promise((resolve, reject) => {
-      const onAbort = () => reject(signal?.reason as Error);
-      signal?.addEventListener('abort', onAbort, { once: true });
-      this.#client.exec(command, (error, channel) => {
+      let isSettled = false;
+      const settle = (outcome: () => void) => {
+        if (isSettled) return;
+        isSettled = true;
+        clearTimeout(timer);
         signal?.removeEventListener('abort', onAbort);
-        if (error !== undefined) reject(error);
-        else if (signal?.aborted === true) abandon(channel);
-        else resolve(channel);
-      });
+        this.#unanswered.delete(fail);
+        outcome();
+      };
+      const fail = (error: Error) => settle(() => reject(error));
+      const onAbort = () => fail(signal?.reason as Error);
+      const timer = setTimeout(
+        () => fail(this.#failed(`opens no session for ${what}: no answer within ${this.#sessionTimeoutMs / 1_000} s`)),
+        this.#sessionTimeoutMs,
+      );
+      this.#unanswered.add(fail);
+      signal?.addEventListener('abort', onAbort, { once: true });
+      try {
+        send((error, answer) => {
+          if (error !== undefined) fail(error);
+          else if (isSettled) discard(answer);
+          else settle(() => resolve(answer));
+        });
+      } catch (error) {
+        fail(error as Error);
+      }
     });
   }
 
@@ -230,17 +277,17 @@ export class SshConnection {
     const forget = () => (this.#sftp = undefined);
     try {
       this.#throwIfEnded();
-      return await new Promise<SFTPWrapper>((resolve, reject) => {
-        this.#client.sftp((error, sftp) => {
-          if (error !== undefined) return reject(error);
-          sftp.on('error', forget);
-          sftp.on('close', forget);
-          resolve(sftp);
-        });
+      const sftp = await this.#request<SFTPWrapper>((done) => void this.#client.sftp(done), {
+        what: 'SFTP',
+        discard: (late) => late.end(),
       });
+      sftp.on('error', forget);
+      sftp.on('close', forget);
+      return sftp;
     } catch (error) {
       forget();
       this.#throwIfEnded();
+      if (error instanceof EnvironmentFailedError) throw error;
       throw this.#failed('has no SFTP; it needs `Subsystem sftp internal-sftp` in its sshd_config', error);
     }
   }

@@ -3,11 +3,18 @@ import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { TEMPORARY_PREFIX } from '../../src/execution/workspace/walk-workspace.ts';
 import { describeOnEachBackend } from '../support/queues.ts';
+import type { Backend } from '../support/queues.ts';
 import { describeOnSshd, openSshHost } from '../support/ssh-host.ts';
 import { until } from '../../testing/until.ts';
 import { spawnLessor } from './lessor.ts';
 import { untilEnded } from './run-fixture.ts';
 import { runOn, startSshWorker, workspaceOf } from './run-ssh-fixture.ts';
+
+async function leaseOfRun({ database }: Backend, runId: string): Promise<string | undefined> {
+  const [lease] = await database.sql<{ id: string }[]>`
+    select id from lessor.environment_leases where heartbeat_run_id = ${runId} and status = 'active'`;
+  return lease?.id;
+}
 
 describeOnSshd('on an SSH host', () => {
   describeOnEachBackend(
@@ -28,6 +35,29 @@ describeOnSshd('on an SSH host', () => {
         expect(stderr).toContain('downloaded: 1 changed\n');
         expect(await untilEnded(backend.database.sql, id)).toMatchObject({ run: 'cancelled' });
         expect(await readFile(join(workspace, 'a'), 'utf8')).toBe('stopped');
+      });
+
+      test('ends after --timeout on a host whose SFTP never answers, and the run is over', async () => {
+        const host = await openSshHost();
+        await host.silenceSftp();
+        await startSshWorker(backend);
+        const { id, args, env } = await runOn(backend, host);
+        const running = spawnLessor([...args, '--timeout', '2s', '--', 'true'], { env });
+        const { exit } = await running.ended();
+        expect(exit).not.toBe(0);
+        expect(await untilEnded(backend.database.sql, id)).toMatchObject({ run: 'timed_out', lease: 'failed' });
+      });
+
+      test('ends by a signal on a host whose SFTP never answers, and the run is cancelled', async () => {
+        const host = await openSshHost();
+        await host.silenceSftp();
+        await startSshWorker(backend);
+        const { id, args, env } = await runOn(backend, host);
+        const running = spawnLessor([...args, '--', 'true'], { env });
+        await until(() => leaseOfRun(backend, id), { what: 'the lease' });
+        running.child.kill('SIGTERM');
+        expect((await running.ended()).exit).toBe(143);
+        expect(await untilEnded(backend.database.sql, id)).toMatchObject({ run: 'cancelled', lease: 'released' });
       });
 
       test('keeps both versions of a file that changed on both sides, and lists their paths', async () => {

@@ -173,13 +173,13 @@ describeOnSshd('on sshd', () => {
     });
 
     test('shares a connection of ten sessions with 29 others and SFTP', async () => {
-      const sftp = await connection.sftp();
+      const sftp = await connection.sftp(noAbort());
       const scripts = Array.from({ length: 30 }, (_none, index) =>
         connection.runScript('sleep 0.05; echo "$1"', { signal: noAbort(), arguments: [String(index)] }),
       );
       const printed = (await Promise.all(scripts)).map(({ stdout }) => stdout.trim());
       expect(printed).toEqual(scripts.map((_script, index) => String(index)));
-      expect(await connection.sftp()).toBe(sftp);
+      expect(await connection.sftp(noAbort())).toBe(sftp);
     });
   });
 
@@ -201,13 +201,13 @@ describeOnSshd('on sshd', () => {
 
   test('SFTP is opened once, and again when its session ended', async () => {
     const connection = await connect();
-    const [one, two] = await Promise.all([connection.sftp(), connection.sftp()]);
+    const [one, two] = await Promise.all([connection.sftp(noAbort()), connection.sftp(noAbort())]);
     expect(one).toBe(two);
     one.end();
-    await until(async () => (await connection.sftp()) !== one);
+    await until(async () => (await connection.sftp(noAbort())) !== one);
     const path = await new Promise((resolve, reject) => {
       void connection
-        .sftp()
+        .sftp(noAbort())
         .then((sftp) => sftp.realpath('/', (error, real) => (error ? reject(error) : resolve(real))));
     });
     expect(path).toBe('/');
@@ -220,7 +220,7 @@ describeOnSshd('on sshd', () => {
     expect(connection.isOpen).toBe(false);
     expect(await connection.closed).toBeUndefined();
     await failureOf(connection.runScript('echo', { signal: noAbort() }), 'environment_unreachable');
-    await failureOf(connection.sftp(), 'environment_unreachable');
+    await failureOf(connection.sftp(noAbort()), 'environment_unreachable');
   });
 
   test('closing a connection rejects what waits for it', async () => {
@@ -239,7 +239,7 @@ describeOnSshd('on sshd', () => {
       connection.runScript(`sleep 5; : ${marker}`, { signal: noAbort() }),
     );
     const failures = scripts.map((script) => failureOf(script, 'environment_unreachable'));
-    await connection.sftp();
+    await connection.sftp(noAbort());
     await host().server.stop();
     onTestFinished(() => host().server.start());
     for (const { message } of await Promise.all(failures)) expect(message).toContain('is gone');

@@ -9,13 +9,17 @@ export type ExecuteCommand = (command: string, channel: ServerChannel) => void;
 
 /**
  * A server that does what an sshd never does: it accepts anybody, has no SFTP, and executes commands as a test says, or
- * none. Resolves to its port.
+ * none: a silent one does not even reject them. Resolves to its port.
  */
-export async function startScriptedServer(execute: ExecuteCommand | undefined): Promise<number> {
+export async function startScriptedServer(
+  execute: ExecuteCommand | undefined,
+  { isSilent = false }: { isSilent?: boolean } = {},
+): Promise<number> {
   const server = new ssh2.Server({ hostKeys: [newKeyPair().private] }, (client) => {
     client.on('error', () => undefined);
     client.on('authentication', (context) => context.accept());
     client.on('session', (accept) => {
+      if (isSilent) return;
       const session = accept();
       if (execute === undefined) return;
       session.on('exec', (acceptExec, _reject, { command }) => execute(command, acceptExec()));

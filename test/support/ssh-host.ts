@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { mkdir, mkdtemp, readdir, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, onTestFinished } from 'vitest';
@@ -66,6 +66,18 @@ export class SshHost {
   /** The same, parsed, with some fields changed. */
   parsedConfig(part: ConfigPart = {}): SshConfig {
     return sshConfigSchema.parse({ ...this.config, ...part });
+  }
+
+  /** Changes the sshd_config for connections from now on. */
+  async reconfigure(change: (config: string) => string): Promise<void> {
+    const path = join(this.directory, 'server', 'sshd_config');
+    const config = await readFile(path, 'utf8');
+    await writeFile(path, change(config));
+  }
+
+  /** From now on its SFTP sessions open, and answer nothing. */
+  silenceSftp(): Promise<void> {
+    return this.reconfigure((config) => config.replace('sftp internal-sftp', 'sftp "sleep 1000"'));
   }
 
   /** An empty directory on the host, with characters in its name that a shell would expand. */

@@ -62,7 +62,7 @@ async function checkWorkspace(connection: SshConnection, config: SshConfig, sign
 
 /** Resolves to the duration of one round trip, in milliseconds. */
 async function measureFileTransfer(connection: SshConnection, config: SshConfig, signal: AbortSignal): Promise<number> {
-  const sftp = await connection.sftp();
+  const sftp = await connection.sftp(signal);
   const sentAt = performance.now();
   const stats = await raceAbort(statOf(sftp, config.remoteWorkspacePath), signal);
   const durationMs = performance.now() - sentAt;

@@ -21,6 +21,12 @@ const EXIT_UNNAMED_SIGNAL = 255;
 /** How long a host may take to report the end of a killed command, or of a connection. */
 const EXIT_REPORT_TIMEOUT_MS = 10_000;
 
+/** How long the host may still answer the start of a command after the run's signal was aborted. */
+const START_GRACE_MS = 5_000;
+
+/** A signal can wait for a session, and then for 5 seconds for the process id of its command. */
+const SIGNAL_TIMEOUT_MS = 10_000;
+
 const PREPARE_COMMAND = new URL('./command.sh', import.meta.url);
 const SIGNAL_GROUP = new URL('./signal-group.sh', import.meta.url);
 
@@ -95,11 +101,29 @@ export class RemoteCommand {
     this.#exit.catch(() => undefined).finally(() => (this.#hasExited = true));
   }
 
-  /** Starts the command of a script that is on the host already. */
-  static async start(connection: SshConnection, files: CommandFiles, command: Command): Promise<RemoteCommand> {
-    // Without a signal: an aborted start could have started the command all the same, and nobody would end it.
-    const channel = await connection.exec(`exec sh ${quote(files.script)}`);
-    return new RemoteCommand(connection, files, channel, command);
+  /**
+   * Starts the command of a script that is on the host already. A start whose signal is aborted waits a little longer for
+   * the host's answer: the command can have been started all the same, and is terminated only through its channel.
+   */
+  static async start(
+    connection: SshConnection,
+    files: CommandFiles,
+    command: Command,
+    signal: AbortSignal,
+  ): Promise<RemoteCommand> {
+    const abandoned = new AbortController();
+    let timer: NodeJS.Timeout | undefined;
+    const onAbort = () => {
+      timer = setTimeout(() => abandoned.abort(signal.reason), START_GRACE_MS);
+    };
+    signal.addEventListener('abort', onAbort, { once: true });
+    try {
+      const channel = await connection.exec(`exec sh ${quote(files.script)}`, { signal: abandoned.signal });
+      return new RemoteCommand(connection, files, channel, command);
+    } finally {
+      signal.removeEventListener('abort', onAbort);
+      clearTimeout(timer);
+    }
   }
 
   /**
@@ -131,7 +155,10 @@ export class RemoteCommand {
 
   /** Ends the command and everything it started that stayed in its process group. */
   async #terminate(): Promise<void> {
-    await this.#signalGroup('SIGTERM', this.#command.killAfterMs);
+    await this.#signalGroup('SIGTERM', this.#command.killAfterMs).catch((error: unknown) => {
+      this.#streams.abandon();
+      throw error;
+    });
     const late = new AbortController();
     const outcome = await Promise.race([
       this.#exit.finally(() => late.abort()),
@@ -146,12 +173,16 @@ export class RemoteCommand {
   async #signalGroup(signal: NodeJS.Signals, killAfterMs?: number): Promise<void> {
     const args = [this.#files.pid, signal.slice('SIG'.length)];
     if (killAfterMs !== undefined) args.push(String(Math.ceil(killAfterMs / 100)));
+    const limit = AbortSignal.timeout(SIGNAL_TIMEOUT_MS + (killAfterMs ?? 0));
     try {
       const program = await readShellPrograms(SIGNAL_GROUP);
-      await this.#connection.runScript(program, { arguments: args, signal: new AbortController().signal });
+      await this.#connection.runScript(program, { arguments: args, signal: limit });
     } catch (error) {
       // What a lost connection means for the command is reported by its exit.
-      if (this.#connection.isOpen) throw error;
+      if (!this.#connection.isOpen) return;
+      if (error !== limit.reason) throw error;
+      const message = `the host does not answer that ${signal} was sent to the command, which may run on`;
+      throw new EnvironmentFailedError('environment_unreachable', message, { cause: error });
     }
   }
 

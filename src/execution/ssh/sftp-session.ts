@@ -53,13 +53,13 @@ export class SftpSession {
     void connection.closed.then((loss) => this.#finish('the connection was closed', loss));
   }
 
-  /** @throws {EnvironmentFailedError} when the host has no SFTP, or the connection is lost */
+  /** @throws {EnvironmentFailedError} when the host has no SFTP that answers, or the connection is lost */
   static async open(
     connection: SshConnection,
     config: SshConfig,
-    { responseTimeoutMs = RESPONSE_TIMEOUT_MS }: { responseTimeoutMs?: number } = {},
+    { signal, responseTimeoutMs = RESPONSE_TIMEOUT_MS }: { signal: AbortSignal; responseTimeoutMs?: number },
   ): Promise<SftpSession> {
-    return new SftpSession(await connection.sftp(), connection, addressOf(config), responseTimeoutMs);
+    return new SftpSession(await connection.sftp(signal), connection, addressOf(config), responseTimeoutMs);
   }
 
   /** Undefined when nothing exists there. Does not follow symlinks. */

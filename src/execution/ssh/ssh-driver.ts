@@ -3,6 +3,7 @@ import { setMaxListeners } from 'node:events';
 import pLimit from 'p-limit';
 import { EnvironmentFailedError } from '../../contracts/index.ts';
 import type { GrantedLease } from '../../contracts/index.ts';
+import { raceAbort, withTimeout } from '../../lib/abort.ts';
 import { acquirePermit } from '../../lib/concurrency.ts';
 import type { SecretResolver } from '../../secrets/resolver.ts';
 import { addressOf, sshConfigSchema } from '../../ssh/config.ts';
@@ -58,7 +59,7 @@ export function createSshExecutionDriver({ secrets }: SshExecutionDriverOptions)
       const local = workspaceDirectory === undefined ? undefined : await resolveWorkspaceDirectory(workspaceDirectory);
       const connection = await SshConnection.connect(config, { secrets, signal });
       try {
-        const sftp = await SftpSession.open(connection, config);
+        const sftp = await SftpSession.open(connection, config, { signal });
         return new SshExecution({ connection, sftp, config, directory, leaseId: lease.id }, local, {
           ...options,
           signal,
@@ -93,6 +94,12 @@ interface SshLease {
 /** A connection has eight sessions: five for commands, one for SFTP, the others for sending signals. */
 const MAX_CONCURRENT_COMMANDS = 5;
 
+/** The run may be over by then, so that only time bounds it. */
+const CHECK_STARTED_TIMEOUT_MS = 10_000;
+
+/** A host that answers removes a file within a round trip. */
+const REMOVE_SCRIPT_TIMEOUT_MS = 2_000;
+
 /** An execution on an SSH host. */
 class SshExecution implements Execution {
   readonly workspacePath: string;
@@ -101,6 +108,8 @@ class SshExecution implements Execution {
   readonly #options: ExecutionOptions;
   readonly #commands = pLimit(MAX_CONCURRENT_COMMANDS);
   readonly #running = new Set<Promise<RemoteCommand>>();
+  /** Work that nobody waits for any more may still hold local files. */
+  readonly #transfers = new Set<Promise<unknown>>();
   /** The local workspace, when it is to be uploaded. */
   readonly #localDirectory: string | undefined;
   #manifest: Manifest | undefined;
@@ -118,9 +127,9 @@ class SshExecution implements Execution {
     const { sftp, directory } = this.#lease;
     const { signal, onProgress } = this.#options;
     signal.throwIfAborted();
-    await this.#checkWorkspace();
+    await raceAbort(this.#checkWorkspace(), signal);
     if (this.#localDirectory === undefined) return { files: 0, bytes: 0, skipped: this.#unusedWorkspace() };
-    const { manifest, report } = await uploadWorkspace({
+    const upload = uploadWorkspace({
       sftp,
       localDirectory: this.#localDirectory,
       leaseDirectory: directory,
@@ -128,6 +137,7 @@ class SshExecution implements Execution {
       signal,
       onProgress,
     });
+    const { manifest, report } = await this.#untilAborted(upload, signal);
     this.#manifest = manifest;
     return report;
   }
@@ -173,7 +183,7 @@ class SshExecution implements Execution {
   }: { signal?: AbortSignal } = {}): Promise<RestoreReport> {
     if (this.#localDirectory === undefined || this.#manifest === undefined)
       return { changed: [], created: [], deleted: [], conflicts: [], skipped: [] };
-    return restoreWorkspace({
+    const restore = restoreWorkspace({
       manifest: this.#manifest,
       source: new RemoteRestoreSource(this.#lease.sftp, this.workspacePath, signal),
       workspace: new LocalWorkspace(this.#localDirectory),
@@ -181,11 +191,24 @@ class SshExecution implements Execution {
       signal,
       onProgress: this.#options.onProgress,
     });
+    return this.#untilAborted(restore, signal);
   }
 
   async close(): Promise<void> {
     this.#lease.sftp.release();
     await this.#lease.connection.close();
+    await Promise.allSettled(this.#transfers);
+  }
+
+  /**
+   * Waits for a transfer until the signal is aborted, although the host answers nothing. The released SFTP session ends
+   * what is left of it.
+   */
+  #untilAborted<Result>(transfer: Promise<Result>, signal: AbortSignal): Promise<Result> {
+    this.#transfers.add(transfer);
+    const forget = () => this.#transfers.delete(transfer);
+    transfer.then(forget, forget);
+    return raceAbort(transfer, signal);
   }
 
   #unusedWorkspace(): PrepareReport['skipped'] {
@@ -208,22 +231,25 @@ class SshExecution implements Execution {
     const { connection, sftp, directory } = this.#lease;
     const { signal } = this.#options;
     const script = await commandScript(command, { directory, workspacePath: this.workspacePath, files });
-    const commandsDirectory = commandsDirectoryOf(directory);
-    if ((await sftp.lstat(commandsDirectory)) === undefined) await sftp.mkdir(commandsDirectory, 0o700);
-    await sftp.writeNew(files.script, Buffer.from(script), 0o700);
     try {
-      signal.throwIfAborted();
-      return await RemoteCommand.start(connection, files, command);
+      await raceAbort(this.#writeScript(commandsDirectoryOf(directory), files, script), signal);
+      return await RemoteCommand.start(connection, files, command, signal);
     } catch (error) {
       // It holds values of variables. When it cannot be removed now, the release of the lease removes it.
-      await sftp.unlink(files.script).catch(() => undefined);
+      await withTimeout(REMOVE_SCRIPT_TIMEOUT_MS, () => sftp.unlink(files.script)).catch(() => undefined);
       throw error;
     }
   }
 
+  async #writeScript(commandsDirectory: string, files: CommandFiles, script: string): Promise<void> {
+    const { sftp } = this.#lease;
+    if ((await sftp.lstat(commandsDirectory)) === undefined) await sftp.mkdir(commandsDirectory, 0o700);
+    await sftp.writeNew(files.script, Buffer.from(script), 0o700);
+  }
+
   /** The exit code is the script's own when the command was never started. */
   async #checkStarted({ pid }: CommandFiles): Promise<void> {
-    if ((await this.#lease.sftp.lstat(pid)) !== undefined) return;
+    if ((await withTimeout(CHECK_STARTED_TIMEOUT_MS, () => this.#lease.sftp.lstat(pid))) !== undefined) return;
     throw new EnvironmentFailedError(
       'workspace_unusable',
       `${this.location} cannot be entered, or nothing be written beside it; was it removed, or is the disk full?`,

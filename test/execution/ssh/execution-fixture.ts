@@ -38,6 +38,11 @@ export function describeOnSshExecution(name: string, body: (host: ExecutionHost)
   });
 }
 
+/** A lease on a host of the test's own, with a lease directory. */
+export async function placeLease(host: SshHost): Promise<PlacedLease> {
+  return leaseOn(host, await realpath(await makeDirectory()));
+}
+
 async function leaseOn(
   host: SshHost,
   remoteWorkspacePath: string,

@@ -14,6 +14,7 @@ import { restoreWorkspace } from '../../../src/execution/workspace/restore-works
 import { createSecretResolver } from '../../../src/secrets/resolver.ts';
 import { sshConfigSchema } from '../../../src/ssh/config.ts';
 import { SshConnection } from '../../../src/ssh/connection.ts';
+import { noAbort } from '../../support/ssh-host.ts';
 import { makeDirectory } from '../directories.ts';
 
 const { STATUS_CODE } = ssh2.utils.sftp;
@@ -95,7 +96,7 @@ test('a file shorter than its reported size is downloaded up to its end', async 
 test('an endless listing is aborted', async () => {
   const names = Array.from({ length: 200 }, (_, index): [string, number] => [`file ${index}`, FILE]);
   const { connection, config } = await connectTo({ listings: { '': names }, isEndless: true });
-  const tree = new RemoteTree(await SftpSession.open(connection, config), '/work', 1_000);
+  const tree = new RemoteTree(await SftpSession.open(connection, config, { signal: noAbort() }), '/work', 1_000);
   await expect(tree.list('')).rejects.toMatchObject({
     code: 'workspace_unusable',
     message: expect.stringContaining('more than 1000 files') as unknown,
@@ -104,7 +105,7 @@ test('an endless listing is aborted', async () => {
 
 test('an SFTP session without answers on a live connection is ended', async () => {
   const { connection, config } = await connectTo({});
-  const files = await SftpSession.open(connection, config, { responseTimeoutMs: 300 });
+  const files = await SftpSession.open(connection, config, { signal: noAbort(), responseTimeoutMs: 300 });
   await expect(files.lstat('/work')).rejects.toMatchObject({
     code: 'environment_unreachable',
     message: expect.stringContaining('has not answered for 0.3 s') as unknown,
@@ -114,7 +115,7 @@ test('an SFTP session without answers on a live connection is ended', async () =
 
 async function restoreFrom(lies: Lies) {
   const { connection, config } = await connectTo(lies);
-  const files = await SftpSession.open(connection, config);
+  const files = await SftpSession.open(connection, config, { signal: noAbort() });
   const workspace = await makeDirectory();
   const { signal } = new AbortController();
   const restored = await restoreWorkspace({
