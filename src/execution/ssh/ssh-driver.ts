@@ -137,7 +137,7 @@ class SshExecution implements Execution {
       signal,
       onProgress,
     });
-    const { manifest, report } = await this.#untilAborted(upload, signal);
+    const { manifest, report } = await this.#awaitTransfer(upload, signal);
     this.#manifest = manifest;
     return report;
   }
@@ -191,7 +191,7 @@ class SshExecution implements Execution {
       signal,
       onProgress: this.#options.onProgress,
     });
-    return this.#untilAborted(restore, signal);
+    return this.#awaitTransfer(restore, signal);
   }
 
   async close(): Promise<void> {
@@ -204,7 +204,7 @@ class SshExecution implements Execution {
    * Waits for a transfer until the signal is aborted, although the host answers nothing. The released SFTP session ends
    * what is left of it.
    */
-  #untilAborted<Result>(transfer: Promise<Result>, signal: AbortSignal): Promise<Result> {
+  #awaitTransfer<Result>(transfer: Promise<Result>, signal: AbortSignal): Promise<Result> {
     this.#transfers.add(transfer);
     const forget = () => this.#transfers.delete(transfer);
     transfer.then(forget, forget);
