@@ -45,7 +45,8 @@ describeOnSshd('on an SSH host', () => {
         const running = spawnLessor([...args, '--timeout', '2s', '--', 'true'], { env });
         const { exit } = await running.ended();
         expect(exit).not.toBe(0);
-        expect(await untilEnded(backend.database.sql, id)).toMatchObject({ run: 'timed_out', lease: 'failed' });
+        expect(await untilEnded(backend.database.sql, id)).toMatchObject({ run: 'timed_out' });
+        await until(async () => (await host.leftByLeases()).length === 0, { what: 'the release of the lease' });
       });
 
       test('ends by a signal on a host whose SFTP never answers, and the run is cancelled', async () => {
@@ -57,7 +58,8 @@ describeOnSshd('on an SSH host', () => {
         await until(() => leaseOfRun(backend, id), { what: 'the lease' });
         running.child.kill('SIGTERM');
         expect((await running.ended()).exit).toBe(143);
-        expect(await untilEnded(backend.database.sql, id)).toMatchObject({ run: 'cancelled', lease: 'released' });
+        expect(await untilEnded(backend.database.sql, id)).toMatchObject({ run: 'cancelled' });
+        await until(async () => (await host.leftByLeases()).length === 0, { what: 'the release of the lease' });
       });
 
       test('keeps both versions of a file that changed on both sides, and lists their paths', async () => {
