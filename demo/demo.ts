@@ -16,7 +16,7 @@ import type { DemoRun } from './scenario.ts';
 
 const WORKERS = 2;
 
-/** A lease of two seconds expires, and a sweep every second finds it: the rest is for a slow machine. */
+/** A lease of five seconds expires, and a sweep every second finds it: the rest is for a slow machine. */
 const SWEEP_TIMEOUT_MS = 60_000;
 
 const program = new Command('demo')

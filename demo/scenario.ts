@@ -89,7 +89,7 @@ function withLessorRun(drivers: DemoDrivers): DemoRun['drive'] {
 /** The holder dies without finishing the run: the lease expires, and the sweep ends it. */
 function killed(drivers: DemoDrivers): DemoRun['drive'] {
   return async (run) => {
-    const holder = startLessorRun(drivers, run, ['--eval', LONG_WORK], ['--ttl', '2s']);
+    const holder = startLessorRun(drivers, run, ['--eval', LONG_WORK], ['--ttl', '5s']);
     await firstOutput(holder);
     holder.kill('SIGKILL');
     await once(holder, 'exit');

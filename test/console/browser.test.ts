@@ -4,21 +4,21 @@ import { beforeAll, expect, it } from 'vitest';
 import { describeOnEachBackend } from '../support/queues.ts';
 import { FAILED_REASON, runTwoJobs, listenOnLoopback } from '../api/fixture.ts';
 import { storesOf } from '../api/stores.ts';
+import { pathOf } from '../ssh/programs.ts';
 
-const BROWSER_PATHS = [
-  '/usr/bin/chromium',
-  '/usr/bin/chromium-browser',
-  '/usr/bin/google-chrome',
-  '/Applications/Google Chrome.app/Contents/MacOS/Google Chrome',
-];
+const BROWSERS = ['chromium', 'chromium-browser', 'google-chrome'];
+const BROWSER_OF_MACOS = '/Applications/Google Chrome.app/Contents/MacOS/Google Chrome';
 
-const executablePath = process.env['CHROMIUM_PATH'] ?? BROWSER_PATHS.find((path) => existsSync(path));
+const executablePath =
+  process.env['CHROMIUM_PATH'] ??
+  BROWSERS.map((name) => pathOf(name)).find((path) => path !== undefined) ??
+  (existsSync(BROWSER_OF_MACOS) ? BROWSER_OF_MACOS : undefined);
 
 /** Skips the test where there is no browser, except in CI, which must have one. */
 function browserPath(skip: (reason: string) => never): string {
   if (executablePath !== undefined) return executablePath;
   if (process.env['CI'] === 'true') throw new Error('CI must try the board in a browser; set CHROMIUM_PATH');
-  return skip('no Chromium on this machine; set CHROMIUM_PATH to try the board in one');
+  return skip('Chromium is not on the PATH; set CHROMIUM_PATH to try the board in one');
 }
 
 describeOnEachBackend('the console in a browser', (backend) => {

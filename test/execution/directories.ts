@@ -1,4 +1,5 @@
-import { mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { chmod, mkdir, mkdtemp, readdir, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { onTestFinished } from 'vitest';
@@ -9,9 +10,22 @@ export type Content = string | Buffer | null | { symlink: string } | { file: str
 /** Makes a directory with these paths in it, and removes it after the test. */
 export async function makeDirectory(contents: Readonly<Record<string, Content>> = {}): Promise<string> {
   const directory = await mkdtemp(join(tmpdir(), 'lessor-test-'));
-  onTestFinished(() => rm(directory, { recursive: true, force: true }));
+  onTestFinished(() => removeTree(directory));
   await fill(directory, contents);
   return directory;
+}
+
+/** Removes a directory, also what is in directories that a test has made read-only, which `rm` leaves to root. */
+export async function removeTree(directory: string): Promise<void> {
+  await makeWritable(directory);
+  await rm(directory, { recursive: true, force: true });
+}
+
+async function makeWritable(directory: string): Promise<void> {
+  if (!existsSync(directory)) return;
+  await chmod(directory, 0o700);
+  const entries = await readdir(directory, { withFileTypes: true });
+  for (const entry of entries) if (entry.isDirectory()) await makeWritable(join(directory, entry.name));
 }
 
 /** Puts these paths into a directory. */

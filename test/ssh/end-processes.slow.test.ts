@@ -7,10 +7,11 @@ import { dirname, join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { END_PROCESSES, LEASES_DIRECTORY, RECORD_PROCESS } from '../../src/ssh/lease-directory.ts';
 import { quote, readShellPrograms } from '../../src/ssh/script.ts';
+import { describeWith, program } from '../support/requirements.ts';
 import { isInstalled, pathOf } from './programs.ts';
 import { startSleeper } from './sleepers.ts';
 
-const shells = [['dash'], ['bash', '--posix'], ['busybox', 'ash'], ['mksh']].filter(([program]) =>
+const shells = [['sh'], ['dash'], ['bash', '--posix'], ['busybox', 'ash'], ['mksh']].filter(([program]) =>
   isInstalled(program!),
 );
 const NO_PROC = '/nonexistent';
@@ -127,7 +128,7 @@ describe.runIf(sources.includes('/proc'))('with /proc', () => {
   });
 });
 
-describe.runIf(isInstalled('ps'))('without /proc', () => {
+describeWith(program('ps'), 'without /proc', () => {
   test('a recorded command is ended with its process group', async () => {
     const leaseDirectory = await newLeaseDirectory();
     const path = join(leaseDirectory, 'commands', '1.pid');

@@ -11,7 +11,15 @@ import { isInstalled } from '../../ssh/programs.ts';
 
 const PROGRAM = new URL('../../../src/environments/drivers/ssh-lease-directory.sh', import.meta.url);
 
-const shells = [['dash'], ['bash', '--posix'], ['busybox', 'ash'], ['mksh'], ['ksh'], ['zsh', '--emulate', 'sh']]
+const shells = [
+  ['sh'],
+  ['dash'],
+  ['bash', '--posix'],
+  ['busybox', 'ash'],
+  ['mksh'],
+  ['ksh'],
+  ['zsh', '--emulate', 'sh'],
+]
   .filter(([program]) => isInstalled(program!))
   .map(([program, ...args]) => ({ name: [program, ...args].join(' '), program: program!, args }));
 

@@ -1,4 +1,4 @@
-import { execFile, execFileSync, spawnSync } from 'node:child_process';
+import { execFile, execFileSync } from 'node:child_process';
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -7,11 +7,11 @@ import { describe, expect, test } from 'vitest';
 import { LocalTree } from '../../../src/execution/workspace/local-tree.ts';
 import { rulesOfTree, walkWorkspace } from '../../../src/execution/workspace/walk-workspace.ts';
 import type { WalkedEntry } from '../../../src/execution/workspace/walk-workspace.ts';
+import { program, testWith } from '../../support/requirements.ts';
 import { fill, makeDirectory } from '../directories.ts';
 import type { Content } from '../directories.ts';
 
-const hasGit = spawnSync('git', ['--version']).status === 0;
-const whyNotGit = hasGit ? '' : ' (not run: there is no git)';
+const git = program('git');
 
 describe('a walk', () => {
   test('lists files, directories and symlinks, each directory before its entries', async () => {
@@ -148,7 +148,7 @@ describe('.gitignore files exclude what git excludes', () => {
   test.for(cases)('$what', async ({ tree, left }) => {
     const directory = await makeDirectory(tree);
     expect(filesOf(await walk(directory))).toEqual(left);
-    expect(hasGit ? await filesOfGit(directory) : left, 'what git finds').toEqual(left);
+    expect(git.isMet ? await filesOfGit(directory) : left, 'what git finds').toEqual(left);
   });
 
   test('not by a .gitignore that is a symlink', async () => {
@@ -156,7 +156,7 @@ describe('.gitignore files exclude what git excludes', () => {
     expect(filesOf(await walk(directory))).toEqual(['.gitignore', 'a.txt', 'rules']);
   });
 
-  test.runIf(hasGit)(`exactly as git does, in random trees${whyNotGit}`, async () => {
+  testWith(git, 'exactly as git does, in random trees', async () => {
     const name = constantFrom('a', 'b', 'c.o', 'd e', '[x]', 'A');
     const path = array(name, { minLength: 1, maxLength: 4 }).map((names) => names.join('/'));
     const pattern = tuple(
