@@ -7,7 +7,7 @@ import { dirname, join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { END_PROCESSES, LEASES_DIRECTORY, RECORD_PROCESS } from '../../src/ssh/lease-directory.ts';
 import { quote, readShellPrograms } from '../../src/ssh/script.ts';
-import { describeWith, program } from '../support/requirements.ts';
+import { describeIf, hasProgram } from '../support/requirements.ts';
 import { isInstalled, pathOf } from './programs.ts';
 import { startSleeper } from './sleepers.ts';
 
@@ -128,7 +128,7 @@ describe.runIf(sources.includes('/proc'))('with /proc', () => {
   });
 });
 
-describeWith(program('ps'), 'without /proc', () => {
+describeIf(hasProgram('ps'), 'without /proc', () => {
   test('a recorded command is ended with its process group', async () => {
     const leaseDirectory = await newLeaseDirectory();
     const path = join(leaseDirectory, 'commands', '1.pid');

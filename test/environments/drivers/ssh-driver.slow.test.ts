@@ -10,7 +10,7 @@ import { until } from '../../../testing/until.ts';
 import { failureOf } from '../../ssh/failures.ts';
 import { describeOnSshd, useSshHost } from '../../support/ssh-host.ts';
 import type { ConfigPart } from '../../support/ssh-host.ts';
-import { program, testWith } from '../../support/requirements.ts';
+import { hasProgram, testIf } from '../../support/requirements.ts';
 import { startSleeper } from '../../ssh/sleepers.ts';
 import { openEnvironment } from './ssh-fixture.ts';
 
@@ -38,7 +38,7 @@ describeOnSshd('on sshd', () => {
       expect((await readdir(directory)).toSorted()).toEqual(['.gitignore', 'commands']);
     });
 
-    testWith(program('git'), 'in place is not listed by git in the checkout', async () => {
+    testIf(hasProgram('git'), 'in place is not listed by git in the checkout', async () => {
       const { root, newLease } = await open({ workspaceMode: 'in_place' });
       execFileSync('git', ['init', '--quiet', root]);
       const { directory } = await newLease();

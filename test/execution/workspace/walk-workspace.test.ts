@@ -7,11 +7,11 @@ import { describe, expect, test } from 'vitest';
 import { LocalTree } from '../../../src/execution/workspace/local-tree.ts';
 import { rulesOfTree, walkWorkspace } from '../../../src/execution/workspace/walk-workspace.ts';
 import type { WalkedEntry } from '../../../src/execution/workspace/walk-workspace.ts';
-import { program, testWith } from '../../support/requirements.ts';
+import { hasProgram, testIf } from '../../support/requirements.ts';
 import { fill, makeDirectory } from '../directories.ts';
 import type { Content } from '../directories.ts';
 
-const git = program('git');
+const git = hasProgram('git');
 
 describe('a walk', () => {
   test('lists files, directories and symlinks, each directory before its entries', async () => {
@@ -156,7 +156,7 @@ describe('.gitignore files exclude what git excludes', () => {
     expect(filesOf(await walk(directory))).toEqual(['.gitignore', 'a.txt', 'rules']);
   });
 
-  testWith(git, 'exactly as git does, in random trees', async () => {
+  testIf(git, 'exactly as git does, in random trees', async () => {
     const name = constantFrom('a', 'b', 'c.o', 'd e', '[x]', 'A');
     const path = array(name, { minLength: 1, maxLength: 4 }).map((names) => names.join('/'));
     const pattern = tuple(
