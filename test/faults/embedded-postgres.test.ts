@@ -7,7 +7,7 @@ import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import getPort from 'get-port';
 import { describe, expect, onTestFinished, test, vi } from 'vitest';
-import { isRoot, testIf } from '../support/requirements.ts';
+import { asRoot } from '../support/requirements.ts';
 import { startEmbeddedPostgres } from '../../src/embedded/index.ts';
 import {
   findTraces,
@@ -58,7 +58,7 @@ describe('a persistent data directory of an embedded Postgres', () => {
     expect(await readdir(dataDirectory)).toEqual(['cluster']);
   });
 
-  testIf(isRoot, 'is rejected under root when the server could not enter it', async () => {
+  test.runIf(asRoot.isMet)(`is rejected under root when the server could not enter it${asRoot.note}`, async () => {
     const closed = await makeDirectory();
     await chmod(closed, 0o700);
     const attempt = start({ dataDirectory: join(closed, 'data') });

@@ -7,15 +7,16 @@ import { dirname, join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { END_PROCESSES, LEASES_DIRECTORY, RECORD_PROCESS } from '../../src/ssh/lease-directory.ts';
 import { quote, readShellPrograms } from '../../src/ssh/script.ts';
-import { describeIf, hasProgram } from '../support/requirements.ts';
+import { programOnPath } from '../support/requirements.ts';
 import { isInstalled, pathOf } from './programs.ts';
 import { startSleeper } from './sleepers.ts';
 
 const shells = [['sh'], ['dash'], ['bash', '--posix'], ['busybox', 'ash'], ['mksh']].filter(([program]) =>
   isInstalled(program!),
 );
+const ps = programOnPath('ps');
 const NO_PROC = '/nonexistent';
-const sources = [...(existsSync('/proc/self/environ') ? ['/proc'] : []), ...(isInstalled('ps') ? [NO_PROC] : [])];
+const sources = [...(existsSync('/proc/self/environ') ? ['/proc'] : []), ...(ps.isMet ? [NO_PROC] : [])];
 
 /** An empty lease directory whose path needs quoting in shells. */
 async function newLeaseDirectory(): Promise<string> {
@@ -128,7 +129,7 @@ describe.runIf(sources.includes('/proc'))('with /proc', () => {
   });
 });
 
-describeIf(hasProgram('ps'), 'without /proc', () => {
+describe.runIf(ps.isMet)(`without /proc${ps.note}`, () => {
   test('a recorded command is ended with its process group', async () => {
     const leaseDirectory = await newLeaseDirectory();
     const path = join(leaseDirectory, 'commands', '1.pid');

@@ -10,9 +10,11 @@ import { until } from '../../../testing/until.ts';
 import { failureOf } from '../../ssh/failures.ts';
 import { describeOnSshd, useSshHost } from '../../support/ssh-host.ts';
 import type { ConfigPart } from '../../support/ssh-host.ts';
-import { hasProgram, testIf } from '../../support/requirements.ts';
+import { programOnPath } from '../../support/requirements.ts';
 import { startSleeper } from '../../ssh/sleepers.ts';
 import { openEnvironment } from './ssh-fixture.ts';
+
+const git = programOnPath('git');
 
 describeOnSshd('on sshd', () => {
   const host = useSshHost();
@@ -38,7 +40,7 @@ describeOnSshd('on sshd', () => {
       expect((await readdir(directory)).toSorted()).toEqual(['.gitignore', 'commands']);
     });
 
-    testIf(hasProgram('git'), 'in place is not listed by git in the checkout', async () => {
+    test.runIf(git.isMet)(`in place is not listed by git in the checkout${git.note}`, async () => {
       const { root, newLease } = await open({ workspaceMode: 'in_place' });
       execFileSync('git', ['init', '--quiet', root]);
       const { directory } = await newLease();

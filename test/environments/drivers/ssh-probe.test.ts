@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { freePort } from '../../queues/redis-server.ts';
 import { describeOnSshd, noAbort, useSshHost } from '../../support/ssh-host.ts';
-import { isOrdinaryUser, testIf } from '../../support/requirements.ts';
+import { asOrdinaryUser } from '../../support/requirements.ts';
 import type { ConfigPart, SshHost } from '../../support/ssh-host.ts';
 import { newKeyPair } from '../../ssh/keys.ts';
 import { executeByShell, startScriptedServer } from '../../ssh/scripted-server.ts';
@@ -79,7 +79,7 @@ describeOnSshd('a probe of sshd', () => {
     );
   });
 
-  testIf(isOrdinaryUser, 'says that the workspace cannot be written to', async () => {
+  test.runIf(asOrdinaryUser.isMet)(`says that the workspace cannot be written to${asOrdinaryUser.note}`, async () => {
     const root = join(await host().newWorkspace(), 'closed');
     await mkdir(root, { mode: 0o500 });
     expect(await probe(host(), { remoteWorkspacePath: root })).toMatchObject(

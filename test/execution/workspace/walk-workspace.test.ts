@@ -7,11 +7,11 @@ import { describe, expect, test } from 'vitest';
 import { LocalTree } from '../../../src/execution/workspace/local-tree.ts';
 import { rulesOfTree, walkWorkspace } from '../../../src/execution/workspace/walk-workspace.ts';
 import type { WalkedEntry } from '../../../src/execution/workspace/walk-workspace.ts';
-import { hasProgram, testIf } from '../../support/requirements.ts';
+import { programOnPath } from '../../support/requirements.ts';
 import { fill, makeDirectory } from '../directories.ts';
 import type { Content } from '../directories.ts';
 
-const git = hasProgram('git');
+const installedGit = programOnPath('git');
 
 describe('a walk', () => {
   test('lists files, directories and symlinks, each directory before its entries', async () => {
@@ -148,7 +148,7 @@ describe('.gitignore files exclude what git excludes', () => {
   test.for(cases)('$what', async ({ tree, left }) => {
     const directory = await makeDirectory(tree);
     expect(filesOf(await walk(directory))).toEqual(left);
-    expect(git.isMet ? await filesOfGit(directory) : left, 'what git finds').toEqual(left);
+    expect(installedGit.isMet ? await filesOfGit(directory) : left, 'what git finds').toEqual(left);
   });
 
   test('not by a .gitignore that is a symlink', async () => {
@@ -156,7 +156,7 @@ describe('.gitignore files exclude what git excludes', () => {
     expect(filesOf(await walk(directory))).toEqual(['.gitignore', 'a.txt', 'rules']);
   });
 
-  testIf(git, 'exactly as git does, in random trees', async () => {
+  test.runIf(installedGit.isMet)(`exactly as git does, in random trees${installedGit.note}`, async () => {
     const name = constantFrom('a', 'b', 'c.o', 'd e', '[x]', 'A');
     const path = array(name, { minLength: 1, maxLength: 4 }).map((names) => names.join('/'));
     const pattern = tuple(
