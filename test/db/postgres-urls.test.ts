@@ -11,7 +11,7 @@ import { withTimeout } from '../../src/lib/abort.ts';
 import { OutboxListener } from '../../src/outbox/outbox-listener.ts';
 import { migrateQueue } from '../../src/queues/backends/postgres.ts';
 import { openQueues } from '../../src/queues/queues.ts';
-import { programOnPath } from '../support/requirements.ts';
+import { programsOnPath } from '../support/requirements.ts';
 import { DATABASE, PASSWORD, USER, startUrlServers, urlTo } from './url-servers.ts';
 import type { UrlServers } from './url-servers.ts';
 
@@ -89,7 +89,7 @@ function messagesOf(error: unknown): string {
 }
 
 // The servers' certificates are made with it.
-const openssl = programOnPath('openssl');
+const openssl = programsOnPath('openssl');
 
 describe.runIf(openssl.isMet)(`a Postgres URL${openssl.note}`, () => {
   beforeAll(async () => {

@@ -7,14 +7,14 @@ import { dirname, join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { END_PROCESSES, LEASES_DIRECTORY, RECORD_PROCESS } from '../../src/ssh/lease-directory.ts';
 import { quote, readShellPrograms } from '../../src/ssh/script.ts';
-import { programOnPath } from '../support/requirements.ts';
+import { programsOnPath } from '../support/requirements.ts';
 import { isInstalled, pathOf } from './programs.ts';
 import { startSleeper } from './sleepers.ts';
 
 const shells = [['sh'], ['dash'], ['bash', '--posix'], ['busybox', 'ash'], ['mksh']].filter(([program]) =>
   isInstalled(program!),
 );
-const ps = programOnPath('ps');
+const ps = programsOnPath('ps');
 const NO_PROC = '/nonexistent';
 const sources = [...(existsSync('/proc/self/environ') ? ['/proc'] : []), ...(ps.isMet ? [NO_PROC] : [])];
 

@@ -7,7 +7,7 @@ import { describe, expect, test } from 'vitest';
 import { InvalidConfigurationError } from '../../src/contracts/index.ts';
 import { fingerprintOf, verifyHostKey, knownKeyTypes, parseKnownHosts } from '../../src/ssh/known-hosts.ts';
 import { newKeyPair } from './keys.ts';
-import { programOnPath } from '../support/requirements.ts';
+import { programsOnPath } from '../support/requirements.ts';
 
 const newKey = (type?: 'ecdsa-256') => {
   const line = newKeyPair(type).public;
@@ -128,7 +128,7 @@ describe('known_hosts is rejected with the line that', () => {
   });
 });
 
-const keygen = programOnPath('ssh-keygen');
+const keygen = programsOnPath('ssh-keygen');
 
 describe.runIf(keygen.isMet)(`as OpenSSH's own${keygen.note}`, () => {
   test('hashing and fingerprints are understood', () => {

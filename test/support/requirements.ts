@@ -15,11 +15,13 @@ export const asRoot = requirement(runsAsRoot, 'it needs root');
 /** For permissions, which do not bind root. */
 export const asOrdinaryUser = requirement(!runsAsRoot, 'it needs a user other than root');
 
-/** A program on the PATH. CI must have it. */
-export function programOnPath(name: string): Requirement {
-  const isMet = isInstalled(name);
-  if (!isMet && process.env['CI'] === 'true') throw new Error(`with CI=true all tests have to run: install ${name}`);
-  return requirement(isMet, `${name} is not on the PATH`);
+/** Programs on the PATH. CI must have them. */
+export function programsOnPath(...names: string[]): Requirement {
+  const missing = names.filter((name) => !isInstalled(name)).join(', ');
+  if (missing !== '' && process.env['CI'] === 'true') {
+    throw new Error(`with CI=true all tests have to run: install ${missing}`);
+  }
+  return requirement(missing === '', `not on the PATH: ${missing}`);
 }
 
 function requirement(isMet: boolean, otherwise: string): Requirement {

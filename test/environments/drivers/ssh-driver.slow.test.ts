@@ -10,11 +10,11 @@ import { until } from '../../../testing/until.ts';
 import { failureOf } from '../../ssh/failures.ts';
 import { describeOnSshd, useSshHost } from '../../support/ssh-host.ts';
 import type { ConfigPart } from '../../support/ssh-host.ts';
-import { programOnPath } from '../../support/requirements.ts';
+import { programsOnPath } from '../../support/requirements.ts';
 import { startSleeper } from '../../ssh/sleepers.ts';
 import { openEnvironment } from './ssh-fixture.ts';
 
-const git = programOnPath('git');
+const git = programsOnPath('git');
 
 describeOnSshd('on sshd', () => {
   const host = useSshHost();

@@ -8,9 +8,12 @@ import { describe, expect, onTestFinished, test } from 'vitest';
 import { END_PROCESSES, RECORD_PROCESS } from '../../../src/ssh/lease-directory.ts';
 import { readShellPrograms } from '../../../src/ssh/script.ts';
 import { isInstalled } from '../../ssh/programs.ts';
+import { programsOnPath } from '../../support/requirements.ts';
 
 const PROGRAM = new URL('../../../src/environments/drivers/ssh-lease-directory.sh', import.meta.url);
 
+/** Beyond coreutils, what POSIX has every host offer. */
+const tools = programsOnPath('awk', 'sed');
 const shells = [
   ['sh'],
   ['dash'],
@@ -32,7 +35,7 @@ async function newWorkspace(): Promise<string> {
   return root;
 }
 
-describe.each(shells)('the lease directory program in $name', ({ program, args }) => {
+describe.runIf(tools.isMet).each(shells)(`the lease directory program in $name${tools.note}`, ({ program, args }) => {
   /** Resolves to the exit code and what was printed. */
   async function run(...words: string[]): Promise<{ code: number | null; stdout: string; stderr: string }> {
     const script = await readShellPrograms(RECORD_PROCESS, END_PROCESSES, PROGRAM);

@@ -7,11 +7,11 @@ import { describe, expect, test } from 'vitest';
 import { LocalTree } from '../../../src/execution/workspace/local-tree.ts';
 import { rulesOfTree, walkWorkspace } from '../../../src/execution/workspace/walk-workspace.ts';
 import type { WalkedEntry } from '../../../src/execution/workspace/walk-workspace.ts';
-import { programOnPath } from '../../support/requirements.ts';
+import { programsOnPath } from '../../support/requirements.ts';
 import { fill, makeDirectory } from '../directories.ts';
 import type { Content } from '../directories.ts';
 
-const installedGit = programOnPath('git');
+const installedGit = programsOnPath('git');
 
 describe('a walk', () => {
   test('lists files, directories and symlinks, each directory before its entries', async () => {
