@@ -13,7 +13,7 @@ import { executeInEnvironment } from '../execution/execute-in-environment.ts';
 import type { ExecutionPhase } from '../execution/execute-in-environment.ts';
 import { exitCodeOf } from '../execution/local-driver.ts';
 import type { HeartbeatProducer, RunStart } from '../producers/producer.ts';
-import { withLease } from '../producers/with-lease.ts';
+import { RunTimedOutError, withLease } from '../producers/with-lease.ts';
 import type { RunOutcome } from '../producers/with-lease.ts';
 
 /** A command, and the run that it is executed for. */
@@ -39,6 +39,8 @@ export interface CommandRunObserver {
   onRestored(report: RestoreReport): void;
   /** A first signal arrived while changed files are downloaded: the next one aborts the download. */
   onRestoreInterrupted(): void;
+  /** A signal that this process had not received ended the command. */
+  onKilled(ended: string): void;
   /** A signal could not be forwarded to the command. */
   onUnsentSignal(error: unknown): void;
 }
@@ -52,7 +54,13 @@ const REPEATED_SIGNAL_MS = 1_000;
 /** Signals that are forwarded to the command. */
 const FORWARDED_SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT'] as const;
 
-/** Signals that the kernel sends a process for its own fault. Any other that ends it was sent on purpose. */
+/**
+ * Signals by which somebody asks a command to end; SIGPIPE comes from whoever closed its output. Any other that ends it
+ * was not asked for: SIGKILL is also what the kernel sends when memory is short.
+ */
+const REQUEST_SIGNALS: readonly NodeJS.Signals[] = [...FORWARDED_SIGNALS, 'SIGPIPE'];
+
+/** Signals that the kernel sends a process for its own fault. */
 const CRASH_SIGNALS: readonly NodeJS.Signals[] = [
   'SIGABRT',
   'SIGBUS',
@@ -93,13 +101,17 @@ export class CommandRun {
   #received: NodeJS.Signals | undefined;
   /** When the oldest signal was received that has had no effect yet, by the monotonic clock. */
   #pendingSince: number | undefined;
+  #timedOut: RunTimedOutError | undefined;
 
   constructor(producer: HeartbeatProducer, options: CommandRunOptions) {
     this.#producer = producer;
     this.#options = options;
   }
 
-  /** Resolves with the exit code of this process, once the end of the run is published. */
+  /**
+   * Resolves with the exit code of this process, once the end of the run is published.
+   * @throws {RunTimedOutError} when the command was ended because its time had passed
+   */
   async execute(): Promise<number> {
     const { run, leaseWaitMs, timeoutMs } = this.#options;
     for (const signal of FORWARDED_SIGNALS) process.on(signal, this.#forward);
@@ -110,6 +122,7 @@ export class CommandRun {
         outcomeOf: (ended) => this.#outcomeOf(ended),
         ...(timeoutMs === undefined ? {} : { timeoutMs }),
       });
+      if (this.#timedOut !== undefined) throw this.#timedOut;
       return exitCodeOf(end);
     } catch (error) {
       if (error instanceof InterruptedError) return 128 + constants.signals[this.#received!];
@@ -140,6 +153,9 @@ export class CommandRun {
       });
       this.#end = exit;
       if (restored !== null) observer.onRestored(restored);
+      if (signal.reason instanceof RunTimedOutError) this.#timedOut = signal.reason;
+      else if (!signal.aborted && this.#received === undefined && exit.signal !== null)
+        observer.onKilled(describeSignal(exit.signal));
       return exit;
     } finally {
       this.#phase = 'ended';
@@ -194,11 +210,15 @@ export class CommandRun {
   #outcomeOf(end: ProcessExit): RunOutcome {
     if (this.#received !== undefined) return { status: 'cancelled' };
     if (end.signal !== null) {
-      const isCrash = CRASH_SIGNALS.includes(end.signal);
-      return isCrash ? { status: 'failed', failureReason: `crashed with ${end.signal}` } : { status: 'cancelled' };
+      if (REQUEST_SIGNALS.includes(end.signal)) return { status: 'cancelled' };
+      return { status: 'failed', failureReason: describeSignal(end.signal) };
     }
     return end.code === 0
       ? { status: 'succeeded' }
       : { status: 'failed', failureReason: `exited with code ${end.code}` };
   }
+}
+
+function describeSignal(signal: NodeJS.Signals): string {
+  return `${CRASH_SIGNALS.includes(signal) ? 'crashed with' : 'killed by'} ${signal}`;
 }

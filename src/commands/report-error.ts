@@ -4,14 +4,17 @@ import { LessorError } from '../contracts/index.ts';
 import { kindOfSqlError } from '../db/sql-errors.ts';
 import { EmbeddedServerError } from '../embedded/errors.ts';
 import { CommandNotStartedError } from '../execution/local-driver.ts';
+import { RunTimedOutError } from '../producers/with-lease.ts';
 import { printable } from '../lib/printable.ts';
 
 /** The exit code of most programs for wrong usage. */
 const EXIT_MISUSE = 2;
 const EXIT_FAILURE = 1;
+/** The exit code of `timeout` for a command that took too long. */
+const EXIT_TIMED_OUT = 124;
 
 /** Errors whose message is complete without a stack. */
-const EXPECTED_ERRORS = [LessorError, EmbeddedServerError, CommandNotStartedError];
+const EXPECTED_ERRORS = [LessorError, EmbeddedServerError, CommandNotStartedError, RunTimedOutError];
 
 /** Writes an error to stderr, unless commander did. */
 export function reportError(error: unknown): void {
@@ -32,6 +35,7 @@ export function describeError(error: unknown): string {
 export function exitCodeOf(error: unknown, failure = EXIT_FAILURE): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : EXIT_MISUSE;
   if (error instanceof CommandNotStartedError) return error.exitCode;
+  if (error instanceof RunTimedOutError) return EXIT_TIMED_OUT;
   if (!(error instanceof LessorError)) return failure;
   return error.code === 'invalid_configuration' || error.code === 'invalid_payload' ? EXIT_MISUSE : failure;
 }

@@ -76,6 +76,10 @@ export class RunDisplay implements CommandRunObserver {
     this.#line('changed files are being downloaded; another signal aborts that and leaves them on the environment');
   }
 
+  onKilled(ended: string): void {
+    this.#line(`command ${ended}`);
+  }
+
   onUnsentSignal(error: unknown): void {
     this.#line(`the signal was not forwarded: ${printableLine(describeError(error))}`);
   }

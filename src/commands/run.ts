@@ -73,11 +73,11 @@ is stored under .lessor/conflicts. Private keys that the environment refers to a
 or sealed, which LESSOR_SECRET_KEY opens.
 
 Exits with the code of the command, or 128 plus the number of the signal that ended it; 126 or 127 when the command
-cannot be started; 125 when Lessor itself failed: the lease was rejected, the environment could not be reached, or not all
+cannot be started; 124 when --timeout passed; 125 when Lessor itself failed: the lease was rejected, the environment could not be reached, or not all
 changes could be downloaded.
 
-The end of the run is published as succeeded (code 0), failed (another code, or a crash), cancelled (a signal ended the
-command, or this process received one) or timed_out (--timeout passed). While the queue is unreachable, publishing is
+The end of the run is published as succeeded (code 0), failed (another code, a crash, or SIGKILL), cancelled (this
+process received a signal, or somebody ended the command with SIGINT, SIGTERM, SIGHUP, SIGQUIT or SIGPIPE) or timed_out (--timeout passed). While the queue is unreachable, publishing is
 retried for as long as the ttl, from 30 seconds to 5 minutes, or --buffer when that is longer; another signal stops it.`;
 
 /** `lessor run`: executes a command under a lease. */

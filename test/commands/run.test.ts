@@ -8,6 +8,8 @@ import { until } from '../../testing/until.ts';
 import { lessor, spawnLessor } from './lessor.ts';
 import { newRun, untilEnded } from './run-fixture.ts';
 
+const TIMED_OUT = 'error: the run took longer than the 200 ms it was given\n';
+
 describeOnEachBackend(
   '`lessor run`',
   (backend) => {
@@ -48,10 +50,10 @@ describeOnEachBackend(
       });
     });
 
-    test('ends the command at --timeout, and times the run out', async () => {
+    test('ends the command at --timeout, says so, exits with 124, and times the run out', async () => {
       const run = newRun(backend);
       const args = [...run.args, '--timeout', '200ms', '--', 'sleep', '60'];
-      expect(await lessor(args, run)).toEqual({ exit: 143, stdout: '', stderr: '' });
+      expect(await lessor(args, run)).toEqual({ exit: 124, stdout: '', stderr: TIMED_OUT });
       expect(await untilEnded(backend.database.sql, run.id)).toMatchObject({
         run: 'timed_out',
         lease: 'failed',
@@ -64,14 +66,25 @@ describeOnEachBackend(
       const script = `trap '' TERM; while :; do sleep 0.05; done`;
       const limits = ['--timeout', '200ms', '--kill-after', '200ms'];
       const end = await lessor([...run.args, ...limits, '--', 'sh', '-c', script], run);
-      expect(end).toEqual({ exit: 137, stdout: '', stderr: '' });
+      expect(end).toEqual({ exit: 124, stdout: '', stderr: TIMED_OUT });
       expect(await untilEnded(backend.database.sql, run.id)).toMatchObject({ run: 'timed_out' });
     });
 
-    test('cancels the run of a command that was killed', async () => {
+    test('says that a command was killed by SIGKILL, and fails the run, which nobody asked to end', async () => {
       const run = newRun(backend);
       const end = await lessor([...run.args, '--', 'sh', '-c', 'kill -KILL $$'], run);
-      expect(end).toEqual({ exit: 137, stdout: '', stderr: '' });
+      expect(end).toEqual({ exit: 137, stdout: '', stderr: 'command killed by SIGKILL\n' });
+      expect(await untilEnded(backend.database.sql, run.id)).toMatchObject({
+        run: 'failed',
+        lease: 'failed',
+        reason: 'killed by SIGKILL',
+      });
+    });
+
+    test('cancels the run of a command that somebody ended with SIGTERM, and says so', async () => {
+      const run = newRun(backend);
+      const end = await lessor([...run.args, '--', 'sh', '-c', 'kill -TERM $$'], run);
+      expect(end).toEqual({ exit: 143, stdout: '', stderr: 'command killed by SIGTERM\n' });
       expect(await untilEnded(backend.database.sql, run.id)).toMatchObject({ run: 'cancelled', lease: 'released' });
     });
 
@@ -79,7 +92,11 @@ describeOnEachBackend(
       const run = newRun(backend);
       const script = `ulimit -c 0; kill -${signal.slice(3)} $$`;
       const end = await lessor([...run.args, '--', 'sh', '-c', script], run);
-      expect(end).toEqual({ exit: 128 + constants.signals[signal], stdout: '', stderr: '' });
+      expect(end).toEqual({
+        exit: 128 + constants.signals[signal],
+        stdout: '',
+        stderr: `command crashed with ${signal}\n`,
+      });
       expect(await untilEnded(backend.database.sql, run.id)).toMatchObject({
         run: 'failed',
         lease: 'failed',
