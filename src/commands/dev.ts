@@ -3,6 +3,7 @@ import { Command } from 'commander';
 import { z } from 'zod';
 import { workerSettingsSchema } from '../consumers/worker-settings.ts';
 import { createWorker } from '../consumers/worker.ts';
+import type { Worker } from '../consumers/worker.ts';
 import { migrate } from '../db/migrate.ts';
 import { startEmbeddedPostgres } from '../embedded/index.ts';
 import { setting } from '../lib/settings.ts';
@@ -34,6 +35,9 @@ const SETTINGS = {
   secretKey: secretKeySetting,
 };
 
+/** After so long a queue that does not answer is reported; the worker goes on waiting for it. */
+const REPORT_WAIT_AFTER_MS = 3_000;
+
 /** `lessor dev`: everything on this machine, with nothing to install. */
 export function devCommand(): Command {
   const command = new Command('dev').description(
@@ -64,12 +68,26 @@ async function runDev(options: object): Promise<void> {
     await migrate(postgres.url);
     await migrateQueue(queueUrl);
     const worker = createWorker({ databaseUrl: postgres.url, queueUrl, logger, drivers, ...environments });
-    await worker.start();
+    const isReady = await startUnlessStopped(worker, stopping);
+    if (!isReady) return await worker.close();
     process.stdout.write(`Point producers and lessor commands at:\n\n  export QUEUE_URL=${queueUrl}\n`);
     process.stdout.write(`  export DATABASE_URL=${postgres.url}\n\nCtrl-C ends it; the data stays in ${directory}.\n`);
     await stopping;
     await worker.close();
   } finally {
     await postgres.stop();
+  }
+}
+
+/** Returns whether the worker is ready: it waits for its queue as long as no signal arrives. */
+async function startUnlessStopped(worker: Worker, stopping: Promise<NodeJS.Signals>): Promise<boolean> {
+  const report = setTimeout(
+    () => process.stderr.write('the queue does not answer yet: waiting for it, until Ctrl-C\n'),
+    REPORT_WAIT_AFTER_MS,
+  );
+  try {
+    return (await Promise.race([worker.start().then(() => 'ready' as const), stopping])) === 'ready';
+  } finally {
+    clearTimeout(report);
   }
 }
