@@ -7,7 +7,7 @@ import type { ActivityListFilters, EnvironmentListFilters, LeaseListFilters } fr
 import { setting } from '../lib/settings.ts';
 import { idOption } from './arguments.ts';
 import { addSettings, databaseSettings, readSettings } from './options.ts';
-import { renderRows, showInstant } from './table.ts';
+import { renderRows, showInstant, terminalOf } from './table.ts';
 import type { Column } from './table.ts';
 import { withReadDatabase } from './with-database.ts';
 
@@ -107,7 +107,6 @@ function listingCommand<Filters, Row>(
       // The other options are the filters: each command adds those of its own list.
       const filters = { ...options, limit } as unknown as Filters;
       const rows = await withReadDatabase(databaseUrl, (db) => list(db, filters));
-      const { isTTY, columns: width } = process.stdout;
-      process.stdout.write(renderRows(rows, columns, { json, terminal: { isTTY, columns: width } }));
+      process.stdout.write(renderRows(rows, columns, { json, terminal: terminalOf(process.stdout) }));
     });
 }

@@ -5,6 +5,7 @@ import type { PrepareReport, RestoreReport, SkippedPath, TransferProgress } from
 import type { ExecutionPhase } from '../execution/execute-in-environment.ts';
 import type { CommandRunObserver } from './command-run.ts';
 import { printableLine } from '../lib/printable.ts';
+import { terminalOf } from './table.ts';
 import { describeError } from './report-error.ts';
 
 /** Conflicts are all listed, skipped paths up to this many. */
@@ -23,6 +24,7 @@ export class RunDisplay implements CommandRunObserver {
       stream: stderr,
       // Reading stdin would swallow Ctrl-C, and a terminal of unknown width cannot be redrawn.
       discardStdin: false,
+      color: terminalOf(stderr).hasColors && 'cyan',
       isSilent: !stderr.isTTY || !stderr.columns,
     });
   }

@@ -36,17 +36,25 @@ export function renderRows<Row>(
 /** Where a table is shown. */
 export interface Terminal {
   isTTY: boolean;
+  /** Whether it shows colours, and nobody set NO_COLOR. */
+  hasColors: boolean;
   /** 0 for a terminal of unknown width, or undefined, which the type of Node omits. */
   columns: number;
+}
+
+/** The terminal of a stream; a file or a pipe is one without colours. */
+export function terminalOf(stream: NodeJS.WriteStream): Terminal {
+  const { isTTY, columns } = stream;
+  return { isTTY, columns, hasColors: isTTY && stream.hasColors() };
 }
 
 function drawTable<Row>(
   rows: readonly Row[],
   columns: readonly Column<Row>[],
-  { isTTY }: Terminal,
+  { hasColors }: Terminal,
   colWidths: (number | null)[] = [],
 ): string {
-  const style = isTTY ? { head: ['bold'], border: ['grey'] } : { head: [], border: [] };
+  const style = hasColors ? { head: ['bold'], border: ['grey'] } : { head: [], border: [] };
   const table = new Table({
     head: columns.map((column) => column.heading),
     style: { ...style, compact: true },

@@ -6,7 +6,7 @@ import { printableJson } from '../../lib/printable.ts';
 import { parseId } from '../arguments.ts';
 import { createControlDrivers } from '../control-drivers.ts';
 import { addSettings, databaseSettings, readSettings, secretKeySetting } from '../options.ts';
-import { renderRows } from '../table.ts';
+import { renderRows, terminalOf } from '../table.ts';
 import { withDatabase } from '../with-database.ts';
 import { findEnvironment } from './manage.ts';
 
@@ -64,7 +64,6 @@ async function probe(environment: Environment, drivers: readonly ControlDriver[]
 }
 
 function describe({ checks, latencyMs }: ProbeReport): string {
-  const { isTTY, columns } = process.stdout;
   const table = renderRows(
     checks,
     [
@@ -72,7 +71,7 @@ function describe({ checks, latencyMs }: ProbeReport): string {
       { heading: 'result', show: (check) => (check.ok ? 'ok' : 'failed') },
       { heading: 'detail', show: (check) => check.detail, wraps: true },
     ],
-    { json: false, terminal: { isTTY, columns } },
+    { json: false, terminal: terminalOf(process.stdout) },
   );
   return latencyMs === null ? table : `${table}One round trip takes ${latencyMs.toFixed(1)} ms.\n`;
 }

@@ -4,7 +4,7 @@ import { stripVTControlCharacters } from 'node:util';
 import ora from 'ora';
 import { printableJson } from '../../lib/printable.ts';
 import { firstShutdownSignal } from '../service-process.ts';
-import { renderRows } from '../table.ts';
+import { renderRows, terminalOf } from '../table.ts';
 import type { Column } from '../table.ts';
 import { runChecks } from './check.ts';
 import type { CheckResult, LabCheck } from './check.ts';
@@ -45,6 +45,7 @@ async function openWithSpinner(): Promise<Lab> {
     text: 'starting Postgres, sshd and a worker',
     stream: process.stderr,
     discardStdin: false,
+    color: terminalOf(process.stderr).hasColors && 'cyan',
     isSilent: !process.stderr.isTTY || !process.stderr.columns,
   }).start();
   try {
@@ -137,8 +138,7 @@ class LiveTable {
   }
 
   #render(results: readonly CheckResult[]): string {
-    const { isTTY, columns } = this.#stdout;
-    return renderRows(results, columnsAt(FRAMES[this.#frame]!), { json: false, terminal: { isTTY, columns } });
+    return renderRows(results, columnsAt(FRAMES[this.#frame]!), { json: false, terminal: terminalOf(this.#stdout) });
   }
 }
 
