@@ -94,6 +94,24 @@ describe('wrong usage of lessor is one line on stderr and exit code 2', () => {
     expect(stderr).not.toContain(SECRET);
   });
 
+  test.for([
+    ['leases', '--database-url', `postgres://lessor:${SECRET}%zz@127.0.0.1:1/lessor`],
+    ['leases', '--database-url', `postgres://lessor:${SECRET}@%zz:1/lessor`],
+    ['leases', '--database-url', `postgres://lessor:${SECRET}@127.0.0.1:1/lessor?options=%`],
+    ['publish', '--queue-url', `redis://:${SECRET}%zz@127.0.0.1:1`],
+    ['publish', '--queue-url', `redis://:${SECRET}@%zz:1`],
+    ['publish', '--queue-url', `redis://:${SECRET}@127.0.0.1:1?node=%zz:1`],
+    ['publish', '--queue-url', `postgres://lessor:${SECRET}%@127.0.0.1:1/lessor`],
+  ] as const)('a malformed %% in the URL of %s %s', async ([command, flag, url]) => {
+    const message = ['run-heartbeat', '--run-id', COMPANY, '--company-id', COMPANY];
+    const { exit, stdout, stderr } = await lessor([command, ...(command === 'publish' ? message : []), flag, url]);
+
+    expect({ exit, stdout }).toEqual({ exit: 2, stdout: '' });
+    expect(stderr).toMatch(ONE_LINE);
+    expect(stderr).toContain('percent-encoded');
+    expect(stderr).not.toContain(SECRET);
+  });
+
   test.for(['DATABASE_URL', 'QUEUE_URL'])(
     'a %s from the environment that is not a URL, without showing it',
     async (variable) => {

@@ -75,7 +75,7 @@ export function parseRedisUrl(text: string): RedisSettings {
   const url = toUrl(text);
   const parameters = parseParameters(url.search);
   const first = {
-    host: url.hostname.replace(/^\[(.*)\]$/, '$1') || '127.0.0.1',
+    host: decode(url.hostname.replace(/^\[(.*)\]$/, '$1'), 'host') || '127.0.0.1',
     port: toPort(url.port || DEFAULT_PORT),
   };
   const nodes = [first, ...(parameters.get('node') ?? []).map(parseNode)];
