@@ -50,12 +50,13 @@ test('a table shows control characters of stored text as escapes', () => {
   expect(table).toContain('b\\u{9b}31m\\u{202e}');
 });
 
+const drawnWith = (hasColors: boolean) =>
+  renderRows(ROWS, COLUMNS, { json: false, terminal: { isTTY: true, columns: 120, hasColors } });
+
 test('a table has colours where the terminal has them, and none otherwise', () => {
-  const table = (hasColors: boolean) =>
-    renderRows(ROWS, COLUMNS, { json: false, terminal: { isTTY: true, columns: 120, hasColors } });
-  expect(table(true)).toContain('\u001b[');
-  expect(table(false)).not.toContain('\u001b');
-  expect(stripVTControlCharacters(table(true))).toBe(table(false));
+  expect(drawnWith(true)).toContain('\u001b[');
+  expect(drawnWith(false)).not.toContain('\u001b');
+  expect(stripVTControlCharacters(drawnWith(true))).toBe(drawnWith(false));
 });
 
 test.for([
@@ -67,7 +68,6 @@ test.for([
   vi.stubEnv('TERM', 'xterm-256color');
   vi.stubEnv(variable, value);
   onTestFinished(() => void vi.unstubAllEnvs());
-  const { hasColors, getColorDepth } = WriteStream.prototype;
-  const stream = { isTTY: true, columns: 80, hasColors, getColorDepth } as unknown as NodeJS.WriteStream;
+  const stream = Object.assign(Object.create(WriteStream.prototype) as WriteStream, { isTTY: true, columns: 80 });
   expect(terminalOf(stream)).toEqual({ isTTY: true, columns: 80, hasColors: expected });
 });
