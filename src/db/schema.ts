@@ -1,5 +1,19 @@
 import { sql } from 'drizzle-orm';
-import { bigint, check, foreignKey, index, integer, jsonb, text, unique, uniqueIndex, uuid } from 'drizzle-orm/pg-core';
+import {
+  bigint,
+  check,
+  foreignKey,
+  index,
+  integer,
+  jsonb,
+  pgSchema,
+  text,
+  timestamp,
+  unique,
+  uniqueIndex,
+  uuid,
+} from 'drizzle-orm/pg-core';
+import type { AnyPgColumn } from 'drizzle-orm/pg-core';
 import {
   ACTIVITY_ACTIONS,
   ACTOR_TYPES,
@@ -18,9 +32,17 @@ import {
   TERMINAL_RUN_STATUSES,
 } from '../contracts/index.ts';
 import type { Metadata } from '../contracts/index.ts';
-import { createdAt, instant, isOneOf, lessorSchema, updatedAt, sqlList } from './columns.ts';
 
-export { lessorSchema };
+/** All tables are in one Postgres schema, so that Lessor can share a database with its control plane. */
+export const lessorSchema = pgSchema('lessor');
+
+const instant = (name: string) => timestamp(name, { withTimezone: true, mode: 'date' });
+const createdAt = () => instant('created_at').notNull().defaultNow();
+const updatedAt = () => instant('updated_at').notNull().defaultNow();
+
+/** A list of constants as SQL, for checks and index predicates: both are fixed when the migration is generated. */
+const sqlList = (values: readonly string[]) => sql.raw(values.map((value) => `'${value}'`).join(', '));
+const isOneOf = (column: AnyPgColumn, values: readonly string[]) => sql`${column} in (${sqlList(values)})`;
 
 /** Tenants. */
 export const companies = lessorSchema.table(
