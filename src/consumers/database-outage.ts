@@ -1,5 +1,5 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import { sqlErrorOf, kindOfSqlError } from '../db/sql-errors.ts';
+import { abortableSleep, raceAbort } from '../lib/abort.ts';
 import { RECONNECT_BACKOFF, backoffDelay } from '../lib/backoff.ts';
 
 /** The worker is stopping while Postgres is unreachable: the jobs in flight are requeued. */
@@ -15,8 +15,6 @@ export interface DatabaseOutageOptions {
   onUnreachable(detail: { failures: number; reason: string }): void;
   onReachable(detail: { failures: number }): void;
 }
-
-const STOPPED = 'the worker stopped before Postgres had answered';
 
 /**
  * Runs work on Postgres, and retries it with backoff while Postgres is unreachable. The jobs that wait for it stay active,
@@ -35,7 +33,7 @@ export class DatabaseOutage {
   async retryWhileUnreachable<Result>(work: () => Promise<Result>): Promise<Result> {
     for (let attempt = 1; ; attempt += 1) {
       try {
-        const result = await this.#unlessStopped(work);
+        const result = await this.#runUnlessStopped(work);
         this.#reportSuccess();
         return result;
       } catch (error) {
@@ -44,19 +42,6 @@ export class DatabaseOutage {
         await this.#waitAfter(attempt);
       }
     }
-  }
-
-  /** Work that hangs must not keep the worker from stopping: to repeat it elsewhere is harmless. */
-  async #unlessStopped<Result>(work: () => Promise<Result>): Promise<Result> {
-    const { signal } = this.#options;
-    if (signal.aborted) throw new WorkerStoppingError(STOPPED);
-    return new Promise((resolve, reject) => {
-      const stop = () => reject(new WorkerStoppingError(STOPPED));
-      signal.addEventListener('abort', stop, { once: true });
-      work()
-        .then(resolve, reject)
-        .finally(() => signal.removeEventListener('abort', stop));
-    });
   }
 
   #reportSuccess(): void {
@@ -72,11 +57,26 @@ export class DatabaseOutage {
     this.#options.onUnreachable({ failures: this.#failures, reason: sqlErrorOf(error)?.message ?? String(error) });
   }
 
-  async #waitAfter(attempt: number): Promise<void> {
+  /** Work that hangs must not keep the worker from stopping: to repeat it elsewhere is harmless. */
+  async #runUnlessStopped<Result>(work: () => Promise<Result>): Promise<Result> {
+    const { signal } = this.#options;
+    this.#throwIfStopped();
     try {
-      await sleep(backoffDelay(attempt, RECONNECT_BACKOFF), undefined, { signal: this.#options.signal });
-    } catch (cause) {
-      throw new WorkerStoppingError(STOPPED, { cause });
+      return await raceAbort(work(), signal);
+    } catch (error) {
+      if (error === signal.reason) this.#throwIfStopped();
+      throw error;
+    }
+  }
+
+  async #waitAfter(attempt: number): Promise<void> {
+    await abortableSleep(backoffDelay(attempt, RECONNECT_BACKOFF), this.#options.signal);
+    this.#throwIfStopped();
+  }
+
+  #throwIfStopped(): void {
+    if (this.#options.signal.aborted) {
+      throw new WorkerStoppingError('the worker stopped before Postgres had answered');
     }
   }
 }

@@ -72,7 +72,7 @@ class JobAttempt {
   /** A non-Node client may have set no attempts: each job gets at least those of the retry policy. */
   #applyRetryPolicy(): void {
     const { attempts = 1, backoff } = JOB_OPTIONS[this.#handler.queue];
-    // Workers alone publish release jobs, with the attempts of their settings.
+    // Release jobs are published by workers and operators, with the attempts of their settings.
     if (this.#handler.queue === 'lease-release' || (this.#job.opts.attempts ?? 1) >= attempts) return;
     this.#job.opts = { ...this.#job.opts, attempts, ...(backoff === undefined ? {} : { backoff }) };
   }

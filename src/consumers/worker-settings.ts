@@ -2,6 +2,7 @@ import { hostname } from 'node:os';
 import { z } from 'zod';
 import { DEFAULT_TTL_SECONDS, InvalidConfigurationError, ttlSecondsSchema } from '../contracts/index.ts';
 import { findPostgresUrlProblem, isPostgresUrl } from '../lib/postgres-url.ts';
+import { findRedisUrlProblem, isRedisUrl } from '../queues/backends/redis-url.ts';
 import { setting, timerMsSchema } from '../lib/settings.ts';
 import { DEFAULT_PREFIX, DEFAULT_RELEASE_ATTEMPTS } from '../queues/job-options.ts';
 
@@ -13,16 +14,20 @@ const MAX_RETENTION_SECONDS = 24_855 * SECONDS_PER_DAY;
 /** Three times as long as a failed job is kept for an operator to retry it. */
 const DEFAULT_RUN_RETENTION_SECONDS = 90 * SECONDS_PER_DAY;
 
+/** What is wrong with a queue URL, as the predicate of a sentence; undefined when it is understood. */
+function findQueueUrlProblem(url: string): string | undefined {
+  if (isPostgresUrl(url)) return findPostgresUrlProblem(url);
+  if (isRedisUrl(url)) return findRedisUrlProblem(url);
+  return 'must be a URL that starts with redis://, rediss:// or postgres://';
+}
+
 const databaseUrlSchema = z.string().superRefine((url, context) => {
   const problem = findPostgresUrlProblem(url);
   if (problem !== undefined) context.addIssue({ code: 'custom', message: problem });
 });
 
 const queueUrlSchema = z.string().superRefine((url, context) => {
-  if (/^rediss?:\/\//.test(url) && URL.canParse(url)) return;
-  const problem = isPostgresUrl(url)
-    ? findPostgresUrlProblem(url)
-    : 'must be a URL that starts with redis://, rediss:// or postgres://';
+  const problem = findQueueUrlProblem(url);
   if (problem !== undefined) context.addIssue({ code: 'custom', message: problem });
 });
 

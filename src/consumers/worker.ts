@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { pino } from 'pino';
 import type { Logger } from 'pino';
 import { QueueNotDurableError } from '../contracts/index.ts';
@@ -65,7 +66,7 @@ export function createWorker({ logger: givenLogger, drivers = [], ...given }: Wo
       applicationName: `lessor worker ${replica}`,
     });
     closers.add(() => db.close());
-    await assertMigrated(db);
+    await raceAbort(assertMigrated(db), stopping.signal);
 
     const connectionErrors = throttled((details) =>
       logger.warn({ event: 'queue_connection_error', ...details }, 'queue connection error'),
@@ -76,7 +77,7 @@ export function createWorker({ logger: givenLogger, drivers = [], ...given }: Wo
       onError: (error) => connectionErrors.report(error),
     });
     closers.add(() => queues.close());
-    await queues.assertMigrated();
+    await raceAbort(queues.assertMigrated(), stopping.signal);
     const releaseJobs = new ReleaseJobs(queues, { attempts: settings.releaseAttempts });
     closers.add(() => releaseJobs.close());
     for (const driver of drivers) closers.add(async () => driver.close?.());
@@ -99,24 +100,35 @@ export function createWorker({ logger: givenLogger, drivers = [], ...given }: Wo
     const workers = new JobWorkers(queues, committer, settings, logger);
     closers.add(() => workers.close());
     await workers.start();
+    stopping.signal.throwIfAborted();
     const relay = openOutboxRelay(db, { ...settings, ...outboxLogs(logger) });
     closers.add(() => relay.close());
     const { concurrency } = settings;
     logger.info({ event: 'worker_started', queue: queues.kind, concurrency }, 'worker started');
   };
 
+  let opening: Promise<void> | undefined;
+
+  const close = async (): Promise<void> => {
+    stopping.abort(new Error('the worker was closed while it started'));
+    // What a start in flight is about to open would stay open; it ends at its next step.
+    await Promise.race([Promise.allSettled([opening]), sleep(settings.shutdownTimeoutMs, undefined, { ref: false })]);
+    await closers.close();
+    logger.info({ event: 'worker_stopped' }, 'worker stopped');
+  };
+
   return {
     async start() {
+      opening = open();
       try {
-        await open();
+        await opening;
       } catch (error) {
         await closers.close();
         throw error;
       }
     },
     close() {
-      stopping.abort(new Error('the worker was closed before the queue had answered'));
-      closing ??= closers.close().then(() => logger.info({ event: 'worker_stopped' }, 'worker stopped'));
+      closing ??= close();
       return closing;
     },
   };

@@ -121,8 +121,8 @@ export const runHeartbeatResultSchema = z.object({
 export type RunHeartbeatResult = z.infer<typeof runHeartbeatResultSchema>;
 
 /**
- * The payload of `lease-release`: a lease waits for its cleanup. Only workers publish it, so it is not part of the contract
- * for clients in other languages.
+ * The payload of `lease-release`: a lease waits for its cleanup. Workers and `lessor leases retry-release` publish it, so it is
+ * not part of the contract for clients in other languages.
  */
 export const leaseReleaseSchema = z.strictObject({
   version: z.literal(1),

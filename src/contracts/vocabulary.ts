@@ -36,7 +36,7 @@ export const OPEN_LEASE_STATUSES = [
   'pending_cleanup',
 ] as const satisfies readonly LeaseStatus[];
 
-/** An ended lease holds nothing any more; these statuses are final. */
+/** An ended lease holds nothing. Only an expired one can become active again; a late cleanup can reopen any. */
 export const ENDED_LEASE_STATUSES = ['released', 'expired', 'failed'] as const satisfies readonly LeaseStatus[];
 
 /** What becomes of a lease when its run ends, and whether it may be shared or reused. */

@@ -210,7 +210,7 @@ export const environmentLeases = lessorSchema.table(
     // the leases of a run, ended ones included
     index('environment_leases_run').on(lease.heartbeatRunId),
     // leases past their `expires_at`, for the sweep
-    index('environment_leases_lapsing').on(lease.expiresAt).where(isOneOf(lease.status, OPEN_LEASE_STATUSES)),
+    index('environment_leases_expiring').on(lease.expiresAt).where(isOneOf(lease.status, OPEN_LEASE_STATUSES)),
     // leases whose acquisition was never completed, for the sweep
     index('environment_leases_pending')
       .on(lease.lastUsedAt)

@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { messageOf } from '../lib/errors.ts';
 import { openCluster, LESSOR } from './cluster.ts';
 import { EmbeddedPostgresError } from './errors.ts';
 import { findPrograms } from './programs.ts';
@@ -68,7 +69,7 @@ function report(message: SupervisorReport): void {
 
 function reportFailure(error: unknown): void {
   const code = error instanceof EmbeddedPostgresError ? error.code : 'supervisor_failed';
-  report({ kind: 'failed', code, message: error instanceof Error ? error.message : String(error) });
+  report({ kind: 'failed', code, message: messageOf(error) });
   process.exitCode = 1;
 }
 

@@ -1,10 +1,9 @@
-import { readFileSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { checkServerIdentity } from 'node:tls';
 import type { ConnectionOptions } from 'node:tls';
 import { Client } from 'pg';
-import { InvalidConfigurationError } from '../contracts/index.ts';
 import type { PostgresHost, PostgresSettings } from './postgres-url.ts';
+import { readPem } from './url-parameters.ts';
 
 /** Per server, while one of several is chosen: a server that is down must leave time for the next one. */
 const CHOICE_TIMEOUT_MS = 3_000;
@@ -51,23 +50,16 @@ export function toTlsOptions({ tls, hosts }: PostgresSettings): ConnectionOption
       const mismatches = hosts.map(({ host }) => checkServerIdentity(host, certificate));
       return mismatches.includes(undefined) ? undefined : mismatches[0];
     },
-    ...(rootCertificateFile === undefined ? {} : { ca: readCertificate(rootCertificateFile, 'sslrootcert') }),
+    ...(rootCertificateFile === undefined
+      ? {}
+      : { ca: readPem(rootCertificateFile, 'sslrootcert of the Postgres URL') }),
     ...(clientCertificate === undefined
       ? {}
       : {
-          cert: readCertificate(clientCertificate.certificateFile, 'sslcert'),
-          key: readCertificate(clientCertificate.keyFile, 'sslkey'),
+          cert: readPem(clientCertificate.certificateFile, 'sslcert of the Postgres URL'),
+          key: readPem(clientCertificate.keyFile, 'sslkey of the Postgres URL'),
         }),
   };
-}
-
-function readCertificate(path: string, parameter: string): string {
-  try {
-    return readFileSync(path, 'utf8');
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    throw new InvalidConfigurationError(`the file that ${parameter} of the Postgres URL names cannot be read: ${code}`);
-  }
 }
 
 /** No server of the URL is one that Lessor can write to. Node's code for it makes it an outage: a failover ends it. */

@@ -1,5 +1,6 @@
 import { userInfo } from 'node:os';
 import { InvalidConfigurationError } from '../contracts/index.ts';
+import { parameterName } from './url-parameters.ts';
 
 /** One server of a Postgres URL. A host that begins with `/` is the directory of a Unix socket. */
 export interface PostgresHost {
@@ -139,18 +140,15 @@ function fromQuery(query: string): Parameters {
     const name = separator === -1 ? pair : pair.slice(0, separator);
     if (!Object.hasOwn(PARAMETERS, name)) {
       const understood = Object.keys(PARAMETERS).join(', ');
-      throw new Rejected(`has a parameter that is not understood: ${printable(name)}. Understood are ${understood}`);
+      throw new Rejected(
+        `has a parameter that is not understood: ${parameterName(name)}. Understood are ${understood}`,
+      );
     }
     if (separator === -1) throw new Rejected(`gives no value to ${name}`);
     if (Object.hasOwn(parameters, name)) throw new Rejected(`gives ${name} twice`);
     parameters[name as Parameter] = decode(pair.slice(separator + 1), name);
   }
   return parameters;
-}
-
-/** A name, since anything else can be half of a password that is not percent-encoded. */
-function printable(name: string): string {
-  return /^\w{1,40}$/.test(name) ? name : '(not a name)';
 }
 
 function splitHost(text: string): { host: string; port: string } {

@@ -45,7 +45,7 @@ const TRANSIENT_RETRIES = { attempts: 15, backoff: CAPPED_BACKOFF } satisfies Jo
  */
 export const DEFAULT_RELEASE_ATTEMPTS = 12;
 
-/** Attempts of each queue's jobs. A non-Node client may set fewer; workers make at least these. */
+/** Attempts of each queue's jobs. A non-Node client may set fewer of those about runs; workers make at least these. */
 export const JOB_OPTIONS: Readonly<Record<OperationQueueName, JobsOptions>> = {
   'run-started': TRANSIENT_RETRIES,
   'run-finished': TRANSIENT_RETRIES,

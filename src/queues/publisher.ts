@@ -1,4 +1,3 @@
-import { EventEmitter } from 'node:events';
 import { LessorError, QueueUnreachableError } from '../contracts/index.ts';
 import { FairQueue } from './fairness.ts';
 import { JOB_OPTIONS } from './job-options.ts';
@@ -85,8 +84,6 @@ export class Publisher {
 
   async #open(name: OperationQueueName): Promise<LessorQueue> {
     const queue = this.#queues.queue(name);
-    // Each wait for a job's result adds a listener for the queue's `closing` event.
-    queue.setMaxListeners(0);
     await queue.waitUntilReady();
     return queue;
   }
@@ -96,8 +93,6 @@ export class Publisher {
     this.#closed = true;
     const opened = await Promise.allSettled(this.#opened.values());
     const queues = opened.filter((queue) => queue.status === 'fulfilled').map((queue) => queue.value);
-    // BullMQ 6.7 never emits `closing`; without it, waits for results would last until their timeout.
-    for (const queue of queues) EventEmitter.prototype.emit.call(queue, 'closing', 'the producer was closed');
     await Promise.all(queues.map((queue) => queue.close()));
   }
 }

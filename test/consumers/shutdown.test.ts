@@ -1,7 +1,10 @@
+import { randomUUID } from 'node:crypto';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { expect, test } from 'vitest';
+import { until } from '../../testing/until.ts';
 import { insertCompany, runStarted } from '../support/factories.ts';
 import { describeOnEachBackend } from '../support/queues.ts';
-import { countLeases, lockCompany, jobInState, startWorker, untilBlocked, useQueues } from './fixture.ts';
+import { countLeases, lockCompany, jobInState, newWorker, startWorker, untilBlocked, useQueues } from './fixture.ts';
 import type { WorkerOverrides } from './fixture.ts';
 import { spawnWorker } from './processes.ts';
 
@@ -50,6 +53,20 @@ describeOnEachBackend(
       expect(job.attemptsMade).toBe(1);
       expect(await countLeases(sql(), [companyId])).toEqual(granted);
     });
+
+    test.for([0, 1, 10, 100, 1_000, 10_000])(
+      'keeps no connection to Postgres when it is closed %i turns of the event loop after its start began',
+      async (turns) => {
+        const replica = randomUUID();
+        const worker = newWorker(backend, { replica });
+        const started = Promise.allSettled([worker.start()]);
+        for (let turn = 0; turn < turns; turn += 1) await nextTurn();
+        await worker.close();
+        await started;
+        const connections = () => sql()`select from pg_stat_activity where application_name like ${`%${replica}`}`;
+        await until(async () => (await connections()).length === 0, { what: 'the end of its connections' });
+      },
+    );
 
     test('fetches no more jobs', async () => {
       const worker = await start();

@@ -20,7 +20,7 @@ beforeEach(async () => {
 const lease = (row: Partial<LeaseRow> = {}) => insertLease(database.sql, { companyId, environmentId, runId, ...row });
 const constraintOf = async (attempt: PromiseLike<unknown>) => (await postgresErrorOf(attempt)).constraint_name;
 
-const deny = () => database.sql`
+const insertRejection = () => database.sql`
   insert into lessor.activity_log (company_id, actor_id, action, entity_type, entity_id, run_id)
   values (${companyId}, 'test', 'environment.lease_denied', 'heartbeat_run', ${runId}, ${runId})`;
 
@@ -146,7 +146,7 @@ describe('Postgres itself rejects what would break', () => {
   });
 
   test('always-audited: a second rejection of one run', async () => {
-    await deny();
-    expect(await constraintOf(deny())).toBe('activity_log_denied_once');
+    await insertRejection();
+    expect(await constraintOf(insertRejection())).toBe('activity_log_denied_once');
   });
 });

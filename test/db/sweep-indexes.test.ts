@@ -30,7 +30,7 @@ const QUERIES: [what: string, index: string, query: Query][] = [
   ],
   [
     'expired leases',
-    'environment_leases_lapsing',
+    'environment_leases_expiring',
     (db, page) => findExpiredLeases(db, LIMIT, ...after(page, { leaseId: ID, expiresAt: INSTANT })),
   ],
   [

@@ -1,6 +1,6 @@
 import type { Sql, TransactionSql } from 'postgres';
 
-/** An invariant of DESIGN §4 that does not hold, and where. */
+/** An invariant of README.md, “What holds” that does not hold, and where. */
 export interface Violation {
   invariant: string;
   detail: string;

@@ -37,7 +37,7 @@ export interface ExpiredLease {
   expiresAt: string;
 }
 
-/** Leases past their `expires_at`, oldest first, through the index `environment_leases_lapsing`. */
+/** Leases past their `expires_at`, oldest first, through the index `environment_leases_expiring`. */
 export async function findExpiredLeases(db: Db, limit: number, after?: ExpiredLease): Promise<ExpiredLease[]> {
   return queryRows<ExpiredLease>(
     db,

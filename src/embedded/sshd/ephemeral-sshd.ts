@@ -4,6 +4,7 @@ import { userInfo } from 'node:os';
 import { resolve } from 'node:path';
 import ssh2 from 'ssh2';
 import type { ClientChannel } from 'ssh2';
+import { messageOf } from '../../lib/errors.ts';
 import { SshdError } from '../errors.ts';
 import { generateKeyPair, knownHostsLine, writePrivateKey } from './keys.ts';
 import type { KeyPair } from './keys.ts';
@@ -167,7 +168,7 @@ export class EphemeralSshd {
       if (code !== 0) throw new Error(`the login shell ended a command with ${code}`);
     } catch (error) {
       const cause: unknown = signal.aborted ? signal.reason : error;
-      const reason = cause instanceof Error ? cause.message : String(cause);
+      const reason = messageOf(cause);
       const message = `the sshd on ${host}:${port} rejects ${username}: ${reason}. Its output ended:\n${this.#parts.processes.outputTail}`;
       throw new SshdError('login_failed', message, { cause });
     } finally {

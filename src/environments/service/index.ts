@@ -22,7 +22,8 @@ export type EnvironmentService = EnvironmentAdministration & LeaseService;
  * Environments and leases, for services that hold a database connection themselves: the same invariants and the same
  * activity events as through the queue.
  *
- * @param db from `createDb`, or a transaction open on one: its changes then commit or roll back with it
+ * @param db a drizzle database over node-postgres or postgres.js, such as from `createDb`, or a transaction open on one: its
+ *   changes then commit or roll back with it
  */
 export function environmentService(db: Db, options: EnvironmentServiceOptions = {}): EnvironmentService {
   const actor = options.actor ?? { type: 'system', id: 'lessor' };

@@ -1,9 +1,8 @@
-import { readFileSync } from 'node:fs';
 import type { ConnectionOptions } from 'node:tls';
 import { Cluster, Redis } from 'ioredis';
 import type { RedisOptions } from 'ioredis';
-import { InvalidConfigurationError } from '../../contracts/index.ts';
 import { RECONNECT_BACKOFF, backoffDelay } from '../../lib/backoff.ts';
+import { readPem } from '../../lib/url-parameters.ts';
 import type { RedisAccess, RedisSettings, RedisTls } from './redis-url.ts';
 
 /** How a client behaves while Redis is unreachable, and the name that `CLIENT LIST` shows. */
@@ -72,20 +71,14 @@ function toAccessOptions({ username, password, tls }: RedisAccess): AccessOption
 
 function toTlsOptions({ caFile, clientCertificate }: RedisTls): ConnectionOptions {
   return {
-    ...(caFile === undefined ? {} : { ca: readPem(caFile, 'cacert') }),
+    ...(caFile === undefined ? {} : { ca: readPem(caFile, 'cacert of the queue URL') }),
     ...(clientCertificate === undefined
       ? {}
-      : { cert: readPem(clientCertificate.certificateFile, 'cert'), key: readPem(clientCertificate.keyFile, 'key') }),
+      : {
+          cert: readPem(clientCertificate.certificateFile, 'cert of the queue URL'),
+          key: readPem(clientCertificate.keyFile, 'key of the queue URL'),
+        }),
   };
-}
-
-function readPem(path: string, parameter: string): string {
-  try {
-    return readFileSync(path, 'utf8');
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    throw new InvalidConfigurationError(`the file that ${parameter} of the queue URL names cannot be read: ${code}`);
-  }
 }
 
 /** Losing the connection counts as a failure before the first attempt to reconnect. */

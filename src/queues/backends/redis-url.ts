@@ -1,4 +1,5 @@
 import { InvalidConfigurationError } from '../../contracts/index.ts';
+import { parameterName } from '../../lib/url-parameters.ts';
 
 /** One node of Redis, of a cluster, or one sentinel. */
 export interface RedisNode {
@@ -52,6 +53,9 @@ type Parameter = (typeof PARAMETERS)[number];
 type Parameters = ReadonlyMap<Parameter, readonly string[]>;
 
 const DEFAULT_PORT = 6379;
+
+/** Of every error's sentence. */
+const SUBJECT = 'the queue URL';
 
 /** A host, which is in brackets if it is an IPv6 address, and its port. */
 const NODE = /^(?:\[(?<address>[\da-f:.]+)\]|(?<host>[^:[\]@/]+)):(?<port>\d+)$/i;
@@ -107,8 +111,19 @@ export function parseRedisUrl(text: string): RedisSettings {
   return { kind: 'single', node: first, database, access };
 }
 
+/** What {@link parseRedisUrl} rejects the URL for, as the predicate of a sentence; undefined when it is understood. */
+export function findRedisUrlProblem(url: string): string | undefined {
+  try {
+    parseRedisUrl(url);
+    return undefined;
+  } catch (error) {
+    if (error instanceof InvalidConfigurationError) return error.message.slice(SUBJECT.length + 1);
+    throw error;
+  }
+}
+
 function rejected(predicate: string): InvalidConfigurationError {
-  return new InvalidConfigurationError(`the queue URL ${predicate}`);
+  return new InvalidConfigurationError(`${SUBJECT} ${predicate}`);
 }
 
 function toUrl(text: string): URL {
@@ -130,7 +145,7 @@ function parseParameters(search: string): Parameters {
     const parameter = PARAMETERS.find((known) => known === name);
     if (parameter === undefined) {
       throw rejected(
-        `has a parameter that is not understood: ${printable(name)}. Understood are ${PARAMETERS.join(', ')}`,
+        `has a parameter that is not understood: ${parameterName(name)}. Understood are ${PARAMETERS.join(', ')}`,
       );
     }
     const value = decode(rest.join('='), parameter);
@@ -143,10 +158,6 @@ function parseParameters(search: string): Parameters {
 }
 
 /** Anything but a plain name can be half of a password that is not percent-encoded. */
-function printable(name: string): string {
-  return /^\w{1,40}$/.test(name) ? name : '(not a name)';
-}
-
 function only(parameters: Parameters, name: Parameter): string | undefined {
   return parameters.get(name)?.[0];
 }

@@ -1,0 +1,1 @@
+ALTER INDEX "lessor"."environment_leases_lapsing" RENAME TO "environment_leases_expiring";
