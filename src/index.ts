@@ -78,7 +78,14 @@ export type {
 } from './environments/service/input.ts';
 export { createOutbox, type Outbox, type OutboxOptions } from './outbox/outbox.ts';
 export type { Actor } from './db/statements/activity.ts';
-export { createDb, type CallerTransaction, type Db, type DbOptions, type DbPool } from './db/connection.ts';
+export {
+  createDb,
+  type CallerTransaction,
+  type Db,
+  type CreateDbOptions,
+  type DbOptions,
+  type DbPool,
+} from './db/connection.ts';
 
 // Tables and migrations.
 export { migrate } from './db/migrate.ts';

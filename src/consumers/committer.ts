@@ -6,7 +6,7 @@ import type { Actor } from '../db/statements/activity.ts';
 import type { ControlDriver } from '../environments/drivers/driver.ts';
 import { applyBatch, applyGeneralPath } from '../environments/operations/apply.ts';
 import type { OperationPool } from '../environments/operations/apply.ts';
-import { ProvisionedCompanies } from '../environments/operations/fast-path.ts';
+import { ProvisionedCompanies, applyFastPath, needsProvisioning } from '../environments/operations/fast-path.ts';
 import { subjectOf } from '../environments/operations/operation.ts';
 import type { Operation, OperationOutcome, OutcomeOf } from '../environments/operations/operation.ts';
 import { DriverCalls } from './driver-calls.ts';
@@ -35,9 +35,9 @@ const SLOW_BATCH_THRESHOLD_MS = 250;
 /** For the sweep, for rejections, for isolated attempts, and for the outbox. */
 const CONNECTIONS_BESIDE_BATCHES = 4;
 
-/** Most connections to Postgres that a worker uses concurrently: its batches are in flight on both paths. */
+/** Most connections to Postgres that a worker uses concurrently: one for each batch in flight of its three groups. */
 export function connectionsOf({ batchesInFlight }: Pick<ResolvedWorkerSettings, 'batchesInFlight'>): number {
-  return 2 * batchesInFlight + CONNECTIONS_BESIDE_BATCHES;
+  return 3 * batchesInFlight + CONNECTIONS_BESIDE_BATCHES;
 }
 
 /** What operations reach besides Postgres. */
@@ -86,7 +86,32 @@ export function openCommitter(
     commit: (batch) => applyGeneralPath(pool, batch, operationSettings),
   });
   const provisioned = new ProvisionedCompanies();
-  const generalPath = (rest: readonly Operation[]) => rest.map((operation) => fallenThrough.submit(operation));
+  // A company that is being registered elsewhere holds up the starts of other new companies, and nothing else.
+  const provisioning = new GroupCommit<Operation, OperationOutcome>({
+    ...grouping,
+    commit: async (starts) => {
+      const outcomes = await applyFastPath(pool, starts, operationSettings, { provisioned });
+      return outcomes.map((outcome, position) => outcome ?? fallenThrough.submit(starts[position]!));
+    },
+  });
+  /** What falls through of a company waits for the company's starts, so that it is in one transaction at a time. */
+  const generalPath = (rest: readonly Operation[]) => {
+    const started = new Map<string, Promise<unknown>>();
+    const submitStart = (operation: Operation) => {
+      const { companyId } = operation.payload;
+      const outcome = provisioning.submit(operation);
+      started.set(companyId, Promise.allSettled([started.get(companyId), outcome]));
+      return outcome;
+    };
+    const submitRest = async (operation: Operation) => {
+      await started.get(operation.payload.companyId);
+      return fallenThrough.submit(operation);
+    };
+    const starts = new Map(
+      rest.filter((operation) => needsProvisioning(operation, provisioned)).map((start) => [start, submitStart(start)]),
+    );
+    return rest.map((operation) => starts.get(operation) ?? submitRest(operation));
+  };
   const operations = new GroupCommit<Operation, OperationOutcome>({
     ...grouping,
     commit: (batch) => applyBatch(pool, batch, operationSettings, { provisioned, generalPath }),

@@ -132,7 +132,8 @@ export class GroupCommit<Item, Result> {
   async #freeKeyAfter(key: string, results: readonly Promise<Result>[]): Promise<void> {
     await Promise.allSettled(results);
     this.#keysInFlight.delete(key);
-    this.#startBatches();
+    // Keys that were deferred together are freed in one turn: their items go into one batch.
+    this.#startBatchesSoon();
   }
 
   async #commit(batch: readonly Entry<Item, Result>[]): Promise<void> {

@@ -69,6 +69,8 @@ export function createDb(url: string, options: CreateDbOptions = {}): DbPool {
       idle_in_transaction_session_timeout: idleInTransactionTimeoutMs,
     },
     query_timeout: statementTimeoutMs === 0 ? 0 : statementTimeoutMs + ANSWER_GRACE_MS,
+    // Whoever waits for a connection waits for another one's statement.
+    waitTimeoutMs: statementTimeoutMs,
   });
   const transaction: DbPool['transaction'] = (work, config) =>
     connections.withConnection((client) => overNodePostgres(client).transaction(work, config));

@@ -29,6 +29,8 @@ export interface ConnectionPoolOptions extends Pick<
   /** Name that `pg_stat_activity` shows, unless the URL gives one. */
   applicationName: string;
   session: SessionSettings;
+  /** Longest wait for a connection, whether it is being opened or all are in use; default 10 s, 0 for no limit. */
+  waitTimeoutMs?: number;
   /** How long {@link ConnectionPool.withConnection} may keep a connection; undefined for no limit. */
   useTimeoutMs?: number;
 }
@@ -42,10 +44,11 @@ export class ConnectionPool {
   readonly pool: Pool;
   readonly #inUse = new Set<PoolClient>();
   readonly #useTimeoutMs: number | undefined;
+  #closing: Promise<void> | undefined;
 
   /** @throws {InvalidConfigurationError} when the URL is not understood */
   constructor(url: string, options: ConnectionPoolOptions) {
-    const { maximumConnections, applicationName, session, useTimeoutMs, ...limits } = options;
+    const { maximumConnections, applicationName, session, waitTimeoutMs, useTimeoutMs, ...limits } = options;
     const preparation = prepareSession(session);
     this.#useTimeoutMs = useTimeoutMs;
     this.pool = new Pool({
@@ -53,7 +56,7 @@ export class ConnectionPool {
       ...toClientConfig(parsePostgresUrl(url)),
       ...limits,
       max: maximumConnections,
-      connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
+      connectionTimeoutMillis: waitTimeoutMs ?? CONNECT_TIMEOUT_MS,
       keepAlive: true,
       // The pool awaits what this returns and rejects the connection if it fails; its types know only void.
       onConnect: (client): unknown => client.query(preparation),
@@ -88,8 +91,13 @@ export class ConnectionPool {
     }
   }
 
-  /** Lets queries in flight finish for at most so long, then destroys their connections. */
-  async close(timeoutSeconds = CLOSE_TIMEOUT_SECONDS): Promise<void> {
+  /** Lets queries in flight finish for at most so long, then destroys their connections. A second call awaits the first. */
+  close(timeoutSeconds = CLOSE_TIMEOUT_SECONDS): Promise<void> {
+    this.#closing ??= this.#close(timeoutSeconds);
+    return this.#closing;
+  }
+
+  async #close(timeoutSeconds: number): Promise<void> {
     const ended = this.pool.end();
     await Promise.race([ended, sleep(timeoutSeconds * 1_000, undefined, { ref: false })]);
     for (const client of this.#inUse) destroy(client);

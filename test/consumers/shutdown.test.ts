@@ -65,6 +65,7 @@ describeOnEachBackend(
         await started;
         const connections = () => sql()`select from pg_stat_activity where application_name like ${`%${replica}`}`;
         await until(async () => (await connections()).length === 0, { what: 'the end of its connections' });
+        expect(await connections()).toHaveLength(0);
       },
     );
 

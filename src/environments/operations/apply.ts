@@ -5,7 +5,7 @@ import type { WorkerPool } from '../../db/worker-pool.ts';
 import { beginAcquiring, completeAcquisitions, failAcquisitions } from './acquisition.ts';
 import { cleanUpLeases, failCleanups, finishCleanups } from './cleanup.ts';
 import { finishRuns, renewRuns } from './end-and-renew.ts';
-import { applyFastPath } from './fast-path.ts';
+import { applyFastPath, needsProvisioning } from './fast-path.ts';
 import type { ProvisionedCompanies } from './fast-path.ts';
 import { subjectOf } from './operation.ts';
 import type { Operation, OperationOutcome, OperationSettings, OutcomeOf } from './operation.ts';
@@ -16,9 +16,12 @@ export type OperationPool = Pick<WorkerPool, 'pipeline' | 'transaction'>;
 
 /** What {@link applyBatch} may be given by a worker, which applies one batch after another. */
 export interface BatchContext {
-  /** Kept from batch to batch. Without it, the companies of all starts are ensured to be registered and have a `Local`. */
+  /**
+   * Kept from batch to batch: a start of another company that falls through is provisioned apart from the batch. Without it,
+   * the fast path ensures that the companies of all starts are registered and have a `Local`.
+   */
   provisioned?: ProvisionedCompanies | undefined;
-  /** Applies what falls through the fast path; by default all of it in one transaction. */
+  /** Applies what falls through the fast path; by default what is to be provisioned first, and the rest in one transaction. */
   generalPath?: ((operations: readonly Operation[]) => Promise<OperationOutcome>[]) | undefined;
 }
 
@@ -36,10 +39,16 @@ export async function applyBatch(
   pool: OperationPool,
   operations: readonly Operation[],
   settings: OperationSettings,
-  { provisioned, generalPath = (rest) => settledWith(rest, applyGeneralPath(pool, rest, settings)) }: BatchContext = {},
+  {
+    provisioned,
+    generalPath = (rest) => settledWith(rest, provisionAndApply(pool, rest, settings, provisioned)),
+  }: BatchContext = {},
 ): Promise<(OperationOutcome | Promise<OperationOutcome>)[]> {
   assertDistinctSubjects(operations);
-  const outcomes = await applyFastPath(pool, operations, settings, provisioned);
+  const outcomes = await applyFastPath(pool, operations, settings, {
+    provisioned,
+    provision: provisioned === undefined,
+  });
   const rest = operations.filter((_operation, position) => outcomes[position] === undefined);
   const pending = rest.length === 0 ? [] : generalPath(rest);
   let next = 0;
@@ -53,6 +62,21 @@ function assertDistinctSubjects(operations: readonly Operation[]): void {
     if (subjects.has(subject)) throw new Error(`a batch holds each subject once, and this one holds ${subject} twice`);
     subjects.add(subject);
   }
+}
+
+/** Provisions the companies of starts that need it, and applies what then still falls through. */
+async function provisionAndApply(
+  pool: OperationPool,
+  operations: readonly Operation[],
+  settings: OperationSettings,
+  provisioned: ProvisionedCompanies | undefined,
+): Promise<OperationOutcome[]> {
+  const only = (operation: Operation) => provisioned !== undefined && needsProvisioning(operation, provisioned);
+  const started = await applyFastPath(pool, operations, settings, { provisioned, only });
+  const rest = operations.filter((_operation, position) => started[position] === undefined);
+  const applied = rest.length === 0 ? [] : await applyGeneralPath(pool, rest, settings);
+  let next = 0;
+  return started.map((outcome) => outcome ?? applied[next++]!);
 }
 
 /** A promise for each operation of what is settled together. */

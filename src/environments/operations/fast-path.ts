@@ -24,17 +24,24 @@ import { selectEnvironment } from './placement.ts';
  * The statements decide by what they find. An operation that is not of that form, or whose company is not locked, is
  * unchanged and falls through to the general path, which is correct for any operation.
  *
+ * Registering a company waits for whoever registers it elsewhere, for as long as that transaction is open. So a worker first
+ * tries every start without, and those that {@link needsProvisioning need it} again in a pipeline of their own, where no
+ * other company waits with them.
+ *
+ * @param provision whether companies of starts are registered and given their `Local`, unless they are known to have both
+ * @param only which of the operations; by default all
  * @returns outcomes in the order given, undefined for each operation that falls through
  */
 export async function applyFastPath(
   pool: Pick<WorkerPool, 'pipeline'>,
   operations: readonly Operation[],
   settings: OperationSettings,
-  provisioned?: ProvisionedCompanies,
+  { provisioned, provision = true, only = () => true }: FastPathOptions = {},
 ): Promise<(OperationOutcome | undefined)[]> {
-  const eligible = operations.filter(isFastPathEligible);
+  const isIncluded = (operation: Operation) => isFastPathEligible(operation) && only(operation);
+  const eligible = operations.filter(isIncluded);
   if (eligible.length === 0) return operations.map(() => undefined);
-  const preparation = prepareCompanies(eligible, settings, provisioned);
+  const preparation = prepareCompanies(eligible, settings, provision ? (provisioned ?? NONE_PROVISIONED) : undefined);
   const steps = [...KINDS].flatMap(([kind, fastPath]) => {
     const payloads = eligible.filter((operation) => operation.kind === kind).map(({ payload }) => payload as never);
     return payloads.length === 0 ? [] : [{ kind, ...fastPath.prepare(payloads, settings) }];
@@ -44,7 +51,7 @@ export async function applyFastPath(
     steps.map(({ kind, resultsOf }, position) => [kind, new Map(resultsOf(rows[preparation.length + position]!))]),
   );
   return operations.map((operation) => {
-    if (!isFastPathEligible(operation)) return undefined;
+    if (!isIncluded(operation)) return undefined;
     const { companyId, runId } = operation.payload as { companyId: string; runId: string };
     const result = results.get(operation.kind)!.get(runId);
     if (result === undefined) return undefined;
@@ -53,25 +60,38 @@ export async function applyFastPath(
   });
 }
 
+interface FastPathOptions {
+  provisioned?: ProvisionedCompanies | undefined;
+  provision?: boolean;
+  only?: (operation: Operation) => boolean;
+}
+
+/** Whether an operation that fell through is a start whose company may lack its registration or its `Local`. */
+export function needsProvisioning(operation: Operation, provisioned: ProvisionedCompanies): boolean {
+  return operation.kind === 'start' && isFastPathEligible(operation) && !provisioned.has(operation.payload.companyId);
+}
+
 /** Whether an operation can be on the fast path, by what it asks for: whether it is depends on what is stored. */
-export function isFastPathEligible({ kind, payload }: Operation): boolean {
+function isFastPathEligible({ kind, payload }: Operation): boolean {
   return KINDS.get(kind)?.isEligible(payload as never) ?? false;
 }
 
+const NONE_PROVISIONED: Pick<ProvisionedCompanies, 'has'> = { has: () => false };
+
 /**
- * Locks the companies. Those of starts are registered and given their `Local` in the same transaction, unless they are
- * known to have both. All registrations come before any lock, so that two transactions cannot deadlock.
+ * Locks the companies. Where `provisioned` is given, those of starts that are not in it are registered and given their
+ * `Local` in the same transaction. All registrations come before any lock, so that two workers cannot deadlock.
  */
 function prepareCompanies(
   operations: readonly Operation[],
   { actor, companyRegistration }: OperationSettings,
-  provisioned: ProvisionedCompanies | undefined,
+  provisioned: Pick<ProvisionedCompanies, 'has'> | undefined,
 ): PrecompiledStatement[] {
   const companyIds = new Set<string>();
   const unprovisioned = new Set<string>();
   for (const { kind, payload } of operations) {
     companyIds.add(payload.companyId);
-    if (kind === 'start' && !provisioned?.has(payload.companyId)) unprovisioned.add(payload.companyId);
+    if (kind === 'start' && provisioned?.has(payload.companyId) === false) unprovisioned.add(payload.companyId);
   }
   const lock = lockKnownCompanies([...companyIds]);
   if (unprovisioned.size === 0) return [lock];
@@ -81,8 +101,8 @@ function prepareCompanies(
 }
 
 /**
- * Companies that were seen to be registered and to have a `Local`, so that their starts need not ensure it. Only an
- * optimization: a start of a company that has lost one of them falls through to the general path.
+ * Companies that were seen to be registered and to have a `Local`, so that a start of theirs that falls through is for the
+ * general path. Only an optimization: that path is correct for any.
  */
 export class ProvisionedCompanies {
   readonly #ids = new Set<string>();

@@ -23,7 +23,7 @@ describe('fenced: operations of a company that is registered after the locks wer
     const provisioned = new ProvisionedCompanies();
     provisioned.add(started.companyId);
     const pool = pausingBehindLocks(meanwhile);
-    const outcomes = await applyFastPath(pool, operations, OPERATION_SETTINGS, provisioned);
+    const outcomes = await applyFastPath(pool, operations, OPERATION_SETTINGS, { provisioned });
     expect(outcomes).toEqual([undefined]);
     expect(await eventsOf(database.sql, started.companyId)).toEqual(['created', 'lease_acquired']);
   });
