@@ -30,7 +30,7 @@ test('`lessor dev` grants leases until Ctrl-C, leaves no process, and keeps its 
 }, 60_000);
 
 test.for(['SIGTERM', 'SIGINT'] as const)(
-  '`lessor dev` whose Redis is away says that it waits for it, ends on %s, and leaves no process',
+  '`lessor dev` whose Redis is unreachable says that it waits for it, ends on %s, and leaves no process',
   { timeout: 60_000 },
   async (signal) => {
     const directory = await newDirectory();
