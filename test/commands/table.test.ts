@@ -4,6 +4,9 @@ import { expect, onTestFinished, test, vi } from 'vitest';
 import { renderRows, terminalOf } from '../../src/commands/table.ts';
 import type { Column } from '../../src/commands/table.ts';
 
+// cli-table3 decides by TERM when it is loaded, which an ordinary user's environment need not have.
+vi.hoisted(() => (process.env['FORCE_COLOR'] = '1'));
+
 interface Check {
   name: string;
   detail: string;
