@@ -67,7 +67,8 @@ test.for([
   ['TERM', 'dumb', false],
   ['TERM', 'xterm-256color', true],
 ] as const)('a terminal with %s=%s has colours: %s', ([variable, value, expected]) => {
-  for (const name of ['NO_COLOR', 'FORCE_COLOR', 'NODE_DISABLE_COLORS', 'COLORTERM']) vi.stubEnv(name, undefined);
+  for (const name of ['NO_COLOR', 'FORCE_COLOR', 'NODE_DISABLE_COLORS', 'COLORTERM', 'CI', 'TMUX'])
+    vi.stubEnv(name, undefined);
   vi.stubEnv('TERM', 'xterm-256color');
   vi.stubEnv(variable, value);
   onTestFinished(() => void vi.unstubAllEnvs());
