@@ -70,7 +70,7 @@ export function callsIn({ path, text }: Document): Call[] {
     code!.replaceAll(/\s+/g, ' '),
   );
   const calls = [...samples, ...inline].flatMap(
-    (line) => /^(?:[A-Z_]+=\S+ )*(?:npx )?lessor (.*)$/.exec(line)?.[1] ?? [],
+    (line) => /^(?:[A-Z_]+=\S+ )*(?:npx )?lessor (.*?)(?: \| .*)?$/.exec(line)?.[1] ?? [],
   );
   return calls
     .flatMap((call) => alternatives(call))

@@ -36,7 +36,7 @@ export function applyToLease(model: Model, message: LeaseMessage): ModelOutcome 
 const statusOf = ({ id, status }: ModelLease): ModelOutcome => ({ kind: 'status', lease: id, status });
 
 /** The lease as its run sees it. */
-const resultOf = (model: Model, lease: ModelLease): ModelOutcome => ({
+export const resultOf = (model: Model, lease: ModelLease): ModelOutcome => ({
   kind: 'lease',
   lease: hasEnded(model, lease.run) ? null : viewOf(lease),
 });

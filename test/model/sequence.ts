@@ -3,6 +3,7 @@ import { isDeepStrictEqual } from 'node:util';
 import { pre } from 'fast-check';
 import { audit } from '../../testing/audit/invariants.ts';
 import type { TestDatabase } from '../support/database.ts';
+import { resultOf } from './model-drivers.ts';
 import { deliver, leasesOf } from './model-messages.ts';
 import type { Message } from './model-messages.ts';
 import { makeEnvironment, setEnvironmentStatus, writeEnd } from './model-service.ts';
@@ -146,9 +147,9 @@ export class Sequence {
   }
 
   /**
-   * The sweep skips locked leases, so each due lease is swept before the message is applied or after it. A heartbeat and
-   * a failed acquisition read their result last, and may see a sweep in between; a start that continues a pending acquisition has read it first, and may
-   * not see the sweep.
+   * The sweep skips locked leases, so each due lease is swept before the message is applied or after it. A heartbeat, and the
+   * report of an acquisition that locks no pending lease, read their result last and may see a sweep in between; a start that
+   * continues a pending acquisition has read it first, and may not see the sweep.
    */
   async #raceWithSweep([message]: readonly Message[]): Promise<void> {
     if (message === undefined) return;
@@ -160,7 +161,7 @@ export class Sequence {
     const due = this.#model.leases.filter((lease) => isDue(this.#model, lease) && concerns(message, lease));
     const sweeps = subsets(due.map(({ id }) => id));
     const orders = sweeps.flatMap((early) =>
-      (readsResultLast(message) ? sweeps : [[]]).map((late) => (model: Model) => {
+      (readsResultLast(message, this.#model) ? sweeps : [[]]).map((late) => (model: Model) => {
         sweep(model, early);
         const [outcome] = deliver(model, [message], this.#population.companies);
         sweep(model, late);
@@ -252,11 +253,20 @@ function valueOf<T>(settled: PromiseSettledResult<T>): T {
 
 const valuesOf = <T>(settled: readonly PromiseSettledResult<T>[]): T[] => settled.map((each) => valueOf(each));
 
-const readsResultLast = ({ kind }: Message): boolean => kind === 'renew' || kind === 'not-acquired';
+function readsResultLast(message: Message, model: Model): boolean {
+  if (message.kind === 'renew') return true;
+  if (message.kind !== 'acquired' && message.kind !== 'not-acquired') return false;
+  return model.leases.find(({ id }) => id === message.lease)?.status !== 'pending';
+}
 
 /** The outcome of a message that reads its result after it has written. */
 function resultReadLast(model: Model, message: Message, outcome: ModelOutcome): ModelOutcome {
   if (message.kind === 'renew' && outcome.kind === 'leases') return leasesOf(model, message.run);
+  if (message.kind === 'acquired')
+    return resultOf(
+      model,
+      model.leases.find(({ id }) => id === message.lease)!,
+    );
   if (message.kind !== 'not-acquired' || outcome.kind !== 'status') return outcome;
   return { ...outcome, status: model.leases.find(({ id }) => id === outcome.lease)!.status };
 }
