@@ -4,6 +4,7 @@ COPY package.json package-lock.json ./
 # No package that is needed here has to run a script at its installation.
 RUN --mount=type=cache,target=/root/.npm npm ci --ignore-scripts --no-audit --no-fund
 COPY tsconfig.json tsconfig.build.json ./
+COPY scripts scripts
 COPY src src
 RUN npm run build
 
